@@ -1,0 +1,82 @@
+/**
+ * The typed client of the engine: every method of its interface as a function, its signals as listeners. The
+ * functions are made from the table that `npm run generate` derives from the introspection XML.
+ */
+import { readFile } from 'node:fs/promises';
+import { Message, MessageType } from '@jellybrick/dbus-next';
+import { BusConnection } from './connection.ts';
+import {
+  type EngineMethods,
+  type EngineSignals,
+  interfaceName,
+  methods,
+  objectPath,
+  signals,
+} from './engine1.ts';
+import type { EngineAddress, EnginePaths } from './paths.ts';
+import { type ArgumentWire, decode, encode, errorFromReply, type MethodWire } from './wire.ts';
+
+/** The bus name the engine owns. */
+export const busName = interfaceName;
+
+export interface EngineClient extends EngineMethods, AsyncDisposable {
+  /** Calls the listener for each such signal until the returned function is called. Needs `subscribe()` once. */
+  on<S extends keyof EngineSignals>(signal: S, listener: (value: EngineSignals[S]) => void): () => void;
+  onLost(listener: () => void): void;
+}
+
+/** The address that a running engine left, or undefined where none runs. */
+export async function readEngineAddress(paths: EnginePaths): Promise<EngineAddress | undefined> {
+  try {
+    const value = JSON.parse(await readFile(paths.addressFile, 'utf8')) as EngineAddress;
+    process.kill(value.pid, 0);
+    return value;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EPERM') {
+      return JSON.parse(await readFile(paths.addressFile, 'utf8')) as EngineAddress;
+    }
+    return undefined;
+  }
+}
+
+/** Connects to the engine at this bus address. @throws Error where it does not answer. */
+export async function connectEngine(address: string): Promise<EngineClient> {
+  const connection = await BusConnection.open(address);
+
+  async function invoke(wire: MethodWire, values: unknown[]): Promise<unknown> {
+    const message = new Message({
+      destination: busName,
+      path: objectPath,
+      interface: interfaceName,
+      member: wire.member,
+      signature: wire.inputs.map((input) => input.signature).join(''),
+      body: wire.inputs.map((input, index) => encode(input, values[index])),
+    });
+    try {
+      const reply = await connection.call(message);
+      return wire.output === undefined ? undefined : decode(wire.output, reply.body[0]);
+    } catch (error) {
+      throw errorFromReply(error);
+    }
+  }
+
+  const functions = Object.fromEntries(
+    Object.entries(methods).map(([name, wire]) => [name, (...values: unknown[]) => invoke(wire, values)]),
+  ) as unknown as EngineMethods;
+
+  return {
+    ...functions,
+    on(signal, listener) {
+      const { member, argument }: { member: string; argument: ArgumentWire } = signals[signal];
+      const receive = (message: Message) => {
+        if (message.type !== MessageType.SIGNAL) return;
+        if (message.interface !== interfaceName || message.member !== member) return;
+        listener(decode(argument, message.body[0]) as Parameters<typeof listener>[0]);
+      };
+      connection.bus.on('message', receive);
+      return () => connection.bus.off('message', receive);
+    },
+    onLost: (listener) => connection.onLost(listener),
+    [Symbol.asyncDispose]: () => connection[Symbol.asyncDispose](),
+  };
+}

@@ -1,0 +1,53 @@
+/**
+ * A connection to a bus that says when it has ended. The library leaves calls waiting for ever when the bus goes
+ * away under them; here they are rejected.
+ */
+import { EventEmitter } from 'node:events';
+import { type Message, type MessageBus, sessionBus } from '@jellybrick/dbus-next';
+
+export class BusConnection implements AsyncDisposable {
+  readonly bus: MessageBus;
+  readonly #ended: Promise<never>;
+  readonly #endedEvents = new EventEmitter();
+  #closing = false;
+
+  private constructor(bus: MessageBus, ended: Promise<never>) {
+    this.bus = bus;
+    this.#ended = ended;
+    ended.catch(() => this.#endedEvents.emit('ended'));
+  }
+
+  /** Connects and waits for the bus's greeting. @throws Error where nobody listens at the address. */
+  static async open(address: string): Promise<BusConnection> {
+    const bus = sessionBus({ busAddress: address });
+    // The library tells of a lost stream only on its inner connection object.
+    const inner = Reflect.get(bus, '_connection') as EventEmitter;
+    const ended = new Promise<never>((_, reject) => {
+      inner.once('end', () => reject(new Error('the connection to the bus has ended')));
+      (bus as EventEmitter).on('error', reject);
+    });
+    ended.catch(() => {});
+    const connected = new Promise<void>((resolve) => bus.once('connect', () => resolve()));
+    await Promise.race([connected, ended]);
+    return new BusConnection(bus, ended);
+  }
+
+  /** Calls and waits for the reply, or for the end of the connection. */
+  async call(message: Message): Promise<Message> {
+    const reply = await Promise.race([this.bus.call(message), this.#ended]);
+    if (reply === null) throw new Error('a call without reply was awaited');
+    return reply;
+  }
+
+  /** Runs once when the connection ends without having been closed here. */
+  onLost(listener: () => void): void {
+    this.#endedEvents.once('ended', () => {
+      if (!this.#closing) listener();
+    });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#closing = true;
+    this.bus.disconnect();
+  }
+}

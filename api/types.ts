@@ -1,0 +1,187 @@
+/**
+ * What the engine says about workloads, snapshots and findings: the types that every interface shares, as
+ * schemas, because everything that crosses the bus is checked where it enters.
+ */
+import { z } from 'zod';
+
+export const workloadKinds = ['capsule', 'job'] as const;
+export const workloadStates = ['running', 'napping', 'suspending', 'suspended', 'resuming', 'ended'] as const;
+
+/** How a workload's main process ended. */
+export const exitSchema = z.union([
+  z.object({ code: z.number().int() }),
+  z.object({ signal: z.number().int() }),
+]);
+export type Exit = z.infer<typeof exitSchema>;
+
+export const workloadSchema = z.object({
+  id: z.string(),
+  name: z.string(),
+  kind: z.enum(workloadKinds),
+  state: z.enum(workloadStates),
+  user: z.string(),
+  /** Host process ids, the capsule's init first; empty unless it runs. */
+  pids: z.array(z.number().int()),
+  /** Proportional share of memory (PSS) of all its processes, in bytes; 0 unless it runs. */
+  memoryBytes: z.number().int(),
+  /** The snapshot it was last suspended to or resumed from. */
+  snapshot: z.string().optional(),
+  command: z.array(z.string()),
+  /** When it was started, ISO 8601. */
+  startedAt: z.string(),
+  /** Path of its RFB socket, which only its owner can open; absent unless it runs. */
+  screen: z.string().optional(),
+  exit: exitSchema.optional(),
+  /** What ended it, where that was not the application's own doing. */
+  note: z.string().optional(),
+});
+export type Workload = z.infer<typeof workloadSchema>;
+
+export const verdicts = ['handled', 'degraded', 'blocking'] as const;
+
+export const findingSchema = z.object({
+  /** The kind of tie, such as `unix-socket`. */
+  tie: z.string(),
+  verdict: z.enum(verdicts),
+  /** Who takes care of it: `engine`, `criu`, a plugin's name, or empty. */
+  by: z.string(),
+  /** One sentence that names the process and the thing. */
+  what: z.string(),
+  /** The next step, or what will be different; may be empty. */
+  hint: z.string(),
+});
+export type Finding = z.infer<typeof findingSchema>;
+
+export const processSchema = z.object({
+  pid: z.number().int(),
+  ppid: z.number().int(),
+  name: z.string(),
+  command: z.array(z.string()),
+  uid: z.number().int(),
+  memoryBytes: z.number().int(),
+  openFiles: z.number().int(),
+});
+
+export const inspectionSchema = z.object({
+  target: z.string(),
+  processes: z.array(processSchema),
+  memoryBytes: z.number().int(),
+  openFiles: z.array(z.string()),
+  sockets: z.array(z.string()),
+  findings: z.array(findingSchema),
+});
+export type Inspection = z.infer<typeof inspectionSchema>;
+
+export const snapshotSchema = z.object({
+  id: z.string(),
+  workload: z.string(),
+  name: z.string(),
+  takenAt: z.string(),
+  bytesOnDisk: z.number().int(),
+  /** PSS of the workload just before the checkpoint, in bytes. */
+  memoryBytes: z.number().int(),
+  /** How long the application stood still until it ran on or was ended, in milliseconds. */
+  standstillMs: z.number(),
+  /** From the request until the snapshot was durable on disk, in milliseconds. */
+  durableMs: z.number(),
+  user: z.string(),
+  command: z.array(z.string()),
+  /** When it was last resumed from, ISO 8601. */
+  usedAt: z.string().optional(),
+  /** Why it cannot be used, where that is so. */
+  damaged: z.string().optional(),
+});
+export type Snapshot = z.infer<typeof snapshotSchema>;
+
+export const runSpecSchema = z.object({
+  command: z.array(z.string()).min(1),
+  name: z.string().optional(),
+  /** Another root folder than the host's. */
+  root: z.string().optional(),
+  user: z.string().optional(),
+  /** What `--env` gave: wins over everything. */
+  env: z.record(z.string(), z.string()),
+  /** The caller's own environment, of which the engine takes what an application needs. */
+  callerEnv: z.record(z.string(), z.string()),
+  cwd: z.string(),
+});
+export type RunSpec = z.infer<typeof runSpecSchema>;
+
+export const suspendOptionsSchema = z.object({ leaveRunning: z.boolean() });
+export type SuspendOptions = z.infer<typeof suspendOptionsSchema>;
+
+export const suspendResultSchema = z.object({
+  workload: workloadSchema,
+  snapshot: snapshotSchema,
+  findings: z.array(findingSchema),
+  /** PSS that was held before and is free now, in bytes; 0 with `leaveRunning`. */
+  freedBytes: z.number().int(),
+});
+export type SuspendResult = z.infer<typeof suspendResultSchema>;
+
+export const resumeOptionsSchema = z.object({ copy: z.boolean() });
+export type ResumeOptions = z.infer<typeof resumeOptionsSchema>;
+
+export const resumeResultSchema = z.object({
+  workload: workloadSchema,
+  findings: z.array(findingSchema),
+  /** From the request until the application ran, in milliseconds. */
+  resumeMs: z.number(),
+  /** Of that, what CRIU took, in milliseconds. */
+  criuMs: z.number(),
+});
+export type ResumeResult = z.infer<typeof resumeResultSchema>;
+
+export const verifyOptionsSchema = z.object({ readData: z.boolean() });
+export type VerifyOptions = z.infer<typeof verifyOptionsSchema>;
+
+export const verifyResultSchema = z.object({
+  snapshot: z.string(),
+  ok: z.boolean(),
+  problem: z.string(),
+  bytesRead: z.number().int(),
+});
+export type VerifyResult = z.infer<typeof verifyResultSchema>;
+
+export const doctorCheckSchema = z.object({
+  name: z.string(),
+  status: z.enum(['ok', 'warning', 'missing']),
+  /** What was found. */
+  found: z.string(),
+  /** Why it matters; empty when all is well. */
+  why: z.string(),
+  /** The command that mends it; empty when all is well or nothing can be done. */
+  fix: z.string(),
+});
+export type DoctorCheck = z.infer<typeof doctorCheckSchema>;
+
+export const execSpecSchema = z.object({
+  command: z.array(z.string()).min(1),
+  env: z.record(z.string(), z.string()),
+});
+export type ExecSpec = z.infer<typeof execSpecSchema>;
+
+/** The steps of a suspend and of a resume, in order, as progress reports name them. */
+export const phases = [
+  'inspect',
+  'detach',
+  'freeze',
+  'checkpoint',
+  'commit',
+  'release',
+  'verify',
+  'prepare',
+  'restore',
+  'done',
+] as const;
+export type Phase = (typeof phases)[number];
+
+export const progressSchema = z.object({
+  workload: z.string(),
+  operation: z.enum(['suspend', 'resume']),
+  phase: z.enum(phases),
+  /** Bytes done and in all, as far as known; 0 otherwise. */
+  bytesDone: z.number().int(),
+  bytesTotal: z.number().int(),
+});
+export type Progress = z.infer<typeof progressSchema>;

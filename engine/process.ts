@@ -1,0 +1,70 @@
+/**
+ * Processes as the engine remembers them: a pid alone may be another process tomorrow, so it is kept with the boot
+ * it belongs to and its start time (proc(5), /proc/PID/stat field 22).
+ */
+import { readFileSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { z } from 'zod';
+
+export const processIdentitySchema = z.object({
+  pid: z.number().int().positive(),
+  /** In clock ticks since boot. */
+  startTime: z.string(),
+  boot: z.string(),
+});
+export type ProcessIdentity = z.infer<typeof processIdentitySchema>;
+
+/** The kernel's id of this boot. */
+export const bootId = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
+
+interface Stat {
+  state: string;
+  startTime: string;
+}
+
+async function readStat(pid: number): Promise<Stat | undefined> {
+  try {
+    const text = await readFile(`/proc/${pid}/stat`, 'utf8');
+    // The name in parentheses may hold anything; the fields after the last one are numbers and a letter.
+    const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
+    return { state: fields[0] ?? '', startTime: fields[19] ?? '' };
+  } catch {
+    return undefined;
+  }
+}
+
+/** The identity of a living process, or undefined where there is none. */
+export async function identify(pid: number): Promise<ProcessIdentity | undefined> {
+  const stat = await readStat(pid);
+  return stat === undefined ? undefined : { pid, startTime: stat.startTime, boot: bootId };
+}
+
+/** Whether this very process is still there, zombies not counted. */
+export async function isAlive(identity: ProcessIdentity): Promise<boolean> {
+  if (identity.boot !== bootId) return false;
+  const stat = await readStat(identity.pid);
+  return stat !== undefined && stat.startTime === identity.startTime && stat.state !== 'Z' && stat.state !== 'X';
+}
+
+/** Waits until the process has gone. @returns false where it is still there after the limit. */
+export async function waitGone(identity: ProcessIdentity, limitMs: number): Promise<boolean> {
+  const end = Date.now() + limitMs;
+  let pause = 1;
+  while (await isAlive(identity)) {
+    if (Date.now() > end) return false;
+    await sleep(pause);
+    pause = Math.min(pause * 2, 20);
+  }
+  return true;
+}
+
+/** Sends a signal to this very process, if it is still there. */
+export async function signalProcess(identity: ProcessIdentity, signal: NodeJS.Signals): Promise<void> {
+  if (!(await isAlive(identity))) return;
+  try {
+    process.kill(identity.pid, signal);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+  }
+}
