@@ -19,17 +19,31 @@ version_at_least() {
   [ "$(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n 1)" = "$2" ]
 }
 
-# Waits for the checkout's set-up lock and holds it until the script ends. Scripts started by the holder inherit the
-# open descriptor and its number in TORPOR_SETUP_LOCK_FD, and go straight on. The descriptor is checked, not only
-# the variable: an environment can be copied, an open lock cannot.
-take_setup_lock() {
+# take_lock NAME: waits for the lock file build/NAME.lock and holds it until the script ends. What is started meanwhile
+# and may leave a daemon behind (a package's installation does) is started with `{LOCK_FD}>&-`.
+take_lock() {
   mkdir -p "$TORPOR_BUILD"
-  local file=$TORPOR_BUILD/.setup.lock fd=${TORPOR_SETUP_LOCK_FD:-}
-  if [ -n "$fd" ] && [ "/proc/$$/fd/$fd" -ef "$file" ]; then return; fi
-  exec {fd}>>"$file"
-  if ! flock --nonblock "$fd"; then
-    say 'another set-up of this checkout is at work; waiting for it'
-    flock "$fd"
+  exec {LOCK_FD}>>"$TORPOR_BUILD/$1.lock"
+  if ! flock --nonblock "$LOCK_FD"; then
+    say "another run of the same step ($1) is at work in this checkout; waiting for it"
+    flock "$LOCK_FD"
   fi
-  export TORPOR_SETUP_LOCK_FD=$fd
+}
+
+# Ends with a sentence unless $1 (an os-release file) describes Debian 12 or later. Debian's testing and unstable
+# carry no VERSION_ID; both are newer.
+require_debian() {
+  local ID='' VERSION_ID='' PRETTY_NAME='an unknown system'
+  # shellcheck source=/dev/null
+  if [ -r "$1" ]; then . "$1"; fi
+  if [ "$ID" = debian ] && version_at_least "${VERSION_ID:-12}" 12; then return; fi
+  fail 'the check of the system' "Torpor needs Debian 12 or later, and this is $PRETTY_NAME" \
+    'use a machine, a virtual machine or a container with Debian 12 or later'
+}
+
+# Ends with a sentence unless `node --version` printed $1 (as in "v20.1.0") of Node 20 or later.
+require_node() {
+  local next='install Node 20 or later, with npm, from where you usually take it; this script never touches Node'
+  [ -n "$1" ] || fail 'the check of Node' 'there is no working "node" in PATH' "$next"
+  version_at_least "${1#v}" 20 || fail 'the check of Node' "Torpor needs Node 20 or later, and this is $1" "$next"
 }

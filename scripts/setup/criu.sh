@@ -69,10 +69,9 @@ criu_fits_staged() { criu_fits "$STAGE/ld.so" --library-path "$STAGE/lib" --argv
 # @SUITE@ for the suite; those that serve the running release come first. Reads both formats of apt's sources, so that
 # address, mirror list and signing key (a path or an inline block) are the machine's own.
 write_candidate_sources() {
-  local out=$1 codename etc parts
+  local out=$1 codename list folder
   codename=$(. /etc/os-release && printf '%s' "${VERSION_CODENAME:-}")
-  etc=$(apt-config shell f Dir::Etc::sourcelist/f) && eval "${etc/f=/local list=}"
-  parts=$(apt-config shell d Dir::Etc::sourceparts/d) && eval "${parts/d=/local folder=}"
+  eval "$(apt-config shell list Dir::Etc::sourcelist/f folder Dir::Etc::sourceparts/d)"
   shopt -s nullglob
   local files=("${folder%/}"/*.sources "${folder%/}"/*.list)
   shopt -u nullglob
@@ -269,8 +268,8 @@ build_prefix() {
 
 main() {
   [ "$(id -u)" = 0 ] || fail 'CRIU' 'this needs root' 'run it with sudo'
-  local path
-  take_setup_lock
+  local path tool
+  take_lock criu
   if prefix_is_current; then return; fi
   if path=$(system_criu); then
     rm -rf "$STAGE"
@@ -280,8 +279,9 @@ main() {
     say "using the system's CRIU $(criu_version "$path")"
     return
   fi
-  command -v patchelf >/dev/null && command -v readelf >/dev/null ||
-    fail 'CRIU' 'patchelf or readelf is missing' 'run scripts/setup.sh, which installs them'
+  for tool in patchelf readelf; do
+    command -v "$tool" >/dev/null || fail 'CRIU' "$tool is missing" 'run scripts/setup.sh, which installs it'
+  done
   if mend_moved_prefix; then
     say "CRIU $(criu_version "$PREFIX/criu") follows the checkout to its new place"
     return

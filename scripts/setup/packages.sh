@@ -1,0 +1,26 @@
+# shellcheck shell=bash
+# The Debian packages of each set-up, with what each is for. Sourced by scripts/setup.sh.
+
+# What a capsule and the engine need.
+# shellcheck disable=SC2034
+PACKAGES_BASE=(
+  tigervnc-standalone-server x11-xkb-utils xkb-data xauth # the capsule's X server
+  x11-xserver-utils xfonts-base libgl1-mesa-dri           # its resources, fonts and software GL
+  openbox                                                 # its window manager
+  dbus-daemon dbus-session-bus-common dbus-system-bus-common
+  dconf-gsettings-backend libglib2.0-bin                  # settings as the user has them
+  fonts-dejavu-core adwaita-icon-theme hicolor-icon-theme shared-mime-info librsvg2-common
+  iproute2 nftables util-linux procps tar                 # used by CRIU and by the engine
+  ca-certificates gcc make libc6-dev binutils patchelf    # npm, the native build, CRIU's private prefix
+  mousepad                                                # the application of `torpor demo`
+)
+
+# The applications and tools of the tests that CI runs.
+# shellcheck disable=SC2034
+PACKAGES_TESTS=(xterm gnome-calculator gimp python3 python3-tk tmux vim htop x11-utils xdotool ffmpeg)
+
+# The other applications of `npm run test:apps`.
+# shellcheck disable=SC2034
+PACKAGES_ALL_APPS=(
+  geany libreoffice-writer libreoffice-gtk3 inkscape kcalc default-jdk mpv evince thunderbird firefox-esr
+)
