@@ -83,7 +83,7 @@ write_candidate_sources() {
       n = split(suites, suite, /[ \t]+/)
       rank = 0
       for (i = 1; i <= n; i++) {
-        if (suite[i] ~ /-security|\/$/) continue
+        if (suite[i] == "" || suite[i] ~ /-security|\/$/) continue
         if (rank == 0) rank = 2
         if (suite[i] == codename) rank = 1
       }
@@ -96,7 +96,7 @@ write_candidate_sources() {
       printf "%s", text > sprintf("%s/%d-%02d.sources", out, rank, count)
     }
     function stanza() {
-      if (field["enabled"] !~ /^(no|false|0|off)$/ && (" " field["types"] " ") ~ / deb /)
+      if (tolower(field["enabled"]) !~ /^(no|false|0|off)$/ && (" " field["types"] " ") ~ / deb /)
         emit(field["uris"], field["suites"], field["components"], field["signed-by"])
       split("", field); name = ""
     }
@@ -291,4 +291,4 @@ main() {
   say "CRIU $(criu_version "$PREFIX/criu") is in build/criu"
 }
 
-main "$@"
+if [ "${BASH_SOURCE[0]}" = "$0" ]; then main "$@"; fi
