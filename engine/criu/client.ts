@@ -1,0 +1,509 @@
+/**
+ * CRIU, driven by its RPC: each operation is one `criu swrk` child with a SOCK_SEQPACKET socket as descriptor 3, one
+ * request, notifications that CRIU waits on until they are answered, and one response. An operation ends only when
+ * its process has: nothing of CRIU outlives the promise. Its log is left where the caller wanted it.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
+import { open } from 'node:fs/promises';
+import { join } from 'node:path';
+import { TorporError } from '../../api/errors.ts';
+import { openSeqpacketPair, type SeqpacketSocket, SocketError } from '../../native/seqpacket.ts';
+import { type CriuResponse, criuRequest, criuResponse, requestType } from '../../proto/criu-rpc.ts';
+import { decode, encode, type InputOf } from '../../proto/wire.ts';
+import type { Logger } from '../log.ts';
+import { identify, type ProcessIdentity, signalProcess } from '../process.ts';
+import { CriuError, type CriuExit, type CriuOperation } from './criu-error.ts';
+import {
+  type DumpOptions,
+  dumpOptions,
+  type OpenFolders,
+  type PreparedOptions,
+  type RestoreOptions,
+  restoreOptions,
+} from './options.ts';
+import { Semaphore } from './semaphore.ts';
+
+export interface CriuVersion {
+  major: number;
+  minor: number;
+  sublevel: number;
+  /** As people write it: `4.2.1`. */
+  text: string;
+}
+
+/** What kernel and CRIU offer together. */
+export interface CriuFeatures {
+  /** Soft-dirty tracking. Without it a pre-dump aborts CRIU. */
+  memoryTracking: boolean;
+  lazyPages: boolean;
+  pidfdStore: boolean;
+}
+
+export interface CheckResult {
+  ok: boolean;
+  /** CRIU's own words on what the kernel lacks. */
+  errors: string[];
+}
+
+/** In the order in which CRIU sends them. An answer of failure cancels the dump at each; the target runs on. */
+export type DumpNotification =
+  | 'pre-dump'
+  | 'query-ext-files'
+  | 'network-lock'
+  | 'post-dump'
+  | 'network-unlock';
+/**
+ * In the order in which CRIU sends them. An answer of failure cancels the restore up to `post-restore`, which is the
+ * last moment before anything runs; later ones CRIU ignores, so there the restored tree's root is ended as well.
+ */
+export type RestoreNotification =
+  | 'pre-restore'
+  | 'setup-namespaces'
+  | 'network-lock'
+  | 'post-setup-namespaces'
+  | 'post-restore'
+  | 'network-unlock'
+  | 'pre-resume'
+  | 'post-resume';
+
+/** @param pid the restored root, as the host counts; given with `setup-namespaces` and `post-restore`. */
+export type NotificationHandler = (pid?: number) => Promise<void> | void;
+
+export interface OperationHandlers<N extends string> {
+  /** A handler that throws cancels the operation, which then rejects with that very error. */
+  onNotify?: Partial<Record<N, NotificationHandler>>;
+  /** CRIU's process is there. A throw ends it before it is asked for anything. */
+  onStarted?: (pid: number) => Promise<void> | void;
+  /**
+   * Cancels at the next notification. Where none comes within {@link abortGraceMs}, CRIU is ended: its target survives
+   * that, and a half-restored tree is ended with it. A handler that is running when it comes decides for itself. Once
+   * the last notification that can cancel has been answered it is too late, and the operation completes.
+   */
+  signal?: AbortSignal;
+  /** Descriptor to be CRIU's standard input: the terminal of a job. */
+  terminal?: number;
+}
+
+/** What is asked once and remembered for all clients of one CRIU; a failure is not remembered. */
+export class CriuFacts {
+  readonly #known = new Map<string, Promise<unknown>>();
+
+  /** The remembered answer, or a new one. */
+  get<T>(question: string, ask: () => Promise<T>): Promise<T> {
+    const known = this.#known.get(question) as Promise<T> | undefined;
+    if (known !== undefined) return known;
+    const answer = ask();
+    this.#known.set(question, answer);
+    answer.catch(() => this.#known.delete(question));
+    return answer;
+  }
+}
+
+export interface CriuClientOptions {
+  criuPath: string;
+  /** CRIU's environment; this process's own if not given. */
+  env?: NodeJS.ProcessEnv;
+  /** What CRIU is started by, such as `torpor-capsule with-root ... --`; must exec its arguments and keep descriptors. */
+  spawnPrefix?: readonly string[];
+  /** Preload library that answers for limits root may not read; used where root lacks CAP_SYS_RESOURCE. */
+  rlimitPreload?: string;
+  logger: Pick<Logger, 'debug' | 'warn'>;
+  facts?: CriuFacts;
+}
+
+/** How long an abort waits for a notification before CRIU is ended, in milliseconds. */
+export const abortGraceMs = 5000;
+/** CRIU exits at once after its response; one that does not hangs. */
+const exitLimitMs = 10_000;
+/** CRIU's last words arrive with its end, or not at all. */
+const lastWordsMs = 200;
+const stderrLimit = 64 * 1024;
+
+/**
+ * Every operation keeps one thread of libuv's pool in a blocking receive, so the engine is started with
+ * UV_THREADPOOL_SIZE=16 and at most this many operations run at once, whatever the number of clients. Handlers must
+ * therefore not wait for an operation that may still be queueing.
+ */
+const operationLimit = 4;
+const operations = new Semaphore(operationLimit);
+
+/** The last notification whose refusal cancels. */
+const lastVeto: Partial<Record<CriuOperation, string>> = { dump: 'post-dump', restore: 'post-restore' };
+
+interface Conversation {
+  operation: CriuOperation;
+  request: InputOf<typeof criuRequest>;
+  fds?: readonly number[];
+  logPath?: string;
+  handlers?: OperationHandlers<string>;
+}
+
+interface Outcome {
+  response: CriuResponse | undefined;
+  exit: CriuExit;
+  stderr: string;
+}
+
+export class CriuClient {
+  readonly #options: CriuClientOptions;
+  readonly #facts: CriuFacts;
+
+  constructor(options: CriuClientOptions) {
+    this.#options = options;
+    this.#facts = options.facts ?? new CriuFacts();
+  }
+
+  /** The same CRIU started by something else, sharing what is known about it. */
+  withPrefix(spawnPrefix: readonly string[]): CriuClient {
+    return new CriuClient({ ...this.#options, spawnPrefix, facts: this.#facts });
+  }
+
+  /** CRIU's version; asked once. @throws TorporError where CRIU is missing or does not start. */
+  version(): Promise<CriuVersion> {
+    return this.#facts.get('version', async () => {
+      const { version } = await this.#ask({ operation: 'version', request: { type: requestType.version } });
+      const { major = 0, minor = 0, sublevel = 0 } = version ?? {};
+      return { major, minor, sublevel, text: [major, minor, ...(sublevel ? [sublevel] : [])].join('.') };
+    });
+  }
+
+  /** What CRIU can do under this kernel; asked once. */
+  features(): Promise<CriuFeatures> {
+    return this.#facts.get('features', async () => {
+      const { features } = await this.#ask({
+        operation: 'features',
+        request: {
+          type: requestType.featureCheck,
+          features: { memTrack: true, lazyPages: true, pidfdStore: true },
+        },
+      });
+      return {
+        memoryTracking: features?.memTrack ?? false,
+        lazyPages: features?.lazyPages ?? false,
+        pidfdStore: features?.pidfdStore ?? false,
+      };
+    });
+  }
+
+  /** `criu check`: whether this kernel has what every dump needs. */
+  async check(): Promise<CheckResult> {
+    try {
+      await this.#ask({ operation: 'check', request: { type: requestType.check } });
+      return { ok: true, errors: [] };
+    } catch (error) {
+      if (!(error instanceof CriuError)) throw error;
+      const errors = error.details.errors as string[];
+      return { ok: false, errors: errors.length > 0 ? errors : [error.message] };
+    }
+  }
+
+  /**
+   * Checkpoints a process tree. Where it rejects, the tree runs on, except after an abrupt end of CRIU: the caller
+   * that gave `freezeCgroup` thaws that cgroup then.
+   * @throws CriuError; whatever a handler threw; the signal's reason.
+   */
+  async dump(options: DumpOptions, handlers: OperationHandlers<DumpNotification> = {}): Promise<void> {
+    await this.#withFolders(options, (folders) =>
+      this.#operate('dump', options, dumpOptions(options, folders), handlers),
+    );
+  }
+
+  /**
+   * Restores a process tree, which becomes a child of this host's init.
+   * @returns its root, as the host counts pids.
+   * @throws CriuError; whatever a handler threw; the signal's reason. Nothing of the tree runs then.
+   */
+  async restore(
+    options: RestoreOptions,
+    handlers: OperationHandlers<RestoreNotification> = {},
+  ): Promise<{ pid: number }> {
+    const response = await this.#withFolders(options, (folders) =>
+      this.#operate('restore', options, restoreOptions(options, folders), handlers),
+    );
+    return { pid: response.restore?.pid ?? -1 };
+  }
+
+  async #withFolders<T>(
+    options: { imagesDir: string; workDir?: string },
+    use: (folders: OpenFolders) => Promise<T>,
+  ): Promise<T> {
+    await using images = await openFolder(options.imagesDir, 'images');
+    if (options.workDir === undefined) return await use({ images: images.fd, work: undefined });
+    await using work = await openFolder(options.workDir, 'work');
+    return await use({ images: images.fd, work: work.fd });
+  }
+
+  #operate(
+    operation: 'dump' | 'restore',
+    { imagesDir, workDir, logFile }: { imagesDir: string; workDir?: string; logFile: string },
+    { wire, fds }: PreparedOptions,
+    handlers: OperationHandlers<string>,
+  ): Promise<CriuResponse> {
+    const request = { type: requestType[operation], opts: wire };
+    return this.#ask({ operation, request, fds, handlers, logPath: join(workDir ?? imagesDir, logFile) });
+  }
+
+  /** One whole operation. @returns the response, a successful one. */
+  async #ask(conversation: Conversation): Promise<CriuResponse> {
+    const { operation, handlers, logPath } = conversation;
+    using _place = await operations.acquire(handlers?.signal);
+    const startedAt = performance.now();
+    const { response, exit, stderr } = await this.#converse(conversation);
+    this.#options.logger.debug(
+      { operation, milliseconds: performance.now() - startedAt, success: response?.success, exit },
+      'criu',
+    );
+    if (response?.success) return response;
+    throw await CriuError.of({ operation, exit, stderr, errno: response?.errno, logPath });
+  }
+
+  async #converse(conversation: Conversation): Promise<Outcome> {
+    const { handlers = {}, operation } = conversation;
+    const { ours, peer } = openSeqpacketPair();
+    await using socket = ours;
+    let child: CriuChild;
+    try {
+      child = this.#start(peer.fd, conversation.fds ?? [], handlers.terminal);
+    } finally {
+      // Held by CRIU alone from here on, so that its end is seen as the end of the connection.
+      peer[Symbol.dispose]();
+    }
+    // A half-restored tree may hold the socket as well: what counts is CRIU's own end.
+    const exited = child.exit.finally(() => socket.shutdown());
+    exited.catch(() => {});
+    const talk = new Talk(socket, operation, handlers, () => child.kill());
+    try {
+      await child.started;
+      await handlers.onStarted?.(child.pid);
+      handlers.signal?.throwIfAborted();
+      const response = await talk.run(encode(criuRequest, conversation.request));
+      const exit = await this.#awaitExit(child, exited, operation);
+      await talk.settle(response?.success ?? false);
+      return { response, exit, stderr: child.stderr() };
+    } catch (error) {
+      child.kill();
+      await exited.catch(() => {});
+      await talk.settle(false).catch(() => {});
+      throw error;
+    }
+  }
+
+  async #awaitExit(child: CriuChild, exited: Promise<CriuExit>, operation: string): Promise<CriuExit> {
+    const limit = setTimeout(() => {
+      this.#options.logger.warn({ operation, pid: child.pid }, 'criu did not exit after its response');
+      child.kill();
+    }, exitLimitMs);
+    try {
+      return await exited;
+    } finally {
+      clearTimeout(limit);
+    }
+  }
+
+  #start(socketFd: number, fds: readonly number[], terminal: number | undefined): CriuChild {
+    const { criuPath, spawnPrefix = [] } = this.#options;
+    const [program = criuPath, ...args] = [...spawnPrefix, criuPath, 'swrk', '3'];
+    const child = spawn(program, args, {
+      stdio: [terminal ?? 'ignore', 'ignore', 'pipe', socketFd, ...fds],
+      env: this.#environment(),
+    });
+    return new CriuChild(child, program);
+  }
+
+  #environment(): NodeJS.ProcessEnv {
+    const { env = process.env, rlimitPreload } = this.#options;
+    const preload =
+      rlimitPreload !== undefined && !mayReadForeignLimits() && existsSync(rlimitPreload)
+        ? { LD_PRELOAD: rlimitPreload }
+        : {};
+    return {
+      ...env,
+      PATH: env.PATH ?? '/usr/sbin:/usr/bin:/sbin:/bin',
+      // Plugins run as root inside CRIU, so none may slip in: a folder that is always there, where nobody can put one.
+      CRIU_LIBS_DIR: '/proc/self/task',
+      ...preload,
+    };
+  }
+}
+
+/** The exchange of messages with one CRIU process, and the decision whether it may go on. */
+class Talk {
+  readonly #socket: SeqpacketSocket;
+  readonly #isRestore: boolean;
+  readonly #lastVeto: string | undefined;
+  readonly #handlers: OperationHandlers<string>;
+  readonly #kill: () => void;
+  /** Why CRIU was told to stop; the operation rejects with it. */
+  #failure: { error: unknown } | undefined;
+  #inHandler = false;
+  #pastVeto = false;
+  #grace: NodeJS.Timeout | undefined;
+  #root: ProcessIdentity | undefined;
+
+  constructor(
+    socket: SeqpacketSocket,
+    operation: CriuOperation,
+    handlers: OperationHandlers<string>,
+    kill: () => void,
+  ) {
+    this.#socket = socket;
+    this.#isRestore = operation === 'restore';
+    this.#lastVeto = lastVeto[operation];
+    this.#handlers = handlers;
+    this.#kill = kill;
+  }
+
+  /** @returns the response; undefined where CRIU ended without one. */
+  async run(request: Buffer): Promise<CriuResponse | undefined> {
+    const { signal } = this.#handlers;
+    const onAbort = () => this.#awaitNotification();
+    signal?.addEventListener('abort', onAbort, { once: true });
+    try {
+      this.#send(request);
+      for (;;) {
+        const packet = await this.#socket.receive();
+        if (packet === undefined) return undefined;
+        const response = decode(criuResponse, packet);
+        if (response.type !== requestType.notify) return response;
+        clearTimeout(this.#grace);
+        this.#inHandler = true;
+        const notifySuccess = await this.#answer(response.notify?.script ?? '', response.notify?.pid);
+        this.#inHandler = false;
+        this.#send(encode(criuRequest, { type: requestType.notify, notifySuccess }));
+        if (signal?.aborted) this.#awaitNotification();
+      }
+    } finally {
+      clearTimeout(this.#grace);
+      signal?.removeEventListener('abort', onAbort);
+    }
+  }
+
+  /** After an abort: a notification would let it be refused; CRIU gets a while to send one. */
+  #awaitNotification(): void {
+    if (this.#inHandler || this.#pastVeto || this.#failure !== undefined) return;
+    this.#grace = setTimeout(() => {
+      this.#failure = { error: this.#handlers.signal?.reason };
+      this.#kill();
+    }, abortGraceMs);
+  }
+
+  /**
+   * To be called when CRIU has exited: rejects with the error that cancelled the operation, if one did, and then sees
+   * to it that nothing of a half-restored tree is left.
+   */
+  async settle(succeeded: boolean): Promise<void> {
+    const cancelled = this.#failure !== undefined;
+    if ((cancelled || !succeeded) && this.#root !== undefined) await signalProcess(this.#root, 'SIGKILL');
+    if (this.#failure !== undefined) throw this.#failure.error;
+  }
+
+  async #answer(script: string, pid: number | undefined): Promise<boolean> {
+    if (pid !== undefined && this.#isRestore) this.#root = await identify(pid);
+    const { signal, onNotify } = this.#handlers;
+    if (signal?.aborted && !this.#pastVeto) this.#failure ??= { error: signal.reason };
+    if (this.#failure !== undefined) return false;
+    try {
+      await onNotify?.[script]?.(pid);
+    } catch (error) {
+      this.#failure = { error };
+      return false;
+    }
+    if (script === this.#lastVeto) this.#pastVeto = true;
+    return true;
+  }
+
+  /** Where CRIU has gone meanwhile, the receive that follows says so. */
+  #send(packet: Buffer): void {
+    try {
+      this.#socket.send(packet);
+    } catch (error) {
+      if (!(error instanceof SocketError && (error.code === 'EPIPE' || error.code === 'ECONNRESET')))
+        throw error;
+    }
+  }
+}
+
+/** CRIU's process. */
+class CriuChild {
+  readonly #child: ChildProcess;
+  /** Resolves once the program runs. @throws TorporError where it cannot be started. */
+  readonly started: Promise<void>;
+  readonly exit: Promise<CriuExit>;
+  #stderr = '';
+
+  constructor(child: ChildProcess, program: string) {
+    this.#child = child;
+    child.stderr?.setEncoding('utf8');
+    child.stderr?.on('data', (text: string) => {
+      this.#stderr = (this.#stderr + text).slice(-stderrLimit);
+    });
+    const failed = new Promise<never>((_resolve, reject) => {
+      child.once('error', (error: NodeJS.ErrnoException) => reject(cannotStart(program, error)));
+    });
+    failed.catch(() => {});
+    this.started = Promise.race([new Promise<void>((resolve) => child.once('spawn', resolve)), failed]);
+    this.started.catch(() => {});
+    const exited = new Promise<CriuExit>((resolve) => {
+      child.once('exit', (status, signal) => {
+        // The rest of standard error, but not for as long as a half-restored process may hold that pipe.
+        const finish = () => {
+          clearTimeout(limit);
+          child.stderr?.destroy();
+          resolve({ status, signal });
+        };
+        const limit = setTimeout(finish, lastWordsMs);
+        if (child.stderr === null || child.stderr.readableEnded) finish();
+        else child.stderr.once('end', finish);
+      });
+    });
+    this.exit = Promise.race([exited, failed]);
+  }
+
+  get pid(): number {
+    return this.#child.pid ?? -1;
+  }
+
+  stderr(): string {
+    return this.#stderr;
+  }
+
+  /** Ends it at once: CRIU's target survives that, and it holds nothing that needs tidying. */
+  kill(): void {
+    this.#child.kill('SIGKILL');
+  }
+}
+
+function cannotStart(program: string, error: NodeJS.ErrnoException): TorporError {
+  const why = error.code === 'ENOENT' ? 'it is not there' : error.message;
+  return new TorporError(
+    'failed',
+    `${program} cannot be started: ${why}.`,
+    'Install it with `npm start`, and check with `torpor doctor`.',
+    { program, errno: error.code },
+    { cause: error },
+  );
+}
+
+async function openFolder(path: string, use: string) {
+  try {
+    return await open(path, 'r');
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    throw new TorporError(
+      'failed',
+      `The folder ${path} for CRIU’s ${use} files cannot be opened: ${code}.`,
+      'Check that the folder is there.',
+      { path, errno: code },
+      { cause: error },
+    );
+  }
+}
+
+const capSysResource = 24n;
+
+/** Whether this process has CAP_SYS_RESOURCE (proc(5), CapEff). */
+function mayReadForeignLimits(): boolean {
+  const capabilities = /^CapEff:\s*([0-9a-f]+)$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? '0';
+  return ((BigInt(`0x${capabilities}`) >> capSysResource) & 1n) === 1n;
+}

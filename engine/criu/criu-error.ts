@@ -1,0 +1,92 @@
+/** A CRIU operation that failed, for people: the cause in plain words, with CRIU's own words in the details. */
+import { open } from 'node:fs/promises';
+import { getSystemErrorName } from 'node:util';
+import { TorporError } from '../../api/errors.ts';
+import { errorsIn, explain } from './log-errors.ts';
+
+export type CriuOperation = 'version' | 'features' | 'check' | 'dump' | 'restore';
+
+/** How CRIU's process ended. */
+export interface CriuExit {
+  status: number | null;
+  signal: NodeJS.Signals | null;
+}
+
+export interface CriuFailure {
+  operation: CriuOperation;
+  exit: CriuExit;
+  /** What CRIU wrote to standard error; only what came before it had opened its log. */
+  stderr: string;
+  /** The errno in CRIU's response; of the first cause or of a consequence, so for the details only. */
+  errno: number | undefined;
+  logPath: string | undefined;
+}
+
+const tasks: Readonly<Record<CriuOperation, string>> = {
+  version: 'tell its version',
+  features: 'tell what this kernel offers',
+  check: 'check this kernel',
+  dump: 'make the checkpoint',
+  restore: 'restore the checkpoint',
+};
+
+/** The end of a log is enough: CRIU stops soon after what went wrong. */
+const logTailBytes = 256 * 1024;
+const logTailLines = 40;
+
+export class CriuError extends TorporError {
+  /**
+   * Reads CRIU's log and says what went wrong.
+   * @returns details: operation, errors (CRIU's own messages), logTail, logPath, errno, exit.
+   */
+  static async of(failure: CriuFailure): Promise<CriuError> {
+    const log = failure.logPath === undefined ? '' : await tailOf(failure.logPath);
+    const text = log === '' ? failure.stderr : log;
+    const errors = errorsIn(text);
+    const { signal, status } = failure.exit;
+    const explanation =
+      explain(errors) ??
+      (signal === null
+        ? {
+            sentence: `CRIU could not ${tasks[failure.operation]} and did not say why (exit status ${status}).`,
+            hint: 'Run `torpor doctor`, which checks what CRIU needs.',
+          }
+        : undefined);
+    const killed = {
+      sentence: `CRIU was ended by ${signal} before it could ${tasks[failure.operation]}.`,
+      hint: 'Try again.',
+    };
+    // Messages before a kill from outside are not its cause.
+    const { sentence, hint } = signal === null && explanation !== undefined ? explanation : killed;
+    return new CriuError('failed', sentence, hint, {
+      operation: failure.operation,
+      errors,
+      logTail: text.trimEnd().split('\n').slice(-logTailLines).join('\n'),
+      ...(failure.logPath === undefined ? {} : { logPath: failure.logPath }),
+      ...(failure.errno === undefined ? {} : { errno: errnoName(failure.errno) }),
+      exit: failure.exit,
+    });
+  }
+}
+
+function errnoName(errno: number): string {
+  try {
+    return getSystemErrorName(-errno);
+  } catch {
+    return `errno ${errno}`;
+  }
+}
+
+async function tailOf(path: string): Promise<string> {
+  try {
+    await using file = await open(path, 'r');
+    const { size } = await file.stat();
+    const length = Math.min(size, logTailBytes);
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(length), 0, length, size - length);
+    return buffer.toString('utf8', 0, bytesRead);
+  } catch (error) {
+    // CRIU may have failed before it could open its log.
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return '';
+    throw error;
+  }
+}
