@@ -44,7 +44,9 @@ export async function identify(pid: number): Promise<ProcessIdentity | undefined
 export async function isAlive(identity: ProcessIdentity): Promise<boolean> {
   if (identity.boot !== bootId) return false;
   const stat = await readStat(identity.pid);
-  return stat !== undefined && stat.startTime === identity.startTime && stat.state !== 'Z' && stat.state !== 'X';
+  return (
+    stat !== undefined && stat.startTime === identity.startTime && stat.state !== 'Z' && stat.state !== 'X'
+  );
 }
 
 /** Waits until the process has gone. @returns false where it is still there after the limit. */

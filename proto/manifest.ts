@@ -7,7 +7,10 @@ import { z } from 'zod';
 /** Readers refuse a higher version; a change that older readers would misread raises it. */
 export const manifestVersion = 1;
 
-const relativePath = z.string().regex(/^[^/]+(\/[^/]+)*$/).refine((path) => !path.split('/').includes('..'));
+const relativePath = z
+  .string()
+  .regex(/^[^/]+(\/[^/]+)*$/)
+  .refine((path) => !path.split('/').includes('..'));
 
 export const manifestFileSchema = z.object({
   /** Below the snapshot's folder. */

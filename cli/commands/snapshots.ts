@@ -1,0 +1,95 @@
+/** Looking at snapshots, checking and removing them. */
+import { createInterface } from 'node:readline/promises';
+import { TorporError } from '../../api/errors.ts';
+import type { Command, Context } from '../context.ts';
+import { ago, bytes, printable, seconds, table } from '../format.ts';
+
+export const snapshots: Command = {
+  definition: {
+    name: 'snapshots',
+    summary: 'list snapshots',
+    description: ['Lists snapshots, newest first, of one workload or of all.'],
+    arguments: [{ name: 'W', kind: 'workload', optional: true }],
+    options: [{ name: 'quiet', summary: 'Print only the ids.' }],
+    examples: [{ command: 'torpor snapshots gimp', meaning: 'the snapshots of GIMP' }],
+  },
+  async run(context) {
+    const list = await (await context.engine()).snapshots(context.invocation.arguments[0] ?? '');
+    const text = context.invocation.flag('quiet')
+      ? list.map((snapshot) => snapshot.id).join('\n')
+      : table(
+          ['SNAPSHOT', 'NAME', 'WORKLOAD', 'TAKEN', 'ON DISK', 'MEMORY', 'STOOD STILL', 'NOTE'],
+          list.map((snapshot) =>
+            snapshot.damaged === undefined
+              ? [
+                  snapshot.id,
+                  snapshot.name,
+                  snapshot.workload,
+                  `${ago(snapshot.takenAt)} ago`,
+                  bytes(snapshot.bytesOnDisk),
+                  bytes(snapshot.memoryBytes),
+                  seconds(snapshot.standstillMs),
+                  snapshot.usedAt === undefined ? '' : `resumed ${ago(snapshot.usedAt)} ago`,
+                ]
+              : [snapshot.id, '', '', '', '', '', '', snapshot.damaged],
+          ),
+        );
+    context.result(list, text);
+    return undefined;
+  },
+};
+
+/** On a terminal, asks before the only copy of an application's state is removed. */
+async function confirmLoss(context: Context, id: string): Promise<boolean> {
+  if (context.json || !process.stdin.isTTY) return true;
+  const workloads = await (await context.engine()).list();
+  const held = workloads.find((workload) => workload.state === 'suspended' && workload.snapshot?.startsWith(id));
+  if (held === undefined) return true;
+  const terminal = createInterface({ input: process.stdin, output: process.stderr });
+  const answer = await terminal.question(`This is all there is of the suspended ${printable(held.name)}. Remove it? [y/N] `);
+  terminal.close();
+  return /^y(es)?$/i.test(answer.trim());
+}
+
+export const rm: Command = {
+  definition: {
+    name: 'rm',
+    summary: 'remove a snapshot',
+    description: ['Removes a snapshot from disk. On a terminal it asks first where a suspended workload has no other.'],
+    arguments: [{ name: 'SNAPSHOT', kind: 'snapshot' }],
+    options: [],
+    examples: [{ command: 'torpor rm 3f2a9c', meaning: 'remove one snapshot' }],
+  },
+  async run(context) {
+    const id = context.invocation.arguments[0] ?? '';
+    if (!(await confirmLoss(context, id))) throw new TorporError('failed', 'Nothing was removed.');
+    await (await context.engine()).remove(id);
+    context.result({ removed: id }, `Snapshot ${printable(id)} is removed.`);
+    return undefined;
+  },
+};
+
+export const verify: Command = {
+  definition: {
+    name: 'verify',
+    summary: 'check that snapshots are whole',
+    description: [
+      'Checks every snapshot: that its manifest is authentic and its files are there, with --read-data every byte of them. Exit code 1 where one is damaged.',
+    ],
+    arguments: [],
+    options: [{ name: 'read-data', summary: 'Read all data and compare it with its hashes.' }],
+    examples: [{ command: 'torpor verify --read-data', meaning: 'check every byte' }],
+  },
+  async run(context) {
+    const readData = context.invocation.flag('read-data');
+    const results = await (await context.engine()).verify({ readData });
+    const bad = results.filter((result) => !result.ok);
+    const read = results.reduce((sum, result) => sum + result.bytesRead, 0);
+    const text = [
+      ...bad.map((result) => result.problem),
+      `${results.length - bad.length} of ${results.length} snapshots are whole${readData ? `, ${bytes(read)} read` : ''}.`,
+    ].join('\n');
+    context.result(results, text);
+    return bad.length > 0 ? 1 : 0;
+  },
+};

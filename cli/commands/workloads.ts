@@ -1,0 +1,133 @@
+/** Starting, listing, inspecting and ending workloads. */
+import type { Command } from '../context.ts';
+import { ago, bytes, findingsText, printable, table, workloadJson } from '../format.ts';
+import { environmentOf } from '../words.ts';
+
+export const run: Command = {
+  definition: {
+    name: 'run',
+    summary: 'start an application in a capsule',
+    description: [
+      'Starts an application in a capsule: a small container with its own X server, session bus and window manager, so that it can be suspended at any time. Home folder, settings, fonts and network are those of the machine. Prints the id of the capsule.',
+    ],
+    arguments: [],
+    options: [
+      { name: 'name', value: 'N', summary: 'The name to know it by; otherwise that of the command.' },
+      { name: 'root', value: 'DIR', summary: 'Another root folder than that of the machine (root only).' },
+      { name: 'user', value: 'U', summary: 'Run it as this user (root only); otherwise as the caller.' },
+      { name: 'env', value: 'K=V', repeated: true, summary: 'Set a variable in its environment.' },
+    ],
+    takesCommand: true,
+    examples: [
+      { command: 'torpor run -- gimp photo.png', meaning: 'start GIMP with a picture' },
+      { command: 'torpor run --name mail --env LANG=de_DE.UTF-8 -- thunderbird', meaning: 'with a name and a language' },
+    ],
+  },
+  async run(context) {
+    const { invocation } = context;
+    const env = environmentOf(invocation.values('env'));
+    const client = await context.engine();
+    const name = invocation.value('name');
+    const root = invocation.value('root');
+    const user = invocation.value('user');
+    const workload = await client.run({
+      command: [...invocation.command],
+      env,
+      callerEnv: Object.fromEntries(Object.entries(process.env).filter((entry): entry is [string, string] => entry[1] !== undefined)),
+      cwd: process.cwd(),
+      ...(name === undefined ? {} : { name }),
+      ...(root === undefined ? {} : { root }),
+      ...(user === undefined ? {} : { user }),
+    });
+    context.result(workloadJson(workload), workload.id);
+    return undefined;
+  },
+};
+
+export const ps: Command = {
+  definition: {
+    name: 'ps',
+    summary: 'list workloads',
+    description: ['Lists your workloads, root those of all users: what runs, what is suspended, what has ended lately.'],
+    arguments: [],
+    options: [{ name: 'quiet', summary: 'Print only the ids.' }],
+    examples: [{ command: 'torpor ps', meaning: 'what there is' }],
+  },
+  async run(context) {
+    const workloads = await (await context.engine()).list();
+    const text = context.invocation.flag('quiet')
+      ? workloads.map((workload) => workload.id).join('\n')
+      : table(
+          ['ID', 'NAME', 'STATE', 'USER', 'MEMORY', 'PROCESSES', 'STARTED', 'COMMAND'],
+          workloads.map((workload) => [
+            workload.id,
+            workload.name,
+            workload.exit === undefined
+              ? workload.state
+              : `ended (${'code' in workload.exit ? workload.exit.code : `signal ${workload.exit.signal}`})`,
+            workload.user,
+            bytes(workload.memoryBytes),
+            String(workload.pids.length),
+            `${ago(workload.startedAt)} ago`,
+            workload.command.join(' '),
+          ]),
+        );
+    context.result(workloads.map(workloadJson), text);
+    return undefined;
+  },
+};
+
+export const inspect: Command = {
+  definition: {
+    name: 'inspect',
+    summary: 'say what ties a workload to its surroundings',
+    description: [
+      'Finds what ties a workload, or any process and its children, to its surroundings, and says of each tie whether it is handled, whether something will be different after a resume, or whether it blocks a suspend, and what to do. Touches nothing. Exit code 3 where something blocks.',
+    ],
+    arguments: [{ name: 'W|PID', kind: 'workload' }],
+    options: [],
+    examples: [{ command: 'torpor inspect gimp', meaning: 'would a suspend of GIMP work?' }],
+  },
+  async run(context) {
+    const inspection = await (await context.engine()).inspect(context.invocation.arguments[0] ?? '');
+    const blocking = inspection.findings.some((finding) => finding.verdict === 'blocking');
+    const processes = table(
+      ['PID', 'PARENT', 'MEMORY', 'FILES', 'COMMAND'],
+      inspection.processes.map((process) => [
+        String(process.pid),
+        String(process.ppid),
+        bytes(process.memoryBytes),
+        String(process.openFiles),
+        process.command.join(' ') || process.name,
+      ]),
+    );
+    const lists = [
+      ['Open files', inspection.openFiles],
+      ['Sockets', inspection.sockets],
+    ] as const;
+    const text = [
+      `${printable(inspection.target)}: ${inspection.processes.length} processes, ${bytes(inspection.memoryBytes)} of memory`,
+      processes,
+      ...lists.map(([title, items]) => `${title}: ${items.length}\n${items.map((item) => `  ${printable(item)}`).join('\n')}`),
+      `Findings: ${blocking ? 'a suspend is blocked' : 'it can be suspended'}\n${findingsText(inspection.findings)}`,
+    ].join('\n\n');
+    context.result(inspection, text);
+    return blocking ? 3 : 0;
+  },
+};
+
+export const end: Command = {
+  definition: {
+    name: 'end',
+    summary: 'end a running capsule',
+    description: ['Ends the application of a capsule and everything in it. Unsaved work is lost, as by closing it; its snapshots stay.'],
+    arguments: [{ name: 'W', kind: 'workload' }],
+    options: [],
+    examples: [{ command: 'torpor end mail', meaning: 'end the application named mail' }],
+  },
+  async run(context) {
+    const workload = await (await context.engine()).end(context.invocation.arguments[0] ?? '');
+    context.result(workloadJson(workload), `${printable(workload.name)} has ended.`);
+    return undefined;
+  },
+};

@@ -1,0 +1,73 @@
+/** Reaching the engine: the one that runs, or a new one where none does and the caller may start it. */
+import { spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { connectEngine, type EngineClient, readEngineAddress } from '../api/client.ts';
+import { TorporError } from '../api/errors.ts';
+import { type EnginePaths, enginePaths } from '../api/paths.ts';
+
+const startLimitMs = 40_000;
+
+async function tryConnect(paths: EnginePaths): Promise<EngineClient | undefined> {
+  const address = await readEngineAddress(paths);
+  if (address === undefined) return undefined;
+  return connectEngine(address.address).catch(() => undefined);
+}
+
+/** @throws TorporError saying why there is no engine and what to do. */
+export async function reachEngine(): Promise<EngineClient> {
+  const paths = enginePaths();
+  const running = await tryConnect(paths);
+  if (running !== undefined) return running;
+  if (process.getuid?.() !== 0) {
+    throw new TorporError(
+      'not-permitted',
+      'The engine is not running, and only root can start it.',
+      'Start it with `sudo torpor doctor`, or install the service.',
+    );
+  }
+  return startEngine(paths);
+}
+
+async function startEngine(paths: EnginePaths): Promise<EngineClient> {
+  const program = join(dirname(fileURLToPath(import.meta.url)), 'torpord.mjs');
+  if (!existsSync(program)) {
+    throw new TorporError('failed', `The engine is not built: ${program} is missing.`, 'Run `npm start` or `npm test` once.');
+  }
+  const child = spawn(process.execPath, [program, '--on-demand'], {
+    detached: true,
+    stdio: ['ignore', 'ignore', 'pipe'],
+    cwd: '/',
+    // CRIU's notifications are received on libuv's threads, which must not run short for files.
+    env: { ...process.env, UV_THREADPOOL_SIZE: '16' },
+  });
+  let complaints = '';
+  let status: number | null | undefined;
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    complaints += text;
+  });
+  child.once('exit', (code) => {
+    status = code;
+  });
+  try {
+    const end = Date.now() + startLimitMs;
+    while (Date.now() < end) {
+      const client = await tryConnect(paths);
+      if (client !== undefined) return client;
+      if (status !== undefined) {
+        // Another one may have been quicker.
+        const other = await tryConnect(paths);
+        if (other !== undefined) return other;
+        if (!complaints.includes('Another engine works')) break;
+      }
+      await sleep(20);
+    }
+    const reason = complaints.trim().replace(/^torpord: /, '') || 'it did not answer in time.';
+    throw new TorporError('failed', `The engine did not start: ${reason}`, 'Its log is log/torpord.log in the state folder.');
+  } finally {
+    child.stderr.destroy();
+    child.unref();
+  }
+}

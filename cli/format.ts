@@ -1,0 +1,60 @@
+/** Figures and tables for people. */
+import type { Finding, Workload } from '../api/types.ts';
+
+/** Bytes with a binary prefix, three digits at most: `93.1 MiB`. */
+export function bytes(count: number): string {
+  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
+  let value = count;
+  let unit = 0;
+  while (value >= 1024 && unit < units.length - 1) {
+    value /= 1024;
+    unit++;
+  }
+  return `${unit === 0 || value >= 100 ? Math.round(value) : value.toFixed(1)} ${units[unit]}`;
+}
+
+/** Milliseconds as `0.35 s`. */
+export function seconds(milliseconds: number): string {
+  return `${(milliseconds / 1000).toFixed(2)} s`;
+}
+
+/** How long ago, in the largest unit that fits. */
+export function ago(iso: string, now = Date.now()): string {
+  const passed = Math.max(0, (now - Date.parse(iso)) / 1000);
+  for (const [unit, length] of [['d', 86_400], ['h', 3600], ['min', 60]] as const) {
+    if (passed >= length) return `${Math.floor(passed / length)} ${unit}`;
+  }
+  return `${Math.floor(passed)} s`;
+}
+
+/** Text without control characters, which names and command lines may hold and which would confuse a terminal. */
+export function printable(text: string): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
+  return text.replace(/[\u0000-\u001f\u007f-\u009f]/g, (character) => JSON.stringify(character).slice(1, -1));
+}
+
+/** Columns, as wide as their widest cell. */
+export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  const lines = [head, ...rows].map((row) => row.map(printable));
+  const widths = head.map((_, column) => Math.max(...lines.map((line) => line[column]?.length ?? 0)));
+  return lines
+    .map((line) => line.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join('  ').trimEnd())
+    .join('\n');
+}
+
+/** Findings, the worst first. */
+export function findingsText(findings: readonly Finding[]): string {
+  const order = ['blocking', 'degraded', 'handled'];
+  return [...findings]
+    .sort((a, b) => order.indexOf(a.verdict) - order.indexOf(b.verdict))
+    .map(({ verdict, what, hint, by }) => {
+      const who = verdict === 'handled' && by !== '' ? ` (by ${by})` : '';
+      return `  ${verdict}${who}: ${printable(what)}${hint === '' ? '' : `\n      ${printable(hint)}`}`;
+    })
+    .join('\n');
+}
+
+/** A workload in JSON: what it has not is null, so that every field is always there. */
+export function workloadJson(workload: Workload): object {
+  return { ...workload, snapshot: workload.snapshot ?? null, exit: workload.exit ?? null, note: workload.note ?? null };
+}

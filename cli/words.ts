@@ -1,0 +1,15 @@
+/** Reading what stands in options. */
+import { TorporError } from '../api/errors.ts';
+
+/** `K=V` words as an environment. @throws TorporError `usage` naming the word that is none. */
+export function environmentOf(words: readonly string[]): Record<string, string> {
+  return Object.fromEntries(
+    words.map((word) => {
+      const at = word.indexOf('=');
+      if (at < 1) {
+        throw new TorporError('usage', `--env "${word}" is not of the form K=V.`, 'For example: --env LANG=de_DE.UTF-8');
+      }
+      return [word.slice(0, at), word.slice(at + 1)];
+    }),
+  );
+}

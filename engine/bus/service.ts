@@ -1,0 +1,172 @@
+/**
+ * The engine on the bus: calls are decoded, given to the method with the caller's credentials, and answered. The
+ * library's own service classes hide who calls, so messages are dispatched here, by the generated table.
+ */
+import { Message, MessageType, Variant } from '@jellybrick/dbus-next';
+import { busName } from '../../api/client.ts';
+import type { BusConnection } from '../../api/connection.ts';
+import {
+  type EngineMethods,
+  type EngineSignals,
+  interfaceName,
+  introspectionXml,
+  methods,
+  objectPath,
+  signals,
+} from '../../api/engine1.ts';
+import { TorporError } from '../../api/errors.ts';
+import { type ArgumentWire, decode, encode, errorReply, type MethodWire } from '../../api/wire.ts';
+import type { Caller } from '../capsule/registry.ts';
+import type { Logger } from '../log.ts';
+
+/** The engine's methods, each with the caller first. */
+export type EngineHandlers = {
+  [M in keyof EngineMethods]: (
+    caller: Caller,
+    ...args: Parameters<EngineMethods[M]>
+  ) => ReturnType<EngineMethods[M]>;
+};
+
+type Handler = (caller: Caller, ...args: unknown[]) => Promise<unknown>;
+
+const dbus = {
+  destination: 'org.freedesktop.DBus',
+  path: '/org/freedesktop/DBus',
+  interface: 'org.freedesktop.DBus',
+};
+/** DBUS_NAME_FLAG_DO_NOT_QUEUE and the reply that says the name is ours. */
+const doNotQueue = 4;
+const primaryOwner = 1;
+
+export class BusService {
+  readonly #connection: BusConnection;
+  readonly #handlers: Omit<EngineHandlers, 'subscribe'>;
+  readonly #properties: Readonly<Record<string, string>>;
+  readonly #log: Logger;
+  readonly #callers = new Map<string, Caller>();
+  readonly #subscribers = new Map<string, Caller>();
+  #lastCall = Date.now();
+
+  constructor(
+    connection: BusConnection,
+    handlers: Omit<EngineHandlers, 'subscribe'>,
+    properties: Readonly<Record<string, string>>,
+    log: Logger,
+  ) {
+    this.#connection = connection;
+    this.#handlers = handlers;
+    this.#properties = properties;
+    this.#log = log;
+  }
+
+  /** When a client last called, in milliseconds since the epoch. */
+  get lastCall(): number {
+    return this.#lastCall;
+  }
+
+  /**
+   * Takes the engine's name and answers from then on.
+   * @throws TorporError `failed` where another engine has the name.
+   */
+  async start(): Promise<void> {
+    this.#connection.bus.addMethodHandler((message: Message) => this.#receive(message));
+    this.#connection.bus.on('message', (message: Message) => this.#forgetLeaver(message));
+    await this.#callBus('AddMatch', 's', [
+      "type='signal',sender='org.freedesktop.DBus',member='NameOwnerChanged',arg2=''",
+    ]);
+    const reply = await this.#callBus('RequestName', 'su', [busName, doNotQueue]);
+    if (reply.body[0] !== primaryOwner) {
+      throw new TorporError('failed', 'Another engine already answers on this bus.', 'See `torpor doctor`.');
+    }
+  }
+
+  /** Sends a signal to the subscribers that may see what belongs to this user. */
+  emit<S extends keyof EngineSignals>(signal: S, ownerUid: number, value: EngineSignals[S]): void {
+    const { member, argument }: { member: string; argument: ArgumentWire } = signals[signal];
+    for (const [name, caller] of this.#subscribers) {
+      if (caller.uid !== 0 && caller.uid !== ownerUid) continue;
+      const message = Message.newSignal(objectPath, interfaceName, member, argument.signature, [
+        encode(argument, value),
+      ]);
+      message.destination = name;
+      this.#connection.bus.send(message);
+    }
+  }
+
+  #callBus(member: string, signature: string, body: unknown[]): Promise<Message> {
+    return this.#connection.call(new Message({ ...dbus, member, signature, body }));
+  }
+
+  #receive(message: Message): boolean {
+    if (message.type !== MessageType.METHOD_CALL || message.path !== objectPath) return false;
+    const answer = this.#answerTo(message);
+    if (answer === undefined) return false;
+    this.#lastCall = Date.now();
+    answer.then(
+      (reply) => this.#connection.bus.send(reply),
+      (error: unknown) => {
+        if (!(error instanceof TorporError))
+          this.#log.error({ err: error, member: message.member }, 'defect in a method');
+        this.#connection.bus.send(errorReply(message, error));
+      },
+    );
+    return true;
+  }
+
+  #answerTo(message: Message): Promise<Message> | undefined {
+    switch (message.interface) {
+      case interfaceName:
+        return this.#dispatch(message);
+      case 'org.freedesktop.DBus.Introspectable':
+        return Promise.resolve(Message.newMethodReturn(message, 's', [introspectionXml]));
+      case 'org.freedesktop.DBus.Properties':
+        return message.member === 'Get' ? this.#property(message) : undefined;
+      default:
+        return undefined;
+    }
+  }
+
+  async #property(message: Message): Promise<Message> {
+    const value = this.#properties[String(message.body[1])];
+    if (value === undefined)
+      throw new TorporError('usage', `The engine has no property ${String(message.body[1])}.`);
+    return Message.newMethodReturn(message, 'v', [new Variant('s', value)]);
+  }
+
+  async #dispatch(message: Message): Promise<Message> {
+    const caller = await this.#identify(message.sender);
+    if (message.member === methods.subscribe.member) {
+      this.#subscribers.set(message.sender, caller);
+      return Message.newMethodReturn(message);
+    }
+    const entry = Object.entries(methods).find(([, wire]) => wire.member === message.member);
+    if (entry === undefined) throw new TorporError('usage', `The engine has no method ${message.member}.`);
+    const [name, wire] = entry as [Exclude<keyof EngineMethods, 'subscribe'>, MethodWire];
+    const signature = wire.inputs.map((input) => input.signature).join('');
+    if (message.signature !== signature) {
+      throw new TorporError('usage', `${message.member} takes arguments of the form "${signature}".`);
+    }
+    const args = wire.inputs.map((input, index) => decode(input, message.body[index]));
+    const handler = this.#handlers[name] as Handler;
+    const result = await handler(caller, ...args);
+    if (wire.output === undefined) return Message.newMethodReturn(message);
+    return Message.newMethodReturn(message, wire.output.signature, [encode(wire.output, result)]);
+  }
+
+  async #identify(sender: string): Promise<Caller> {
+    const known = this.#callers.get(sender);
+    if (known !== undefined) return known;
+    const reply = await this.#callBus('GetConnectionUnixUser', 's', [sender]);
+    const caller = { uid: Number(reply.body[0]) };
+    this.#callers.set(sender, caller);
+    return caller;
+  }
+
+  #forgetLeaver(message: Message): void {
+    if (message.sender !== 'org.freedesktop.DBus' || message.member !== 'NameOwnerChanged') return;
+    const [name, , owner] = message.body as [string, string, string];
+    if (owner !== '') return;
+    this.#callers.delete(name);
+    this.#subscribers.delete(name);
+  }
+}

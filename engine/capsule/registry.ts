@@ -1,0 +1,135 @@
+/**
+ * All workloads the engine knows, kept on disk record by record. Looking one up says who may have it: a workload of
+ * another user does not exist for the caller.
+ */
+import { readdir, readFile, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { TorporError } from '../../api/errors.ts';
+import { privateFolder, writeDurable } from '../durable.ts';
+import type { Logger } from '../log.ts';
+import { recordSchema, type Status, type WorkloadRecord } from './record.ts';
+
+/** Who asks, by the credentials of the bus connection. */
+export interface Caller {
+  uid: number;
+}
+
+/** How many ended workloads are still listed. */
+const endedKept = 20;
+
+export class Registry {
+  readonly #folder: string;
+  readonly #records = new Map<string, WorkloadRecord>();
+  readonly #changed: ((record: WorkloadRecord) => void)[] = [];
+
+  private constructor(folder: string) {
+    this.#folder = folder;
+  }
+
+  /** Reads all records; one that is damaged is left on disk, logged and not listed. */
+  static async open(stateDir: string, log: Logger): Promise<Registry> {
+    const folder = join(stateDir, 'capsules');
+    await privateFolder(folder);
+    const registry = new Registry(folder);
+    for (const name of await readdir(folder)) {
+      if (!name.endsWith('.json')) continue;
+      try {
+        const record = recordSchema.parse(JSON.parse(await readFile(join(folder, name), 'utf8')));
+        registry.#records.set(record.id, record);
+      } catch (error) {
+        log.error({ error, file: join(folder, name) }, 'a workload record is damaged and is left alone');
+      }
+    }
+    return registry;
+  }
+
+  /** Calls the listener after every change of a record. */
+  onChange(listener: (record: WorkloadRecord) => void): void {
+    this.#changed.push(listener);
+  }
+
+  all(): WorkloadRecord[] {
+    return [...this.#records.values()].sort((a, b) => a.startedAt.localeCompare(b.startedAt));
+  }
+
+  /** Those the caller may see: their own; root sees all. */
+  visibleTo(caller: Caller): WorkloadRecord[] {
+    return this.all().filter((record) => mayUse(caller, record.capsule.user.uid));
+  }
+
+  get(id: string): WorkloadRecord | undefined {
+    return this.#records.get(id);
+  }
+
+  /**
+   * The workload that an id, a unique prefix of one, or a name means. A living one wins over an ended one.
+   * @throws TorporError `not-found`, `not-permitted` where it is another user's, or `usage` where several fit.
+   */
+  find(reference: string, caller: Caller): WorkloadRecord {
+    const fits = this.all().filter((record) => record.id === reference || record.name === reference);
+    const candidates =
+      fits.length > 0 || reference.length < 2
+        ? fits
+        : this.all().filter((record) => record.id.startsWith(reference));
+    const mine = candidates.filter((record) => mayUse(caller, record.capsule.user.uid));
+    if (mine.length === 0) {
+      if (candidates.length > 0) {
+        throw new TorporError(
+          'not-permitted',
+          `The workload ${reference} belongs to another user.`,
+          'Ask its owner, or root.',
+        );
+      }
+      throw new TorporError('not-found', `There is no workload ${reference}.`, 'See `torpor ps`.');
+    }
+    const living = mine.filter((record) => record.status.kind !== 'ended');
+    const chosen = living.length > 0 ? living : mine.slice(-1);
+    if (chosen.length > 1 || chosen[0] === undefined) {
+      throw new TorporError(
+        'usage',
+        `${reference} may mean ${chosen.map((record) => `${record.id} (${record.name})`).join(' or ')}.`,
+        'Name one of them by its id.',
+      );
+    }
+    return chosen[0];
+  }
+
+  /** Whether a name is free among the caller's living workloads. */
+  isNameFree(name: string, uid: number): boolean {
+    return !this.all().some(
+      (record) => record.name === name && record.capsule.user.uid === uid && record.status.kind !== 'ended',
+    );
+  }
+
+  /** Writes a record durably and tells the listeners. */
+  async put(record: WorkloadRecord): Promise<void> {
+    this.#records.set(record.id, record);
+    await writeDurable(join(this.#folder, `${record.id}.json`), JSON.stringify(record, null, 1));
+    for (const listener of this.#changed) listener(record);
+    if (record.status.kind === 'ended') await this.#forgetOldest();
+  }
+
+  /** Changes the status of a workload, durably. @returns the record as it now is. */
+  async setStatus(id: string, status: Status): Promise<WorkloadRecord> {
+    const record = this.#records.get(id);
+    if (record === undefined) throw new Error(`no record of workload ${id}`);
+    const changed = { ...record, status };
+    await this.put(changed);
+    return changed;
+  }
+
+  async remove(id: string): Promise<void> {
+    this.#records.delete(id);
+    await rm(join(this.#folder, `${id}.json`), { force: true });
+  }
+
+  async #forgetOldest(): Promise<void> {
+    const ended = this.all().filter((record) => record.status.kind === 'ended');
+    for (const record of ended.slice(0, -endedKept)) await this.remove(record.id);
+  }
+}
+
+/** Users touch only what is theirs; root touches all. */
+export function mayUse(caller: Caller, ownerUid: number): boolean {
+  return caller.uid === 0 || caller.uid === ownerUid;
+}

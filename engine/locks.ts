@@ -1,0 +1,53 @@
+/** Who is at work on what: one operation at a time on a workload or a snapshot, and a way to give it up. */
+import { TorporError } from '../api/errors.ts';
+
+interface Held {
+  operation: string;
+  controller: AbortController;
+}
+
+export class Locks {
+  readonly #held = new Map<string, Held>();
+
+  /**
+   * Runs the work with the key held, handing it a signal that {@link Locks.cancel} raises.
+   * @throws TorporError `failed` at once where another operation holds the key: nobody waits in a queue unseen.
+   */
+  async hold<T>(
+    key: string,
+    what: string,
+    operation: string,
+    work: (signal: AbortSignal) => Promise<T>,
+  ): Promise<T> {
+    const other = this.#held.get(key);
+    if (other !== undefined) {
+      throw new TorporError(
+        'failed',
+        `${what} is just being ${other.operation}.`,
+        'Wait until that is done; see `torpor ps`.',
+      );
+    }
+    const controller = new AbortController();
+    this.#held.set(key, { operation, controller });
+    try {
+      return await work(controller.signal);
+    } finally {
+      this.#held.delete(key);
+    }
+  }
+
+  isHeld(key: string): boolean {
+    return this.#held.has(key);
+  }
+
+  get busy(): boolean {
+    return this.#held.size > 0;
+  }
+
+  /** Asks the operation that holds the key to give up. @returns false where there is none. */
+  cancel(key: string): boolean {
+    const held = this.#held.get(key);
+    held?.controller.abort(new TorporError('failed', 'It was cancelled; everything is as it was before.'));
+    return held !== undefined;
+  }
+}

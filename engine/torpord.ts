@@ -1,0 +1,134 @@
+/**
+ * torpord, the engine: opens the state folder, finds what an earlier engine left, and answers on the bus until it is
+ * told to stop. With `--on-demand`, as the command line starts it, it also stops when it has had nothing to do for a
+ * while or when its state folder has been removed.
+ */
+import { chmod, mkdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { existsSync } from 'node:fs';
+import { sentenceOf, TorporError } from '../api/errors.ts';
+import { type EngineAddress, type EnginePaths, enginePaths } from '../api/paths.ts';
+import { lockFolder } from '../native/folder-lock.ts';
+import { version } from '../package.json';
+import { chooseBus } from './bus/choose-bus.ts';
+import { BusService } from './bus/service.ts';
+import { Capsules } from './capsule/capsules.ts';
+import { Cgroups } from './capsule/cgroup.ts';
+import { Registry } from './capsule/registry.ts';
+import { CriuClient } from './criu/client.ts';
+import { privateFolder, writeDurable } from './durable.ts';
+import { Engine } from './engine.ts';
+import { ExecRelay } from './exec/relay.ts';
+import { Inspector } from './inspect/inspector.ts';
+import { findInstallation } from './installation.ts';
+import { openLog } from './log.ts';
+import { SnapshotStore } from './store/snapshot-store.ts';
+import { recover } from './transaction/recover.ts';
+
+const idleLimitMs = 15 * 60_000;
+const idleCheckMs = 2000;
+
+/** Opens the folders the engine works in. @throws TorporError `failed` where they cannot be written. */
+async function openFolders(paths: EnginePaths): Promise<void> {
+  try {
+    await privateFolder(paths.stateDir);
+    await chmod(paths.stateDir, 0o700);
+    await mkdir(paths.runDir, { recursive: true, mode: 0o755 });
+    await writeDurable(join(paths.stateDir, '.writable'), '');
+    await rm(join(paths.stateDir, '.writable'));
+  } catch (error) {
+    throw new TorporError(
+      'failed',
+      `The state folder ${paths.stateDir} cannot be written: ${sentenceOf(error)}.`,
+      'Free some space, mount it writable, or name another one by TORPOR_STATE_DIR.',
+    );
+  }
+}
+
+async function main(onDemand: boolean): Promise<void> {
+  if (process.getuid?.() !== 0) {
+    throw new TorporError('not-permitted', 'The engine must run as root.', 'Start it with sudo.');
+  }
+  const paths = enginePaths();
+  await openFolders(paths);
+  using _lock = takeLock(paths);
+  const log = openLog(paths.stateDir);
+  process.on('uncaughtException', (error) => {
+    log.fatal({ err: error }, 'defect');
+    process.exit(70);
+  });
+  log.info({ version, pid: process.pid, stateDir: paths.stateDir }, 'engine starts');
+
+  const installation = findInstallation();
+  const store = await SnapshotStore.open(paths.stateDir, log);
+  const registry = await Registry.open(paths.stateDir, log);
+  const cgroups = await Cgroups.find(paths.tag);
+  const capsules = new Capsules(paths, installation, registry, cgroups, log);
+  const criu = new CriuClient({
+    criuPath: installation.criu,
+    rlimitPreload: installation.rlimitPreload,
+    logger: log,
+  });
+  const inspector = new Inspector(paths, installation, cgroups);
+  const exec = new ExecRelay(paths, installation, cgroups, log);
+  await recover({ registry, capsules, cgroups, store, log });
+
+  let service: BusService | undefined;
+  const engine = new Engine(
+    { paths, installation, registry, capsules, cgroups, store, criu, inspector, exec, log },
+    (progress, ownerUid) => service?.emit('progress', ownerUid, progress),
+  );
+  await using bus = await chooseBus(paths, log, async (connection) => {
+    const candidate = new BusService(connection, engine, { Version: version, StateDir: paths.stateDir }, log);
+    await candidate.start();
+    service = candidate;
+  });
+  registry.onChange((record) => {
+    void engine
+      .describe(record)
+      .then((workload) => service?.emit('workloadChanged', record.capsule.user.uid, workload))
+      .catch((error: unknown) => log.error({ err: error }, 'could not tell of a change'));
+  });
+
+  const address: EngineAddress = { pid: process.pid, address: bus.address, version };
+  await writeDurable(paths.addressFile, JSON.stringify(address), 0o644);
+  await chmod(paths.addressFile, 0o644);
+  log.info({ bus: bus.kind, address: bus.address }, 'engine answers');
+
+  const reason = await new Promise<string>((resolve) => {
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => resolve(signal));
+    bus.connection.onLost(() => resolve('the bus has gone'));
+    if (onDemand) whenIdle(paths, engine, () => service?.lastCall ?? 0, resolve);
+  });
+  log.info({ reason }, 'engine stops');
+  capsules.stop();
+  await rm(paths.addressFile, { force: true });
+}
+
+function takeLock(paths: EnginePaths): Disposable {
+  const lock = lockFolder(paths.stateDir);
+  if (lock !== undefined) return lock;
+  throw new TorporError(
+    'failed',
+    `Another engine works in the state folder ${paths.stateDir}.`,
+    'Use that one, or name another folder by TORPOR_STATE_DIR.',
+  );
+}
+
+function whenIdle(paths: EnginePaths, engine: Engine, lastCall: () => number, stop: (reason: string) => void): void {
+  const startedAt = Date.now();
+  setInterval(() => {
+    if (!existsSync(paths.stateDir)) stop('the state folder was removed');
+    else if (!engine.busy && Date.now() - Math.max(startedAt, lastCall()) > idleLimitMs) stop('nothing to do');
+  }, idleCheckMs).unref();
+}
+
+main(process.argv.includes('--on-demand')).then(
+  // Waiting receives of the bindings would keep the process alive.
+  () => process.exit(0),
+  (error: unknown) => {
+    const known = error instanceof TorporError;
+    process.stderr.write(`torpord: ${sentenceOf(error)}${known && error.hint ? ` ${error.hint}` : ''}\n`);
+    process.exit(1);
+  },
+);

@@ -1,0 +1,26 @@
+/**
+ * The names under which CRIU's images know the mounts that come from outside a capsule. They are the same at dump
+ * and restore, while the folders behind them may differ.
+ */
+import type { CapsuleSpec } from '../../proto/manifest.ts';
+import { external } from '../criu/options.ts';
+
+/** Where a capsule sees its run folder. */
+const runMount = '/run/torpor';
+const runKey = 'torpor';
+
+/** CRIU's `external` for a dump: mount point to key. */
+export function dumpMounts(capsule: CapsuleSpec): string[] {
+  return [
+    external.mountAtDump(runMount, runKey),
+    ...capsule.hostMounts.map(({ key, path }) => external.mountAtDump(path, key)),
+  ];
+}
+
+/** CRIU's `external` for a restore: key to the host's folder. */
+export function restoreMounts(capsule: CapsuleSpec, runFolder: string): string[] {
+  return [
+    external.mountAtRestore(runKey, runFolder),
+    ...capsule.hostMounts.map(({ key, path }) => external.mountAtRestore(key, path)),
+  ];
+}

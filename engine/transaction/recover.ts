@@ -1,0 +1,100 @@
+/**
+ * What a new engine does about the operations in the middle of which its predecessor died. CRIU fails by itself when
+ * the engine's end of its socket closes, so it is waited for; then the facts decide: whether the process is there,
+ * and whether the snapshot was committed.
+ */
+import type { Capsules } from '../capsule/capsules.ts';
+import type { Cgroups } from '../capsule/cgroup.ts';
+import type { Status, StatusOf, WorkloadRecord } from '../capsule/record.ts';
+import type { Registry } from '../capsule/registry.ts';
+import type { Logger } from '../log.ts';
+import { bootId, isAlive, type ProcessIdentity, signalProcess, waitGone } from '../process.ts';
+import type { SnapshotStore } from '../store/snapshot-store.ts';
+
+const criuLimitMs = 15_000;
+
+export interface RecoverParts {
+  registry: Registry;
+  capsules: Capsules;
+  cgroups: Cgroups;
+  store: SnapshotStore;
+  log: Logger;
+}
+
+/** Brings every record in line with the facts, and watches the capsules that run. */
+export async function recover(parts: RecoverParts): Promise<void> {
+  for (const record of parts.registry.all()) {
+    const found = await factsAbout(parts, record);
+    if (found === undefined) continue;
+    if (found.kind === 'gone') {
+      await parts.capsules.recordEnd(record.id, found.note);
+    } else {
+      if (found.status.kind === 'suspended') {
+        await parts.cgroups.kill(record.id);
+        await parts.capsules.cleanUp(record.id);
+      }
+      await parts.registry.setStatus(record.id, found.status);
+    }
+    parts.log.info(
+      { workload: record.id, was: record.status.kind, is: parts.registry.get(record.id)?.status.kind },
+      'recovered',
+    );
+    if (parts.registry.get(record.id)?.status.kind === 'running') parts.capsules.watch(record.id);
+  }
+}
+
+type Found = { kind: 'status'; status: Status } | { kind: 'gone'; note?: string };
+
+async function factsAbout(parts: RecoverParts, record: WorkloadRecord): Promise<Found | undefined> {
+  const { status } = record;
+  switch (status.kind) {
+    case 'ended':
+    case 'suspended':
+      return undefined;
+    case 'starting':
+      return { kind: 'gone', note: 'the engine ended while it was being started' };
+    case 'running':
+      await parts.cgroups.thaw(record.id);
+      return (await isAlive(status.init)) ? { kind: 'status', status } : gone(status.init);
+    case 'suspending':
+      return afterSuspend(parts, record.id, status);
+    case 'resuming':
+      return afterResume(parts, status);
+  }
+}
+
+async function afterSuspend(parts: RecoverParts, id: string, status: StatusOf<'suspending'>): Promise<Found> {
+  await outlive(status.criu);
+  await parts.cgroups.thaw(id);
+  const committed = await parts.store.has(status.stage);
+  const snapshot = committed ? status.stage : status.snapshot;
+  // Before it committed, CRIU had no leave to end anything; and what it was given leave to end, it has ended by now.
+  if (await isAlive(status.init)) {
+    return {
+      kind: 'status',
+      status: { kind: 'running', init: status.init, ...(snapshot === undefined ? {} : { snapshot }) },
+    };
+  }
+  if (committed && !status.leaveRunning)
+    return { kind: 'status', status: { kind: 'suspended', snapshot: status.stage } };
+  return gone(status.init);
+}
+
+function gone(init: ProcessIdentity): Found {
+  return init.boot === bootId ? { kind: 'gone' } : { kind: 'gone', note: 'the machine was restarted while it ran' };
+}
+
+async function afterResume(parts: RecoverParts, status: StatusOf<'resuming'>): Promise<Found> {
+  await outlive(status.criu);
+  if (status.init !== undefined && (await isAlive(status.init))) {
+    await parts.store.markUsed(status.snapshot);
+    return { kind: 'status', status: { kind: 'running', init: status.init, snapshot: status.snapshot } };
+  }
+  return { kind: 'status', status: { kind: 'suspended', snapshot: status.snapshot } };
+}
+
+async function outlive(criu: ProcessIdentity | undefined): Promise<void> {
+  if (criu === undefined || (await waitGone(criu, criuLimitMs))) return;
+  await signalProcess(criu, 'SIGKILL');
+  await waitGone(criu, criuLimitMs);
+}

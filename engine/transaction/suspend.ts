@@ -1,0 +1,241 @@
+/**
+ * The suspend transaction of DESIGN.md: inspect, detach, freeze, checkpoint, commit, release. Until the snapshot is
+ * complete and durable the application is only paused: CRIU is told to go on to ending it by the answer to its
+ * post-dump notification, and that answer is given after the commit. Whatever fails before makes the answer a
+ * refusal, upon which CRIU lets the application run on.
+ */
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { sentenceOf, TorporError } from '../../api/errors.ts';
+import type { Picture } from '../../api/rfb/picture.ts';
+import type { Finding } from '../../api/types.ts';
+import type { Manifest } from '../../proto/manifest.ts';
+import type { Capsules } from '../capsule/capsules.ts';
+import type { Cgroups } from '../capsule/cgroup.ts';
+import type { StatusOf, WorkloadRecord } from '../capsule/record.ts';
+import type { Registry } from '../capsule/registry.ts';
+import type { CriuClient } from '../criu/client.ts';
+import { recordFiles } from '../files/record.ts';
+import { type Inspector, optionsFrom } from '../inspect/inspector.ts';
+import type { Installation } from '../installation.ts';
+import type { Logger } from '../log.ts';
+import { identify, waitGone } from '../process.ts';
+import { captureScreen, encodeScreen } from '../screen/picture.ts';
+import { cutViewers } from '../screen/viewers.ts';
+import {
+  dumpLogFile,
+  pictureFile,
+  type SnapshotStore,
+  type Stage,
+  thumbnailFile,
+} from '../store/snapshot-store.ts';
+import { describeHost } from './host.ts';
+import { dumpMounts } from './mount-keys.ts';
+import type { Report } from './progress.ts';
+
+/** CRIU ends the processes in milliseconds; one in the middle of a disk write may take longer. */
+const goneLimitMs = 30_000;
+
+export interface SuspendOutcome {
+  manifest: Manifest;
+  findings: Finding[];
+}
+
+export interface SuspendParts {
+  registry: Registry;
+  capsules: Capsules;
+  cgroups: Cgroups;
+  store: SnapshotStore;
+  criu: CriuClient;
+  installation: Installation;
+  inspector: Inspector;
+  log: Logger;
+}
+
+/**
+ * Suspends a running capsule, or with `leaveRunning` only takes a snapshot of it.
+ * @throws TorporError `blocked` with the findings in its details, or `failed`; the application runs on either way.
+ */
+export async function suspend(
+  parts: SuspendParts,
+  record: WorkloadRecord & { status: StatusOf<'running'> },
+  leaveRunning: boolean,
+  report: Report,
+  signal: AbortSignal,
+): Promise<SuspendOutcome> {
+  const requestedAt = performance.now();
+  const { id, status } = record;
+  const { init } = status;
+  report('inspect');
+  const stage = await parts.store.stage();
+  try {
+    const inspection = await parts.inspector.inspectCapsule(record);
+    refuseIfBlocked(record.name, inspection.findings);
+    const picture = await captureScreen(parts.capsules.screenSocket(id), parts.log);
+    const files = recordFiles(inspection, record.capsule.root);
+    // Awaited at the commit; a failure before that must not count as unhandled.
+    files.catch(() => {});
+    signal.throwIfAborted();
+
+    report('detach');
+    await cutViewers(
+      parts.installation,
+      init.pid,
+      inspection.processes.map((process) => process.pid),
+    );
+    await parts.registry.setStatus(id, { ...status, kind: 'suspending', stage: stage.id, leaveRunning });
+
+    report('freeze');
+    const pictures = writePictures(stage, picture);
+    pictures.catch(() => {});
+    const frozenAt = performance.now();
+    let committed: Manifest | undefined;
+    await parts.criu.dump(
+      {
+        ...optionsFrom(inspection),
+        pid: init.pid,
+        imagesDir: stage.images,
+        workDir: stage.folder,
+        logFile: dumpLogFile,
+        leaveRunning,
+        freezeCgroup: parts.cgroups.pathOf(id),
+        external: dumpMounts(record.capsule),
+      },
+      {
+        signal,
+        onStarted: async (pid) => {
+          const criu = await identify(pid);
+          const now = parts.registry.get(id)?.status;
+          if (criu !== undefined && now?.kind === 'suspending')
+            await parts.registry.setStatus(id, { ...now, criu });
+        },
+        onNotify: {
+          'pre-dump': async () => report('checkpoint'),
+          'post-dump': async () => {
+            report('commit');
+            signal.throwIfAborted();
+            await pictures;
+            const surroundings = await files;
+            const host = await describeHost(parts.criu);
+            committed = await parts.store.commit(stage, () => ({
+              workload: id,
+              name: record.name,
+              kind: 'capsule',
+              capsule: record.capsule,
+              startedAt: record.startedAt,
+              takenAt: new Date().toISOString(),
+              leftRunning: leaveRunning,
+              memoryBytes: inspection.memoryBytes,
+              processes: inspection.processes.map(({ pid, name }) => ({ pid, name })),
+              standstillMs: performance.now() - frozenAt,
+              durableMs: performance.now() - requestedAt,
+              host,
+              findings: inspection.findings,
+              surroundings,
+            }));
+            report('release');
+          },
+        },
+      },
+    );
+    if (committed === undefined)
+      throw new TorporError('failed', 'CRIU ended without having made a snapshot.');
+    await release(parts, record, committed.id, leaveRunning);
+    report('done');
+    parts.log.info(
+      {
+        workload: id,
+        snapshot: committed.id,
+        standstillMs: committed.standstillMs,
+        durableMs: committed.durableMs,
+      },
+      'suspended',
+    );
+    return { manifest: committed, findings: inspection.findings };
+  } catch (error) {
+    throw await putBack(parts, record, stage, error);
+  }
+}
+
+function refuseIfBlocked(name: string, findings: readonly Finding[]): void {
+  const blocking = findings.filter((finding) => finding.verdict === 'blocking');
+  const first = blocking[0];
+  if (first === undefined) return;
+  const more =
+    blocking.length > 1 ? ` (and ${blocking.length - 1} more: see \`torpor inspect ${name}\`)` : '';
+  throw new TorporError(
+    'blocked',
+    `${name} cannot be suspended: ${first.what}${more} Nothing was touched.`,
+    first.hint,
+    {
+      findings,
+    },
+  );
+}
+
+async function writePictures(stage: Stage, picture: Picture | undefined): Promise<void> {
+  if (picture === undefined) return;
+  const { full, thumbnail } = await encodeScreen(picture);
+  await writeFile(join(stage.folder, pictureFile), full);
+  await writeFile(join(stage.folder, thumbnailFile), thumbnail);
+}
+
+async function release(
+  parts: SuspendParts,
+  record: WorkloadRecord & { status: StatusOf<'running'> },
+  snapshot: string,
+  leaveRunning: boolean,
+): Promise<void> {
+  const { id, status } = record;
+  if (leaveRunning) {
+    await parts.registry.setStatus(id, { ...status, snapshot });
+    return;
+  }
+  if (!(await waitGone(status.init, goneLimitMs))) await parts.cgroups.kill(id);
+  await parts.capsules.cleanUp(id);
+  await parts.registry.setStatus(id, { kind: 'suspended', snapshot });
+}
+
+/** After a failure: the state in which the application goes on, and the error that says so. */
+async function putBack(
+  parts: SuspendParts,
+  record: WorkloadRecord & { status: StatusOf<'running'> },
+  stage: Stage,
+  error: unknown,
+): Promise<Error> {
+  const { id, status } = record;
+  await parts.cgroups.thaw(id);
+  const alive = (await identify(status.init.pid))?.startTime === status.init.startTime;
+  const exists = await parts.store.has(stage.id);
+  if (exists && !alive) {
+    // The failure came after the commit: the snapshot is whole and the application has been ended.
+    await parts.capsules.cleanUp(id);
+    await parts.registry.setStatus(id, { kind: 'suspended', snapshot: stage.id });
+  } else {
+    await parts.registry.setStatus(id, exists ? { ...status, snapshot: stage.id } : status);
+    parts.capsules.watch(id);
+  }
+  if (!exists) await parts.store.discard(stage);
+  parts.log.warn(
+    { err: error, workload: id, alive, snapshot: exists ? stage.id : undefined },
+    'suspend failed',
+  );
+  if (error instanceof TorporError && error.code === 'blocked') return error;
+  return failure(record.name, error, alive, exists ? stage.id : undefined);
+}
+
+function failure(name: string, error: unknown, alive: boolean, snapshot: string | undefined): Error {
+  const outcome = alive
+    ? 'It runs on as before.'
+    : snapshot === undefined
+      ? 'It has ended meanwhile.'
+      : `It is suspended in snapshot ${snapshot} and can be resumed.`;
+  const known = error instanceof TorporError ? error : undefined;
+  return new TorporError(
+    known?.code ?? 'failed',
+    `${name} could not be suspended: ${sentenceOf(error).replace(/\.?$/, '.')} ${outcome}`,
+    known?.hint ?? 'The details are in the log of the engine (log/torpord.log in the state folder).',
+    { ...known?.details, running: alive, ...(snapshot === undefined ? {} : { snapshot }) },
+    { cause: error },
+  );
+}
