@@ -22,7 +22,11 @@ Needs Debian 12 or later and Node 20 or later with npm; works as root or with su
 TEXT
 }
 
-# logged STEP NEXT COMMAND...: runs the command with its output in the log only; on failure shows the end of it.
+# Passes a long output's beginning and end on: npm names the cause first, apt and make last.
+both_ends() { awk '{ line[NR] = $0 }
+  END { for (i = 1; i <= NR; i++) if (i <= 10 || i > NR - 15) print "  | " line[i]; else if (i == 11) print "  | ..." }'; }
+
+# logged STEP NEXT COMMAND...: runs the command with its output in the log only; on failure shows both ends of it.
 logged() {
   local step=$1 next=$2
   shift 2
@@ -30,7 +34,7 @@ logged() {
   local start
   start=$(wc -c <"$LOG")
   if "$@" >>"$LOG" 2>&1 {LOCK_FD}>&-; then return; fi
-  tail -c "+$((start + 1))" "$LOG" | tail -n 20 | sed 's/^/  | /' >&2
+  tail -c "+$((start + 1))" "$LOG" | both_ends >&2
   fail "$step" 'see the lines above' "$next (full output: $LOG)"
 }
 

@@ -1,6 +1,6 @@
 #!/bin/bash
-# Runs every test of a checkout that is set up: format, lint and types; the native programs' own tests; vitest. All
-# three run whatever the others say, so that one run shows all that is wrong. Ends with the line "N passed, N failed"
+# Runs every test of a checkout that is set up: format, lint and types; the shell scripts; the native programs' own
+# tests; vitest. All run whatever the others say, so that one run shows all that is wrong. Ends with the line "N passed, N failed"
 # and exits 1 if anything failed or nothing ran.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -46,6 +46,11 @@ heading 'format, lint and types'
 status=0
 npm run --silent check || status=$?
 count 'npm run check' "$status"
+
+heading 'shell scripts'
+status=0
+shellcheck --external-sources bin/torpor .ci/run scripts/*.sh scripts/setup/*.sh || status=$?
+count shellcheck "$status"
 
 heading 'native programs'
 status=0

@@ -5,6 +5,10 @@
 TORPOR_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)
 TORPOR_BUILD=$TORPOR_ROOT/build
 
+# apt, readelf and others translate what these scripts read; and apt's own user must reach what they make.
+export LC_ALL=C
+umask 022
+
 # Says one line of progress, on standard error: standard output belongs to whoever called.
 say() { printf 'setup: %s\n' "$*" >&2; }
 

@@ -42,8 +42,8 @@ prefix_is_current() {
 # Puts the finished stage in the prefix's place: a reader sees the old one or the new one, never a mixture.
 publish_stage() {
   rm -rf "$PREFIX.old"
-  if [ -e "$PREFIX" ]; then mv "$PREFIX" "$PREFIX.old"; fi
-  mv "$STAGE" "$PREFIX"
+  if [ -e "$PREFIX" ]; then mv -T "$PREFIX" "$PREFIX.old" || return 1; fi
+  mv -T "$STAGE" "$PREFIX" || return 1
   rm -rf "$PREFIX.old"
 }
 
@@ -57,9 +57,7 @@ system_criu() {
 mend_moved_prefix() {
   [ -f "$PREFIX/criu" ] && [ ! -L "$PREFIX/criu" ] && [ -x "$PREFIX/ld.so" ] || return 1
   rm -rf "$STAGE"
-  cp -a "$PREFIX" "$STAGE"
-  point_at_loader "$STAGE/criu" && criu_fits_staged || return 1
-  publish_stage
+  cp -a "$PREFIX" "$STAGE" && point_at_loader "$STAGE/criu" && criu_fits_staged && publish_stage && prefix_is_current
 }
 
 # The staged CRIU's interpreter names its final place, so until then its loader is started by hand.
@@ -184,7 +182,8 @@ take_packages() {
   }
   local deb
   for deb in "$WORK"/debs/*.deb; do
-    dpkg-deb -x "$deb" "$WORK/tree"
+    dpkg-deb -x "$deb" "$WORK/tree" ||
+      fail 'CRIU' "could not unpack ${deb##*/}" "see the line above; check the free space of /var/tmp"
     dpkg-deb -f "$deb" Package Version | sed -n 's/^[A-Za-z]*: //p' | paste -sd' ' >>"$WORK/packages"
   done
 }
@@ -211,7 +210,7 @@ collect_libraries() {
         printf '%s\n' "$name"
         continue
       fi
-      cp -L "$path" "$STAGE/lib/$name"
+      cp -L "$path" "$STAGE/lib/$name" || return 1
       queue+=("$STAGE/lib/$name")
     done
   done
@@ -238,7 +237,9 @@ build_prefix() {
 
   # One level of dependencies at a time, and only as deep as the linker asks: no more than a few packages are taken.
   local level=(criu) next missing taken=' criu ' name
-  while missing=$(collect_libraries) && [ -n "$missing" ]; do
+  while true; do
+    missing=$(collect_libraries) || fail 'CRIU' "could not fill $STAGE" 'see the line above; check the free space'
+    [ -n "$missing" ] || break
     next=()
     for name in $(library_dependencies "${level[@]}"); do
       case $taken in *" $name "*) continue ;; esac

@@ -15,12 +15,12 @@ PACKAGES_BASE=(
   mousepad                                                # the application of `torpor demo`
 )
 
-# The applications and tools of the tests that CI runs.
+# The applications of the tests that CI runs, and the tests' own tools.
 # shellcheck disable=SC2034
-PACKAGES_TESTS=(xterm gnome-calculator gimp python3 python3-tk tmux vim htop x11-utils xdotool ffmpeg)
+PACKAGES_TESTS=(xterm gnome-calculator gimp python3 python3-tk tmux vim htop x11-utils xdotool shellcheck)
 
 # The other applications of `npm run test:apps`.
 # shellcheck disable=SC2034
 PACKAGES_ALL_APPS=(
-  geany libreoffice-writer libreoffice-gtk3 inkscape kcalc default-jdk mpv evince thunderbird firefox-esr
+  geany libreoffice-writer libreoffice-gtk3 inkscape kcalc default-jdk mpv ffmpeg evince thunderbird firefox-esr
 )
