@@ -1,7 +1,7 @@
 #!/bin/bash
 # Runs every test of a checkout that is set up: format, lint and types; the shell scripts; the native programs' own
-# tests; vitest. All run whatever the others say, so that one run shows all that is wrong. Ends with the line "N passed, N failed"
-# and exits 1 if anything failed or nothing ran.
+# tests; vitest. All run whatever the others say, so that one run shows all that is wrong. Ends with the line
+# "N passed, N failed" and exits 1 if anything failed or nothing ran.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

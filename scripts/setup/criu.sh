@@ -65,7 +65,7 @@ criu_fits_staged() { criu_fits "$STAGE/ld.so" --library-path "$STAGE/lib" --argv
 
 # Writes one deb822 source per archive that this machine already trusts for its `main` packages to folder $1, with
 # @SUITE@ for the suite; those that serve the running release come first. Reads both formats of apt's sources, so that
-# address, mirror list and signing key (a path or an inline block) are the machine's own.
+# address, mirror list, signing key (a path or an inline block) and the rule about expired indexes are the machine's own.
 write_candidate_sources() {
   local out=$1 codename list folder
   codename=$(. /etc/os-release && printf '%s' "${VERSION_CODENAME:-}")
@@ -76,7 +76,7 @@ write_candidate_sources() {
   [ -f "$list" ] && files+=("$list")
   [ "${#files[@]}" -gt 0 ] || return 1
   awk -v out="$out" -v codename="$codename" '
-    function emit(uris, suites, components, key,    text, rank, i, n, suite) {
+    function emit(uris, suites, components, key, expiry,    text, rank, i, n, suite) {
       if (uris == "" || (" " components " ") !~ / main /) return
       n = split(suites, suite, /[ \t]+/)
       rank = 0
@@ -88,6 +88,7 @@ write_candidate_sources() {
       if (rank == 0) return
       text = "Types: deb\nURIs: " uris "\nSuites: @SUITE@\nComponents: main\n"
       if (key != "") text = text "Signed-By: " key "\n"
+      if (expiry != "") text = text "Check-Valid-Until: " expiry "\n"
       if (text in seen) return
       seen[text] = 1
       count++
@@ -95,7 +96,7 @@ write_candidate_sources() {
     }
     function stanza() {
       if (tolower(field["enabled"]) !~ /^(no|false|0|off)$/ && (" " field["types"] " ") ~ / deb /)
-        emit(field["uris"], field["suites"], field["components"], field["signed-by"])
+        emit(field["uris"], field["suites"], field["components"], field["signed-by"], field["check-valid-until"])
       split("", field); name = ""
     }
     FNR == 1 { stanza(); deb822 = FILENAME ~ /\.sources$/ }
@@ -116,17 +117,20 @@ write_candidate_sources() {
     }
     /^[ \t]*deb[ \t]/ {
       line = $0; sub(/#.*/, "", line); sub(/^[ \t]*deb[ \t]+/, "", line)
-      key = ""
+      key = expiry = ""
       if (match(line, /^\[[^]]*\]/)) {
         n = split(substr(line, 2, RLENGTH - 2), option, /[ \t]+/)
         line = substr(line, RLENGTH + 1)
-        for (i = 1; i <= n; i++) if (sub(/^signed-by=/, "", option[i])) { key = option[i]; gsub(/,/, " ", key) }
+        for (i = 1; i <= n; i++) {
+          if (sub(/^signed-by=/, "", option[i])) { key = option[i]; gsub(/,/, " ", key) }
+          if (sub(/^check-valid-until=/, "", option[i])) expiry = option[i]
+        }
       }
       n = split(line, word, /[ \t]+/)
       first = (word[1] == "") ? 2 : 1
       components = ""
       for (i = first + 2; i <= n; i++) components = components " " word[i]
-      emit(word[first], word[first + 1], components, key)
+      emit(word[first], word[first + 1], components, key, expiry)
     }
     END { stanza() }
   ' "${files[@]}"

@@ -203,7 +203,7 @@ describe('criu.sh', () => {
       join(folder, 'sources.list'),
       [
         '# deb http://commented.invalid/debian any main',
-        'deb [arch=amd64 signed-by=/keys/one.gpg,/keys/two.gpg] http://one.invalid/debian any main contrib # note',
+        'deb [arch=amd64 signed-by=/keys/one.gpg,/keys/two.gpg check-valid-until=no] http://one.invalid/debian any main contrib # note',
         'deb http://flat.invalid/debian ./',
         'deb-src http://source.invalid/debian any main',
         '',
@@ -253,7 +253,7 @@ describe('criu.sh', () => {
       'Types: deb\nURIs: http://two.invalid/debian http://three.invalid/debian\nSuites: @SUITE@\nComponents: main\n' +
         'Signed-By: \n -----BEGIN PGP PUBLIC KEY BLOCK-----\n .\n mDMEabc\n -----END PGP PUBLIC KEY BLOCK-----\n',
       'Types: deb\nURIs: http://one.invalid/debian\nSuites: @SUITE@\nComponents: main\n' +
-        'Signed-By: /keys/one.gpg /keys/two.gpg\n',
+        'Signed-By: /keys/one.gpg /keys/two.gpg\nCheck-Valid-Until: no\n',
     ]);
   });
 });
