@@ -55,7 +55,7 @@ export interface Field<T extends FieldType = FieldType, R extends Rule = Rule> {
   readonly type: T;
   readonly rule: R;
 }
-type Fields = Readonly<Record<string, Field>>;
+export type Fields = Readonly<Record<string, Field>>;
 
 /** A message's name, as errors call it, and its fields. */
 export interface Message<F extends Fields> {

@@ -46,24 +46,17 @@ export interface CheckResult {
   errors: string[];
 }
 
-/** In the order in which CRIU sends them. An answer of failure cancels the dump at each; the target runs on. */
-export type DumpNotification =
-  | 'pre-dump'
-  | 'query-ext-files'
-  | 'network-lock'
-  | 'post-dump'
-  | 'network-unlock';
+/** In the order in which CRIU sends them. A refusal cancels the dump at either, and the target runs on. */
+export type DumpNotification = 'pre-dump' | 'post-dump';
 /**
- * In the order in which CRIU sends them. An answer of failure cancels the restore up to `post-restore`, which is the
- * last moment before anything runs; later ones CRIU ignores, so there the restored tree's root is ended as well.
+ * In the order in which CRIU sends them. A refusal cancels the restore; `post-restore` is the last moment before
+ * anything runs. Later ones CRIU lets nobody refuse: there the client ends the restored root itself.
  */
 export type RestoreNotification =
   | 'pre-restore'
   | 'setup-namespaces'
-  | 'network-lock'
   | 'post-setup-namespaces'
   | 'post-restore'
-  | 'network-unlock'
   | 'pre-resume'
   | 'post-resume';
 
@@ -394,8 +387,12 @@ class Talk {
    */
   async settle(succeeded: boolean): Promise<void> {
     const cancelled = this.#failure !== undefined;
-    if ((cancelled || !succeeded) && this.#root !== undefined) await signalProcess(this.#root, 'SIGKILL');
+    if (cancelled || !succeeded) await this.#endRoot();
     if (this.#failure !== undefined) throw this.#failure.error;
+  }
+
+  async #endRoot(): Promise<void> {
+    if (this.#root !== undefined) await signalProcess(this.#root, 'SIGKILL');
   }
 
   async #answer(script: string, pid: number | undefined): Promise<boolean> {
@@ -407,6 +404,11 @@ class Talk {
       await onNotify?.[script]?.(pid);
     } catch (error) {
       this.#failure = { error };
+      // CRIU does not heed a refusal any more, and waits for the root for ever once that has been ended.
+      if (this.#pastVeto && this.#isRestore) {
+        await this.#endRoot();
+        this.#kill();
+      }
       return false;
     }
     if (script === this.#lastVeto) this.#pastVeto = true;

@@ -1,0 +1,302 @@
+/** The real CRIU on a real process tree. */
+import { execFileSync } from 'node:child_process';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmdirSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { describe, expect, it } from 'vitest';
+import { CriuError } from '../../engine/criu/criu-error.ts';
+import { Counter, canCheckpoint, makeClient } from './criu-fixture.ts';
+
+/** The number of processes in the tree's pid namespace, by its root. */
+function children(pid: number): string[] {
+  const text = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim();
+  return text === '' ? [] : text.split(' ');
+}
+
+describe.skipIf(!canCheckpoint)('CriuClient', { timeout: 60_000 }, () => {
+  it('checkpoints a process tree, which is gone then, and restores it where it was', async () => {
+    await using counter = await Counter.start();
+    const client = makeClient();
+    const seen: string[] = [];
+    await counter.dump(client, {
+      onStarted: (pid) => void seen.push(`criu ${readFileSync(`/proc/${pid}/comm`, 'utf8').trim()}`),
+      onNotify: {
+        'pre-dump': () => void seen.push('pre-dump'),
+        'post-dump': () => void seen.push('post-dump'),
+      },
+    });
+    const count = counter.count();
+    expect(await counter.isAlive()).toBe(false);
+    expect(seen).toEqual(['criu criu', 'pre-dump', 'post-dump']);
+
+    let restored: number | undefined;
+    await counter.restore(client, {
+      onNotify: {
+        'post-restore': (pid) => {
+          restored = pid;
+        },
+      },
+    });
+    expect(restored).toBe(counter.root.pid);
+    expect(await counter.counts()).toBe(true);
+    expect(counter.count()).toBeGreaterThan(count);
+    expect(counter.count()).toBeLessThan(count + 500);
+    expect(children(counter.root.pid)).toHaveLength(1);
+  });
+
+  it('lets it run on where that was asked for', async () => {
+    await using counter = await Counter.start();
+    await counter.dump(makeClient(), {}, { leaveRunning: true });
+    expect(await counter.counts()).toBe(true);
+  });
+
+  it.each(['pre-dump', 'post-dump'] as const)('lets it run on where %s is refused', async (notification) => {
+    await using counter = await Counter.start();
+    const refusal = new Error('the disk is full');
+    const dump = counter.dump(makeClient(), {
+      onNotify: {
+        [notification]: async () => {
+          await sleep(20);
+          throw refusal;
+        },
+      },
+    });
+    await expect(dump).rejects.toBe(refusal);
+    expect(await counter.counts()).toBe(true);
+    // And nothing is left that would keep it from being checkpointed.
+    await counter.dump(makeClient());
+    expect(await counter.isAlive()).toBe(false);
+  });
+
+  it('leaves nothing running where a restore is refused, and can restore again', async () => {
+    await using counter = await Counter.start();
+    const client = makeClient();
+    await counter.dump(client);
+    const count = counter.count();
+    for (const notification of ['pre-restore', 'post-restore', 'pre-resume'] as const) {
+      const refusal = new Error(`refused at ${notification}`);
+      let root: number | undefined;
+      const restore = counter.restore(client, {
+        onNotify: {
+          'setup-namespaces': (pid) => {
+            root = pid;
+          },
+          [notification]: () => {
+            throw refusal;
+          },
+        },
+      });
+      await expect(restore).rejects.toBe(refusal);
+      if (root !== undefined) await gone(root);
+      expect(counter.count()).toBe(count);
+    }
+    await counter.restore(client);
+    expect(await counter.counts()).toBe(true);
+  });
+
+  it.each([0, 2, 5, 10, 20, 40, 80])(
+    'keeps its target where CRIU is killed %i ms into a dump',
+    async (delay) => {
+      await using counter = await Counter.start(100);
+      await using cgroup = new TestCgroup(counter.root.pid);
+      let criu = -1;
+      const dump = counter.dump(
+        makeClient(),
+        {
+          onStarted: (pid) => {
+            criu = pid;
+          },
+          onNotify: {
+            'pre-dump': () => {
+              setTimeout(() => process.kill(criu, 'SIGKILL'), delay);
+            },
+            'post-dump': () => sleep(10_000, undefined, { ref: false }),
+          },
+        },
+        cgroup.path === undefined ? {} : { freezeCgroup: cgroup.path },
+      );
+      const error = await dump.then(
+        () => undefined,
+        (reason: unknown) => reason,
+      );
+      expect(error).toBeInstanceOf(CriuError);
+      expect((error as CriuError).message).toContain('ended by SIGKILL');
+      cgroup.thaw();
+      await sleep(50);
+      expect(await counter.isAlive()).toBe(true);
+      expect(await counter.counts()).toBe(true);
+      expect(existsSync(`/proc/${criu}`)).toBe(false);
+    },
+  );
+
+  it('cancels a dump at the next notification and keeps the target', async () => {
+    await using counter = await Counter.start(100);
+    const abort = new AbortController();
+    const reason = new Error('the user changed their mind');
+    const dump = counter.dump(makeClient(), {
+      signal: abort.signal,
+      onNotify: { 'pre-dump': () => abort.abort(reason) },
+    });
+    await expect(dump).rejects.toBe(reason);
+    expect(await counter.counts()).toBe(true);
+  });
+
+  it('completes a dump that was cancelled too late', async () => {
+    await using counter = await Counter.start();
+    const abort = new AbortController();
+    await counter.dump(makeClient(), {
+      signal: abort.signal,
+      onNotify: { 'post-dump': () => abort.abort(new Error('too late')) },
+    });
+    expect(await counter.isAlive()).toBe(false);
+  });
+
+  it('keeps the event loop turning while CRIU works', async () => {
+    await using counter = await Counter.start(400);
+    let ticks = 0;
+    const timer = setInterval(() => ticks++, 5);
+    const startedAt = performance.now();
+    await counter.dump(makeClient());
+    const elapsed = performance.now() - startedAt;
+    clearInterval(timer);
+    // A quarter of what an idle machine gives: two cores are shared with CRIU and other tests.
+    expect(ticks).toBeGreaterThan(elapsed / 5 / 4);
+  });
+
+  it('asks for version and features once, also for clients made from it', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'torpor-criu-'));
+    const starts = join(folder, 'starts');
+    writeFileSync(starts, '');
+    const client = makeClient({ spawnPrefix: ['sh', '-c', 'echo x >> "$0" && exec "$@"', starts] });
+    try {
+      const [version, again] = await Promise.all([client.version(), client.version()]);
+      expect(again).toBe(version);
+      expect(version.major * 100 + version.minor).toBeGreaterThanOrEqual(402);
+      expect(version.text).toMatch(/^\d+\.\d+(\.\d+)?$/);
+      await client.features();
+      await client.withPrefix([]).features();
+      await client.withPrefix([]).version();
+      expect(readFileSync(starts, 'utf8')).toBe('x\nx\n');
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+
+  it('checks the kernel', async () => {
+    expect(await makeClient().check()).toEqual({ ok: true, errors: [] });
+  });
+
+  it('says that CRIU is missing, and asks again later', async () => {
+    const client = makeClient({ criuPath: '/nowhere/criu' });
+    const missing = '/nowhere/criu cannot be started: it is not there.';
+    await expect(client.version()).rejects.toThrow(missing);
+    await expect(client.version()).rejects.toThrow(missing);
+  });
+
+  it('names a pid that is not there', async () => {
+    await using counter = await Counter.start();
+    const dump = counter.dump(makeClient(), {}, { pid: 4194303 });
+    await expect(dump).rejects.toThrow(CriuError);
+    await dump.catch((error: CriuError) => {
+      expect(error.details.logPath).toBe(join(counter.imagesDir, 'dump.log'));
+      expect(error.details.logTail).toContain('Error (');
+    });
+  });
+
+  it('names the folder that is not there', async () => {
+    const dump = makeClient().dump({ pid: 1, imagesDir: '/nowhere/at all', logFile: 'dump.log' });
+    await expect(dump).rejects.toThrow('The folder /nowhere/at all for CRIU’s images files');
+  });
+
+  it('rejects a restore from damaged images and leaves nothing behind', async () => {
+    await using counter = await Counter.start();
+    await counter.dump(makeClient());
+    truncateSync(join(counter.imagesDir, 'pstree.img'), 5);
+    await expect(counter.restore(makeClient())).rejects.toThrow(CriuError);
+    expect(counter.count()).toBe(counter.count());
+  });
+
+  it('runs several operations at once', async () => {
+    await using first = await Counter.start(20);
+    await using second = await Counter.start(20);
+    const client = makeClient();
+    const versions = Array.from({ length: 8 }, () => makeClient().version());
+    await Promise.all([first.dump(client), second.dump(client), ...versions]);
+    await Promise.all([first.restore(client), second.restore(client)]);
+    expect(await first.counts()).toBe(true);
+    expect(await second.counts()).toBe(true);
+  });
+
+  it('leaves no descriptor open', async () => {
+    await using counter = await Counter.start();
+    const client = makeClient();
+    await client.check();
+    const before = openDescriptors();
+    await counter.dump(client);
+    await counter.restore(client);
+    await client.check();
+    expect(openDescriptors()).toBeLessThanOrEqual(before);
+  });
+});
+
+function openDescriptors(): number {
+  return execFileSync('ls', [`/proc/${process.pid}/fd`], { encoding: 'utf8' })
+    .trim()
+    .split('\n').length;
+}
+
+async function gone(pid: number): Promise<void> {
+  for (let round = 0; round < 200; round++) {
+    const stat = existsSync(`/proc/${pid}/stat`) ? readFileSync(`/proc/${pid}/stat`, 'utf8') : ' Z ';
+    if (/ [ZX] /.test(stat)) return;
+    await sleep(10);
+  }
+  throw new Error(`process ${pid} is still there`);
+}
+
+/** A cgroup with a process tree in it, where the machine has version 2 and lets us. */
+class TestCgroup implements AsyncDisposable {
+  readonly path: string | undefined;
+
+  constructor(pid: number) {
+    const mount = readFileSync('/proc/self/mountinfo', 'utf8')
+      .split('\n')
+      .find((line) => / - cgroup2 /.test(line))
+      ?.split(' ')[4];
+    if (mount === undefined) return;
+    const path = join(mount, `torpor-test-criu-${process.pid}-${pid}`);
+    mkdirSync(path);
+    for (const one of [pid, ...children(pid).map(Number)]) {
+      writeFileSync(join(path, 'cgroup.procs'), String(one));
+    }
+    this.path = path;
+  }
+
+  thaw(): void {
+    if (this.path !== undefined) writeFileSync(join(this.path, 'cgroup.freeze'), '0');
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.path === undefined) return;
+    this.thaw();
+    writeFileSync(join(this.path, 'cgroup.kill'), '1');
+    for (let round = 0; round < 200; round++) {
+      try {
+        rmdirSync(this.path);
+        return;
+      } catch {
+        await sleep(10);
+      }
+    }
+  }
+}
