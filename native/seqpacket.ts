@@ -4,6 +4,7 @@
  * loop, so whoever holds several open receives at once must see to it that the pool is large enough.
  */
 import { closeSync } from 'node:fs';
+import { getSystemErrorName } from 'node:util';
 import koffi from 'koffi';
 
 const libc = koffi.load('libc.so.6');
@@ -24,8 +25,6 @@ const shutRdwr = 2;
 /** CRIU's messages are a few hundred bytes; a longer packet than this is refused. */
 const receiveLimit = 64 * 1024;
 
-const errnoNames = new Map(Object.entries(koffi.os.errno).map(([name, value]) => [value, name]));
-
 /** A failed system call; `code` is the errno's name, as in Node's own errors. */
 export class SocketError extends Error {
   override readonly name = 'SocketError';
@@ -33,7 +32,7 @@ export class SocketError extends Error {
   readonly errno: number;
 
   constructor(call: string, errno: number) {
-    const code = errnoNames.get(errno) ?? `errno ${errno}`;
+    const code = getSystemErrorName(-errno);
     super(`${call}: ${code}`);
     this.code = code;
     this.errno = errno;
