@@ -1,0 +1,26 @@
+/** Tests in tiers. All use real parts; those that start capsules run one file at a time, so that times mean something. */
+import { defineConfig } from 'vitest/config';
+
+const tier = (name: string, testTimeout: number) => ({
+  test: {
+    name,
+    include: [`test/${name}/**/*.test.ts`],
+    testTimeout,
+    hookTimeout: 120_000,
+    fileParallelism: false,
+    pool: 'forks' as const,
+  },
+});
+
+export default defineConfig({
+  test: {
+    projects: [
+      tier('unit', 20_000),
+      tier('integration', 120_000),
+      tier('e2e', 240_000),
+      tier('fault', 240_000),
+    ],
+    // One worker: engines, X servers and CRIU share the machine's two cores and its process table.
+    maxWorkers: 1,
+  },
+});
