@@ -5,7 +5,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
-import { open } from 'node:fs/promises';
+import { open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { TorporError } from '../../api/errors.ts';
 import { openSeqpacketPair, type SeqpacketSocket, SocketError } from '../../native/seqpacket.ts';
@@ -227,14 +227,17 @@ export class CriuClient {
     return await use({ images: images.fd, work: work.fd });
   }
 
-  #operate(
+  async #operate(
     operation: 'dump' | 'restore',
     { imagesDir, workDir, logFile }: { imagesDir: string; workDir?: string; logFile: string },
     { wire, fds }: PreparedOptions,
     handlers: OperationHandlers<string>,
   ): Promise<CriuResponse> {
+    const logPath = join(workDir ?? imagesDir, logFile);
+    // Where CRIU fails before it opens its log, that of an earlier attempt must not explain this one.
+    await rm(logPath, { force: true });
     const request = { type: requestType[operation], opts: wire };
-    return this.#ask({ operation, request, fds, handlers, logPath: join(workDir ?? imagesDir, logFile) });
+    return await this.#ask({ operation, request, fds, handlers, logPath });
   }
 
   /** One whole operation. @returns the response, a successful one. */

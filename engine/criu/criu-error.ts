@@ -2,7 +2,7 @@
 import { open } from 'node:fs/promises';
 import { getSystemErrorName } from 'node:util';
 import { TorporError } from '../../api/errors.ts';
-import { errorsIn, explain } from './log-errors.ts';
+import { type Explanation, errorsIn, explain } from './log-errors.ts';
 
 export type CriuOperation = 'version' | 'features' | 'check' | 'dump' | 'restore';
 
@@ -43,21 +43,15 @@ export class CriuError extends TorporError {
     const log = failure.logPath === undefined ? '' : await tailOf(failure.logPath);
     const text = log === '' ? failure.stderr : log;
     const errors = errorsIn(text);
-    const { signal, status } = failure.exit;
-    const explanation =
-      explain(errors) ??
-      (signal === null
-        ? {
-            sentence: `CRIU could not ${tasks[failure.operation]} and did not say why (exit status ${status}).`,
-            hint: 'Run `torpor doctor`, which checks what CRIU needs.',
-          }
-        : undefined);
-    const killed = {
-      sentence: `CRIU was ended by ${signal} before it could ${tasks[failure.operation]}.`,
-      hint: 'Try again.',
-    };
-    // Messages before a kill from outside are not its cause.
-    const { sentence, hint } = signal === null && explanation !== undefined ? explanation : killed;
+    const { signal } = failure.exit;
+    const { sentence, hint } =
+      // Messages before a kill from outside are not its cause.
+      signal === null
+        ? (explain(errors) ?? unexplained(failure))
+        : {
+            sentence: `CRIU was ended by ${signal} before it could ${tasks[failure.operation]}.`,
+            hint: 'Try again.',
+          };
     return new CriuError('failed', sentence, hint, {
       operation: failure.operation,
       errors,
@@ -67,6 +61,15 @@ export class CriuError extends TorporError {
       exit: failure.exit,
     });
   }
+}
+
+/** Without an error in a log: it failed before it had one, or did so silently. */
+function unexplained({ operation, exit, stderr }: CriuFailure): Explanation {
+  const words = stderr.trim().split('\n').at(-1) || `it did not say why (exit status ${exit.status})`;
+  return {
+    sentence: `CRIU could not ${tasks[operation]}: ${words.replace(/\.$/, '')}.`,
+    hint: 'Run `torpor doctor`, which checks what CRIU needs.',
+  };
 }
 
 function errnoName(errno: number): string {

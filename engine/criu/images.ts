@@ -108,6 +108,11 @@ export interface RegFileImage {
   isMapped: boolean;
   /** Its name was gone when the checkpoint was made: where it comes from at the restore. */
   remap: 'none' | 'linked' | 'ghost' | 'procfs' | 'unknown';
+  /**
+   * Where CRIU puts a ghost for the length of a restore. One that was killed leaves it there, and every later restore
+   * fails (`Can't create ghost regfile: File exists`) until it is removed.
+   */
+  ghostPath: string | undefined;
 }
 
 export interface UnixSocketImage {
@@ -170,7 +175,7 @@ export async function readImages(folder: string): Promise<Images> {
   const remaps = await images.readIfThere('remap-fpath.img', 'remapFpath', remapFpathEntry);
   const files = await images.read('files.img', 'files', fileEntry);
   const { processes, uses } = await readProcesses(images);
-  const remapOf = new Map(remaps.map(({ originalId, kind = 0 }) => [originalId, kind]));
+  const remapOf = new Map(remaps.map((remap) => [remap.originalId, remap]));
   return {
     imageVersion: inventory.imageVersion,
     closesTcp: inventory.tcpClose ?? false,
@@ -299,15 +304,19 @@ async function readDescriptors(images: ImageFolder, filesId: number | undefined)
 
 type FileEntry = MessageOf<typeof fileEntry>;
 
+const remapKinds = ['linked', 'ghost', 'procfs'] as const;
+
 function regFileOf(
   reg: NonNullable<FileEntry['reg']>,
   use: FileUse | undefined,
-  remapOf: ReadonlyMap<number, number>,
+  remapOf: ReadonlyMap<number, MessageOf<typeof remapFpathEntry>>,
 ): RegFileImage {
   const remap = remapOf.get(reg.id);
+  const kind = remap && (remapKinds[remap.kind ?? 0] ?? 'unknown');
+  const path = reg.name.toString('utf8');
   return {
     id: reg.id,
-    path: reg.name.toString('utf8'),
+    path,
     rawPath: reg.name,
     flags: reg.flags,
     position: Number(reg.pos),
@@ -318,7 +327,9 @@ function regFileOf(
     isExecutable: use?.isExecutable ?? false,
     isMappedExecutable: use?.isMappedExecutable ?? false,
     isMapped: use !== undefined,
-    remap: remap === undefined ? 'none' : ((['linked', 'ghost', 'procfs'] as const)[remap] ?? 'unknown'),
+    remap: kind ?? 'none',
+    ghostPath:
+      remap !== undefined && kind === 'ghost' ? `${path}.cr.${remap.remapId.toString(16)}.ghost` : undefined,
   };
 }
 

@@ -186,6 +186,13 @@ const catalogue: readonly Known[] = [
     }),
   },
   {
+    pattern: /Can't create ghost (\w+): File exists/,
+    explain: said(
+      'A resume that was cut short has left a file behind that is in the way now.',
+      'Remove the files whose names end with .ghost in the folders the application was working in, and resume again.',
+    ),
+  },
+  {
     pattern: /Can't bind id \S+ ino \d+ addr (.*): (.*)/,
     explain: ([, path = '', why = '']) => ({
       sentence: `Its socket ${path} cannot be made again: ${why.toLowerCase()}.`,

@@ -15,6 +15,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { CriuError } from '../../engine/criu/criu-error.ts';
+import { readImages } from '../../engine/criu/images.ts';
 import { Counter, canCheckpoint, makeClient } from './criu-fixture.ts';
 
 /** The number of processes in the tree's pid namespace, by its root. */
@@ -138,6 +139,83 @@ describe.skipIf(!canCheckpoint)('CriuClient', { timeout: 60_000 }, () => {
       expect(existsSync(`/proc/${criu}`)).toBe(false);
     },
   );
+
+  it.each([
+    'pre-restore',
+    'setup-namespaces',
+    'post-setup-namespaces',
+    'post-restore',
+    'pre-resume',
+  ] as const)('leaves nothing running where CRIU is killed at %s of a restore', async (notification) => {
+    await using counter = await Counter.start();
+    const client = makeClient();
+    await counter.dump(client);
+    const count = counter.count();
+    let criu = -1;
+    let root: number | undefined;
+    const restore = counter.restore(client, {
+      onStarted: (pid) => {
+        criu = pid;
+      },
+      onNotify: {
+        'setup-namespaces': (pid) => {
+          root = pid;
+        },
+        [notification]: (pid?: number) => {
+          root = pid ?? root;
+          process.kill(criu, 'SIGKILL');
+        },
+      },
+    });
+    await expect(restore).rejects.toThrow(
+      'CRIU was ended by SIGKILL before it could restore the checkpoint.',
+    );
+    if (root !== undefined) await gone(root);
+    // At pre-resume the end of CRIU sets the tree going for the moment until it is ended too.
+    if (notification !== 'pre-resume') expect(counter.count()).toBe(count);
+    // What CRIU had put there for the deleted file stays, and would be in its way.
+    const { regFiles } = await readImages(counter.imagesDir);
+    const ghosts = regFiles.flatMap(({ ghostPath }) => ghostPath ?? []);
+    expect(ghosts).toHaveLength(1);
+    expect(existsSync(ghosts[0] ?? '')).toBe(notification === 'post-restore');
+    for (const path of ghosts) rmSync(path, { force: true });
+    await counter.restore(client);
+    expect(await counter.counts()).toBe(true);
+  });
+
+  it('ends a CRIU that hangs, and says why it was cancelled', async () => {
+    await using counter = await Counter.start();
+    const abort = new AbortController();
+    const reason = new Error('the user changed their mind');
+    // A stopped CRIU sends nothing, as one does that waits for a target frozen by somebody else.
+    const dump = counter.dump(makeClient(), {
+      signal: abort.signal,
+      onStarted: (pid) => {
+        process.kill(pid, 'SIGSTOP');
+        setTimeout(() => abort.abort(reason), 50);
+      },
+    });
+    await expect(dump).rejects.toBe(reason);
+    expect(await counter.counts()).toBe(true);
+  });
+
+  it('checkpoints what belongs to another user', async () => {
+    await using counter = await Counter.start(1, 1500);
+    const client = makeClient();
+    await counter.dump(client);
+    await counter.restore(client);
+    expect(await counter.counts()).toBe(true);
+    expect(readFileSync(`/proc/${counter.root.pid}/status`, 'utf8')).toMatch(
+      /^Uid:\t1500\t1500\t1500\t1500$/m,
+    );
+  });
+
+  it('passes on why it could not be started', async () => {
+    const client = makeClient({ spawnPrefix: ['sh', '-c', 'echo "the root folder is gone" >&2; exit 1'] });
+    await expect(client.version()).rejects.toThrow(
+      'CRIU could not tell its version: the root folder is gone.',
+    );
+  });
 
   it('cancels a dump at the next notification and keeps the target', async () => {
     await using counter = await Counter.start(100);

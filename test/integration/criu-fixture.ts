@@ -3,7 +3,7 @@
  * private /proc and no descriptor from outside. It counts into a file, so that a gap or a restart would show.
  */
 import { spawn } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chownSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -43,7 +43,7 @@ umount -l /mnt
 cd /
 exec </dev/null >/dev/null 2>&1
 setpriv --groups 27,100 --no-new-privs sleep 100000 &
-exec perl -e '
+exec setpriv --reuid "$4" perl -e '
   use IO::Handle;
   open(my $f, "+>", $ARGV[0]) or die; $f->autoflush(1);
   open(my $gone, "+>", "$ARGV[0].gone"); print $gone "ghost"; unlink "$ARGV[0].gone";
@@ -67,13 +67,18 @@ export class Counter implements AsyncDisposable {
     this.root = root;
   }
 
-  /** @param megabytes of memory it holds, to make a dump take a while. */
-  static async start(megabytes = 1): Promise<Counter> {
+  /**
+   * @param megabytes of memory it holds, to make a dump take a while.
+   * @param uid whose it is; its child stays root's.
+   */
+  static async start(megabytes = 1, uid = 0): Promise<Counter> {
     const folder = mkdtempSync(join(tmpdir(), 'torpor-criu-'));
     mkdirSync(join(folder, 'images'));
     mkdirSync(join(folder, 'root'));
     const counting = join(folder, 'count file');
     writeFileSync(counting, '');
+    chownSync(folder, uid, uid);
+    chownSync(counting, uid, uid);
     const unshare = spawn(
       'perl',
       [
@@ -93,6 +98,7 @@ export class Counter implements AsyncDisposable {
         counting,
         String(megabytes),
         join(folder, 'root'),
+        String(uid),
       ],
       { stdio: 'ignore', detached: true },
     );
