@@ -65,11 +65,22 @@ export class CriuError extends TorporError {
 
 /** Without an error in a log: it failed before it had one, or did so silently. */
 function unexplained({ operation, exit, stderr }: CriuFailure): Explanation {
-  const words = stderr.trim().split('\n').at(-1) || `it did not say why (exit status ${exit.status})`;
+  const words = lastWords(stderr) || `it did not say why (exit status ${exit.status})`;
   return {
     sentence: `CRIU could not ${tasks[operation]}: ${words.replace(/\.$/, '')}.`,
     hint: 'Run `torpor doctor`, which checks what CRIU needs.',
   };
+}
+
+/** The last line; of torpor-capsule, which CRIU is started by for a restore, that is JSON with an `error`. */
+function lastWords(stderr: string): string {
+  const line = stderr.trim().split('\n').at(-1) ?? '';
+  try {
+    const { error } = JSON.parse(line) as { error?: unknown };
+    return typeof error === 'string' ? error : line;
+  } catch {
+    return line;
+  }
 }
 
 function errnoName(errno: number): string {

@@ -244,6 +244,10 @@ const catalogue: readonly Known[] = [
     ),
   },
   {
+    pattern: /The criu itself is within dumped tree/,
+    explain: said('The engine itself runs within it.', 'Start the engine from elsewhere.'),
+  },
+  {
     pattern: /A root task is dead|No process with pid|Unable to (?:attach|seize)|No such process/,
     explain: said('It ended while it was being suspended.', ''),
   },
