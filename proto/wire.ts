@@ -96,9 +96,6 @@ export function repeated<const T extends FieldType>(number: number, type: T): Fi
 /** One field as it lies on the wire; the bytes are views into the source, not copies. */
 export interface RawField {
   readonly number: number;
-  readonly wireType: number;
-  /** The number of a varint or fixed field; 0n where the field is delimited. */
-  readonly value: bigint;
   /** The content of a delimited field; empty where it is a number. */
   readonly content: Buffer;
   /** The whole field with its tag, for copying it unchanged. */
@@ -107,80 +104,135 @@ export interface RawField {
 
 /** The fields of one message in the order they lie. @throws WireError where the bytes are no message. */
 export function* rawFields(bytes: Buffer, what: string): Generator<RawField> {
-  let offset = 0;
-  const cutOff = () => new WireError(`${what}: cut off at byte ${offset} of ${bytes.length}`);
-  const readVarint = (): bigint => {
+  const cursor = new Cursor(bytes, what);
+  for (let start = 0; cursor.next(); start = cursor.offset) {
+    const { number, content } = cursor;
+    yield { number, content, whole: bytes.subarray(start, cursor.offset) };
+  }
+}
+
+const noBytes = Buffer.alloc(0);
+
+/**
+ * Goes through a message field by field, holding the current one: the mappings of a browser are tens of thousands of
+ * messages in the path of a resume, so nothing is allocated for a number that fits.
+ */
+class Cursor {
+  readonly #bytes: Buffer;
+  readonly #what: string;
+  offset = 0;
+  number = 0;
+  wireType = 0;
+  /** The number of a varint or fixed field, as bigint only where it may not fit. */
+  value: number | bigint = 0;
+  content: Buffer = noBytes;
+
+  constructor(bytes: Buffer, what: string) {
+    this.#bytes = bytes;
+    this.#what = what;
+  }
+
+  /** Reads the next field. @returns false at the end. */
+  next(): boolean {
+    if (this.offset === this.#bytes.length) return false;
+    const start = this.offset;
+    const tag = Number(this.#varint());
+    this.number = Math.floor(tag / 8);
+    this.wireType = tag % 8;
+    if (this.number === 0 || this.number > 0x1fffffff) {
+      throw new WireError(`${this.#what}: no such field number at byte ${start}`);
+    }
+    this.value = 0;
+    this.content = noBytes;
+    switch (this.wireType) {
+      case varint:
+        this.value = this.#varint();
+        break;
+      case fixed64Bits:
+        this.value = this.#bytes.readBigUInt64LE(this.#take(8));
+        break;
+      case fixed32Bits:
+        this.value = this.#bytes.readUInt32LE(this.#take(4));
+        break;
+      case delimited: {
+        const length = this.#varint();
+        const at = this.#take(length);
+        this.content = this.#bytes.subarray(at, this.offset);
+        break;
+      }
+      default:
+        throw new WireError(
+          `${this.#what}: wire type ${this.wireType} of field ${this.number} is not supported`,
+        );
+    }
+    return true;
+  }
+
+  #varint(): number | bigint {
     let low = 0;
     let factor = 1;
-    // Nearly every varint here is short: numbers, until they no longer fit exactly.
+    // Seven bytes hold 49 bits, which a number holds exactly.
     for (let count = 0; count < 7; count++) {
-      const byte = bytes[offset];
-      if (byte === undefined) throw cutOff();
-      offset++;
+      const byte = this.#byte();
       low += (byte & 0x7f) * factor;
-      if (byte < 0x80) return BigInt(low);
+      if (byte < 0x80) return low;
       factor *= 128;
     }
     let value = BigInt(low);
     for (let shift = 49n; shift < 70n; shift += 7n) {
-      const byte = bytes[offset];
-      if (byte === undefined) throw cutOff();
-      offset++;
+      const byte = this.#byte();
       value |= BigInt(byte & 0x7f) << shift;
       if (byte < 0x80) return BigInt.asUintN(64, value);
     }
-    throw new WireError(`${what}: a number longer than 64 bits at byte ${offset}`);
-  };
-  const take = (length: number): Buffer => {
-    if (length > bytes.length - offset) throw cutOff();
-    offset += length;
-    return bytes.subarray(offset - length, offset);
-  };
+    throw new WireError(`${this.#what}: a number longer than 64 bits at byte ${this.offset}`);
+  }
 
-  while (offset < bytes.length) {
-    const start = offset;
-    const tag = readVarint();
-    const number = Number(tag >> 3n);
-    const wireType = Number(tag & 7n);
-    if (number === 0 || number > 0x1fffffff)
-      throw new WireError(`${what}: no such field number at byte ${start}`);
-    let value = 0n;
-    let content = bytes.subarray(offset, offset);
-    if (wireType === varint) value = readVarint();
-    else if (wireType === fixed64Bits) value = take(8).readBigUInt64LE();
-    else if (wireType === fixed32Bits) value = BigInt(take(4).readUInt32LE());
-    else if (wireType === delimited) {
-      const length = readVarint();
-      // Compared as bigint: a length of 2^60 must not pass through a rounding conversion.
-      if (length > BigInt(bytes.length - offset)) throw cutOff();
-      content = take(Number(length));
-    } else throw new WireError(`${what}: wire type ${wireType} of field ${number} is not supported`);
-    yield { number, wireType, value, content, whole: bytes.subarray(start, offset) };
+  #byte(): number {
+    const byte = this.#bytes[this.offset];
+    if (byte === undefined) throw this.#cutOff();
+    this.offset++;
+    return byte;
+  }
+
+  /** Passes over that many bytes. @returns where they begin. */
+  #take(length: number | bigint): number {
+    if (length > this.#bytes.length - this.offset) throw this.#cutOff();
+    this.offset += Number(length);
+    return this.offset - Number(length);
+  }
+
+  #cutOff(): WireError {
+    return new WireError(`${this.#what}: cut off at byte ${this.offset} of ${this.#bytes.length}`);
   }
 }
 
-function scalarFrom(type: Scalar, field: Pick<RawField, 'value' | 'content'>): unknown {
-  const { value, content } = field;
+function scalarFrom(type: Scalar, value: number | bigint, content: Buffer): unknown {
   switch (type) {
     case 'int32':
     case 'enum':
-      return Number(BigInt.asIntN(32, value));
+      return typeof value === 'number' && value <= 0x7fffffff
+        ? value
+        : Number(BigInt.asIntN(32, BigInt(value)));
     case 'uint32':
     case 'fixed32':
-      return Number(BigInt.asUintN(32, value));
+      return typeof value === 'number' && value <= 0xffffffff
+        ? value
+        : Number(BigInt.asUintN(32, BigInt(value)));
     case 'sint32': {
-      const bits = Number(BigInt.asUintN(32, value));
+      const bits = Number(BigInt.asUintN(32, BigInt(value)));
       return (bits >>> 1) ^ -(bits & 1);
     }
     case 'int64':
-      return BigInt.asIntN(64, value);
+      return BigInt.asIntN(64, BigInt(value));
     case 'uint64':
     case 'fixed64':
-      return value;
-    case 'sint64':
-      return BigInt.asIntN(64, (value >> 1n) ^ -(value & 1n));
+      return BigInt(value);
+    case 'sint64': {
+      const bits = BigInt(value);
+      return BigInt.asIntN(64, (bits >> 1n) ^ -(bits & 1n));
+    }
     case 'bool':
-      return value !== 0n;
+      return BigInt(value) !== 0n;
     case 'string':
       return content.toString('utf8');
     case 'bytes':
@@ -204,38 +256,51 @@ function* unpack(type: Scalar, content: Buffer, what: string): Generator<unknown
       const byte = BigInt(content[index] ?? 0);
       value = width === 0 ? (value << 7n) | (byte & 0x7fn) : (value << 8n) | byte;
     }
-    yield scalarFrom(type, { value: BigInt.asUintN(64, value), content });
+    yield scalarFrom(type, BigInt.asUintN(64, value), content);
     offset = end;
   }
 }
 
+type FieldIndex = ReadonlyMap<number, readonly [name: string, field: Field]>;
+const indexes = new WeakMap<Fields, FieldIndex>();
+
+function indexOf({ fields }: Message<Fields>): FieldIndex {
+  let index = indexes.get(fields);
+  if (index === undefined) {
+    index = new Map(Object.entries(fields).map(([name, field]) => [field.number, [name, field]]));
+    indexes.set(fields, index);
+  }
+  return index;
+}
+
 /** Reads one message. @throws WireError on malformed bytes, a field of the wrong type or a required one missing. */
 export function decode<F extends Fields>(spec: Message<F>, bytes: Buffer): Decoded<F> {
-  const byNumber = new Map<number, [string, Field]>();
+  const index = indexOf(spec);
   const result: Record<string, unknown> = {};
-  for (const [name, field] of Object.entries(spec.fields)) {
-    byNumber.set(field.number, [name, field]);
-    if (field.rule === 'repeated') result[name] = [];
-  }
-  for (const raw of rawFields(bytes, spec.name)) {
-    const known = byNumber.get(raw.number);
+  for (const [name, { rule }] of index.values()) if (rule === 'repeated') result[name] = [];
+  const cursor = new Cursor(bytes, spec.name);
+  while (cursor.next()) {
+    const known = index.get(cursor.number);
     if (known === undefined) continue;
     const [name, { type, rule }] = known;
     const isScalar = typeof type === 'string';
     const expected = isScalar ? wireTypes[type] : delimited;
-    if (raw.wireType !== expected) {
-      if (rule === 'repeated' && isScalar && raw.wireType === delimited) {
-        (result[name] as unknown[]).push(...unpack(type, raw.content, `${spec.name}.${name}`));
+    if (cursor.wireType !== expected) {
+      if (rule === 'repeated' && isScalar && cursor.wireType === delimited) {
+        for (const one of unpack(type, cursor.content, `${spec.name}.${name}`))
+          (result[name] as unknown[]).push(one);
         continue;
       }
-      throw new WireError(`${spec.name}.${name}: wire type ${raw.wireType} where ${expected} was expected`);
+      throw new WireError(
+        `${spec.name}.${name}: wire type ${cursor.wireType} where ${expected} was expected`,
+      );
     }
-    const value = isScalar ? scalarFrom(type, raw) : decode(type, raw.content);
+    const value = isScalar ? scalarFrom(type, cursor.value, cursor.content) : decode(type, cursor.content);
     if (rule === 'repeated') (result[name] as unknown[]).push(value);
     else result[name] = value;
   }
-  for (const [name, field] of Object.entries(spec.fields)) {
-    if (field.rule === 'required' && result[name] === undefined)
+  for (const [name, { rule }] of index.values()) {
+    if (rule === 'required' && result[name] === undefined)
       throw new WireError(`${spec.name}.${name}: missing`);
   }
   return result as Decoded<F>;

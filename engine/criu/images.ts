@@ -194,18 +194,25 @@ interface FileUse {
   isMappedExecutable: boolean;
 }
 
+/** Each process has about six images; more at once would only hold more descriptors open. */
+const processesAtOnce = 16;
+
 async function readProcesses(images: ImageFolder) {
-  const uses = new Map<number, FileUse>();
-  const processes: ProcessImage[] = [];
+  const entries = await images.read('pstree.img', 'pstree', pstreeEntry);
+  if (entries.length === 0) throw damaged(images.path, 'pstree.img', 'it has no process');
   const seen = new Set<number>();
-  for (const entry of await images.read('pstree.img', 'pstree', pstreeEntry)) {
+  for (const entry of entries) {
     for (const id of new Set([entry.pid, ...entry.threads])) {
       if (seen.has(id)) throw damaged(images.path, 'pstree.img', `it has process ${id} twice`);
       seen.add(id);
     }
-    processes.push(await readProcess(images, entry, uses));
   }
-  if (processes.length === 0) throw damaged(images.path, 'pstree.img', 'it has no process');
+  const uses = new Map<number, FileUse>();
+  const processes: ProcessImage[] = [];
+  for (let start = 0; start < entries.length; start += processesAtOnce) {
+    const some = entries.slice(start, start + processesAtOnce);
+    processes.push(...(await Promise.all(some.map((entry) => readProcess(images, entry, uses)))));
+  }
   return { processes, uses };
 }
 

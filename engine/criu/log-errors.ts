@@ -37,7 +37,7 @@ const catalogue: readonly Known[] = [
     pattern: /Can't get rlimit/,
     explain: said(
       'The limits of another user’s process cannot be read, because root lacks CAP_SYS_RESOURCE on this machine.',
-      'Build the native programs (`npm run setup` does), whose preload library mends this, or give the engine that capability.',
+      'Build the native programs with `npm start`: their preload library mends this.',
     ),
   },
   {
