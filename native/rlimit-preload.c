@@ -4,10 +4,13 @@
  */
 #include <dlfcn.h>
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 /* As the lines of /proc/PID/limits begin (proc(5)), by resource number. */
 static const char *const names[] = {
@@ -63,15 +66,20 @@ static int read_limits(pid_t pid, unsigned int resource, struct rlimit64 *limit)
 	return found;
 }
 
-int prlimit64(pid_t pid, enum __rlimit_resource resource, const struct rlimit64 *new_limit, struct rlimit64 *old_limit)
+static long (*real_syscall(void))(long, ...)
 {
-	static int (*original)(pid_t, enum __rlimit_resource, const struct rlimit64 *, struct rlimit64 *);
+	static long (*original)(long, ...);
 	if (!original)
-		*(void **)&original = dlsym(RTLD_NEXT, "prlimit64");
-	int result = original(pid, resource, new_limit, old_limit);
+		*(void **)&original = dlsym(RTLD_NEXT, "syscall");
+	return original;
+}
+
+static long prlimit_or_proc(pid_t pid, unsigned int resource, const struct rlimit64 *new_limit, struct rlimit64 *old_limit)
+{
+	long result = real_syscall()(SYS_prlimit64, (long)pid, (long)resource, (long)new_limit, (long)old_limit);
 	if (result == 0 || errno != EPERM || new_limit || !old_limit || pid == 0)
 		return result;
-	if ((size_t)resource >= sizeof(names) / sizeof(names[0]) || !names[resource] ||
+	if (resource >= sizeof(names) / sizeof(names[0]) || !names[resource] ||
 	    read_limits(pid, resource, old_limit) < 0) {
 		errno = EPERM;
 		return -1;
@@ -79,8 +87,17 @@ int prlimit64(pid_t pid, enum __rlimit_resource resource, const struct rlimit64 
 	return 0;
 }
 
-int prlimit(pid_t pid, enum __rlimit_resource resource, const struct rlimit *new_limit, struct rlimit *old_limit)
+/* CRIU 4.2 asks by syscall(2) itself, not by the library's prlimit64. */
+long syscall(long number, ...)
 {
-	/* The two structures are the same on 64-bit machines, the only ones CRIU runs on. */
-	return prlimit64(pid, resource, (const struct rlimit64 *)new_limit, (struct rlimit64 *)old_limit);
+	long arguments[6];
+	va_list list;
+	va_start(list, number);
+	for (size_t index = 0; index < sizeof(arguments) / sizeof(arguments[0]); index++)
+		arguments[index] = va_arg(list, long);
+	va_end(list);
+	if (number == SYS_prlimit64)
+		return prlimit_or_proc((pid_t)arguments[0], (unsigned int)arguments[1],
+				       (const struct rlimit64 *)arguments[2], (struct rlimit64 *)arguments[3]);
+	return real_syscall()(number, arguments[0], arguments[1], arguments[2], arguments[3], arguments[4], arguments[5]);
 }

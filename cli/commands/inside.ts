@@ -38,7 +38,7 @@ export const screenshot: Command = {
     const file = context.invocation.arguments[1] ?? '';
     await using screen = await connectRfb(socket);
     const picture = await screen.capture();
-    await writeFile(file, encodePng(picture)).catch((error: Error) => {
+    await writeFile(file, await encodePng(picture)).catch((error: Error) => {
       throw new TorporError('failed', `${file} cannot be written: ${error.message}.`, 'Choose another file.');
     });
     context.result({ file, width: picture.width, height: picture.height }, `${printable(file)}: ${picture.width}x${picture.height}`);

@@ -33,12 +33,18 @@ export async function chooseBus(
   log: Logger,
   start: (connection: BusConnection) => Promise<void>,
 ): Promise<ChosenBus> {
-  const system = paths.tag === 'default' || paths.stateDir === defaultStateDir ? systemBusAddress() : undefined;
+  const system =
+    paths.tag === 'default' || paths.stateDir === defaultStateDir ? systemBusAddress() : undefined;
   if (system !== undefined) {
     try {
       const connection = await BusConnection.open(system);
       await start(connection);
-      return { kind: 'system', address: system, connection, [Symbol.asyncDispose]: () => connection[Symbol.asyncDispose]() };
+      return {
+        kind: 'system',
+        address: system,
+        connection,
+        [Symbol.asyncDispose]: () => connection[Symbol.asyncDispose](),
+      };
     } catch (error) {
       log.warn({ reason: sentenceOf(error) }, 'the system bus does not take the engine; using a private one');
     }

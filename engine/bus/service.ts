@@ -148,7 +148,7 @@ export class BusService {
     }
     const args = wire.inputs.map((input, index) => decode(input, message.body[index]));
     const handler = this.#handlers[name] as Handler;
-    const result = await handler(caller, ...args);
+    const result = await handler.call(this.#handlers, caller, ...args);
     if (wire.output === undefined) return Message.newMethodReturn(message);
     return Message.newMethodReturn(message, wire.output.signature, [encode(wire.output, result)]);
   }

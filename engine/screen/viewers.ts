@@ -44,7 +44,11 @@ async function hasViewer(pids: readonly number[]): Promise<boolean> {
  * go of them.
  * @throws TorporError `failed` where it does not.
  */
-export async function cutViewers(installation: Installation, init: number, pids: readonly number[]): Promise<void> {
+export async function cutViewers(
+  installation: Installation,
+  init: number,
+  pids: readonly number[],
+): Promise<void> {
   const startedAt = Date.now();
   let asked = false;
   while (await hasViewer(pids)) {
@@ -59,7 +63,7 @@ export async function cutViewers(installation: Installation, init: number, pids:
     if (!asked && passed > politeMs) {
       asked = true;
       await runCommand(installation.capsuleTool, [
-        ...['exec', String(init), '--env', 'DISPLAY=:0', '--root'],
+        ...['exec', String(init), '--env', 'DISPLAY=:0', '--env', 'PATH=/usr/bin:/bin'],
         ...['--', 'vncconfig', '-disconnect'],
       ]);
     }

@@ -42,11 +42,11 @@ async function listFiles(folder: string, prefix = ''): Promise<string[]> {
 }
 
 /**
- * Makes every file below a folder durable and hashes it. Both at once: the disk does the one, a core the other, and
+ * Makes every file below a folder, but those that are still written to, durable and hashes it. Both at once: the disk does the one, a core the other, and
  * the data is read from the page cache it was just written to.
  */
-export async function sealFiles(folder: string): Promise<ManifestFile[]> {
-  const paths = await listFiles(folder);
+export async function sealFiles(folder: string, unsealed: readonly string[]): Promise<ManifestFile[]> {
+  const paths = (await listFiles(folder)).filter((path) => !unsealed.includes(path));
   const [files] = await Promise.all([
     hashAll(folder, paths),
     Promise.all(paths.map((path) => syncFile(join(folder, path)))),

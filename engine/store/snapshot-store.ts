@@ -86,7 +86,8 @@ export class SnapshotStore {
    * `finish` is called when all data is on disk, just before the manifest is written, to state the times.
    */
   async commit(stage: Stage, finish: () => Omit<Manifest, 'version' | 'id' | 'files'>): Promise<Manifest> {
-    const files = await sealFiles(stage.folder);
+    // CRIU goes on writing to its log until it has ended the processes.
+    const files = await sealFiles(stage.folder, [dumpLogFile]);
     const manifest: Manifest = { ...finish(), version: manifestVersion, id: stage.id, files };
     const bytes = Buffer.from(JSON.stringify(manifest, null, 1));
     await writeDurable(join(stage.folder, manifestFile), bytes);
