@@ -94,7 +94,9 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
     return this.#locks.hold(record.id, record.name, 'suspended', async (signal) => {
       const now = this.#parts.registry.get(record.id) ?? record;
       if (now.status.kind !== 'running') throw notRunning(now);
-      const report = reporter(now.id, 'suspend', (progress) => this.#emitProgress(progress, now.capsule.user.uid));
+      const report = reporter(now.id, 'suspend', (progress) =>
+        this.#emitProgress(progress, now.capsule.user.uid),
+      );
       const running = { ...now, status: now.status };
       const outcome = await suspend(this.#parts, running, options.leaveRunning, report, signal);
       const stored = await this.#findSnapshot(outcome.manifest.id, caller);
@@ -134,13 +136,19 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
           );
         }
         if (isNew) await this.#parts.registry.put(next);
-        const report = reporter(next.id, 'resume', (progress) => this.#emitProgress(progress, next.capsule.user.uid));
+        const report = reporter(next.id, 'resume', (progress) =>
+          this.#emitProgress(progress, next.capsule.user.uid),
+        );
         const scratchDir = join(this.#parts.paths.runDir, 'resume');
         try {
           const parts = { ...this.#parts, scratchDir };
           const outcome = await resume(parts, { ...next, status }, snapshot.manifest, report, signal);
           const resumeMs = performance.now() - requestedAt;
-          return { workload: await this.describe(this.#parts.registry.get(next.id) ?? next), ...outcome, resumeMs };
+          return {
+            workload: await this.describe(this.#parts.registry.get(next.id) ?? next),
+            ...outcome,
+            resumeMs,
+          };
         } catch (error) {
           if (isNew) await this.#parts.registry.remove(next.id);
           throw error;
@@ -163,7 +171,11 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
     const record = registry.find(target, caller);
     const id = await this.#newestSnapshotOf(record);
     if (id === undefined || !(await store.has(id))) {
-      throw new TorporError('not-found', `There is no snapshot of ${record.name}.`, 'See `torpor snapshots`.');
+      throw new TorporError(
+        'not-found',
+        `There is no snapshot of ${record.name}.`,
+        'See `torpor snapshots`.',
+      );
     }
     return { record, snapshot: await this.#findSnapshot(id, caller) };
   }
@@ -219,7 +231,9 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
     const stored = await this.#parts.store.list();
     return stored
       .filter((item) => maySee(item, caller))
-      .filter((item) => wanted === undefined || (item.kind === 'complete' && item.manifest.workload === wanted))
+      .filter(
+        (item) => wanted === undefined || (item.kind === 'complete' && item.manifest.workload === wanted),
+      )
       .map(describeSnapshot);
   }
 
@@ -231,7 +245,8 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
       const stored = await this.#parts.store.list();
       for (const item of stored) {
         if (item.kind !== 'complete' || !maySee(item, caller)) continue;
-        if (item.manifest.workload === reference || item.manifest.name === reference) return item.manifest.workload;
+        if (item.manifest.workload === reference || item.manifest.name === reference)
+          return item.manifest.workload;
       }
       throw error;
     }
@@ -303,7 +318,8 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
     try {
       return this.#parts.registry.find(target, caller);
     } catch (error) {
-      if (/^\d{1,10}$/.test(target) && error instanceof TorporError && error.code === 'not-found') return undefined;
+      if (/^\d{1,10}$/.test(target) && error instanceof TorporError && error.code === 'not-found')
+        return undefined;
       throw error;
     }
   }
@@ -311,20 +327,31 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
   async #findSnapshot(reference: string, caller: Caller): Promise<CompleteSnapshot> {
     const item = await this.#findStored(reference, caller);
     if (item.kind === 'complete') return item;
-    throw new TorporError('failed', item.problem, 'See `torpor verify --read-data`; an earlier snapshot may still resume.');
+    throw new TorporError(
+      'failed',
+      item.problem,
+      'See `torpor verify --read-data`; an earlier snapshot may still resume.',
+    );
   }
 
   async #findStored(reference: string, caller: Caller): Promise<StoredSnapshot> {
     const stored = await this.#parts.store.list();
     const exact = stored.filter((item) => item.id === reference);
-    const fits = exact.length > 0 || reference.length < 4 ? exact : stored.filter((item) => item.id.startsWith(reference));
+    const fits =
+      exact.length > 0 || reference.length < 4
+        ? exact
+        : stored.filter((item) => item.id.startsWith(reference));
     const mine = fits.filter((item) => maySee(item, caller));
     if (mine.length > 1) {
       throw new TorporError('usage', `Several snapshots begin with ${reference}.`, 'Give more of the id.');
     }
     if (mine[0] !== undefined) return mine[0];
     if (fits.length > 0) {
-      throw new TorporError('not-permitted', `Snapshot ${reference} belongs to another user.`, 'Ask its owner, or root.');
+      throw new TorporError(
+        'not-permitted',
+        `Snapshot ${reference} belongs to another user.`,
+        'Ask its owner, or root.',
+      );
     }
     throw new TorporError('not-found', `There is no snapshot ${reference}.`, 'See `torpor snapshots`.');
   }
@@ -344,7 +371,10 @@ function notRunning(record: WorkloadRecord): TorporError {
     resuming: 'is just being resumed',
     ended: 'has ended',
   };
-  const hint = record.status.kind === 'suspended' ? `Resume it with \`torpor resume ${record.name}\`.` : 'See `torpor ps`.';
+  const hint =
+    record.status.kind === 'suspended'
+      ? `Resume it with \`torpor resume ${record.name}\`.`
+      : 'See `torpor ps`.';
   return new TorporError('failed', `${record.name} ${words[record.status.kind]}.`, hint);
 }
 

@@ -3,9 +3,10 @@
  * told to stop. With `--on-demand`, as the command line starts it, it also stops when it has had nothing to do for a
  * while or when its state folder has been removed.
  */
+
+import { existsSync } from 'node:fs';
 import { chmod, mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { existsSync } from 'node:fs';
 import { sentenceOf, TorporError } from '../api/errors.ts';
 import { type EngineAddress, type EnginePaths, enginePaths } from '../api/paths.ts';
 import { lockFolder } from '../native/folder-lock.ts';
@@ -115,11 +116,17 @@ function takeLock(paths: EnginePaths): Disposable {
   );
 }
 
-function whenIdle(paths: EnginePaths, engine: Engine, lastCall: () => number, stop: (reason: string) => void): void {
+function whenIdle(
+  paths: EnginePaths,
+  engine: Engine,
+  lastCall: () => number,
+  stop: (reason: string) => void,
+): void {
   const startedAt = Date.now();
   setInterval(() => {
     if (!existsSync(paths.stateDir)) stop('the state folder was removed');
-    else if (!engine.busy && Date.now() - Math.max(startedAt, lastCall()) > idleLimitMs) stop('nothing to do');
+    else if (!engine.busy && Date.now() - Math.max(startedAt, lastCall()) > idleLimitMs)
+      stop('nothing to do');
   }, idleCheckMs).unref();
 }
 

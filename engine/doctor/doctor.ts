@@ -175,7 +175,9 @@ const checkDisk: Check = async ({ paths }) => {
 const checkState: Check = async ({ paths }) => {
   const mounts = await readMounts();
   const holder = mounts
-    .filter((mount) => paths.stateDir === mount.path || paths.stateDir.startsWith(mount.path.replace(/\/?$/, '/')))
+    .filter(
+      (mount) => paths.stateDir === mount.path || paths.stateDir.startsWith(mount.path.replace(/\/?$/, '/')),
+    )
     .sort((a, b) => a.path.length - b.path.length)
     .at(-1);
   if (holder?.type !== 'tmpfs') return ok('state-folder', `${paths.stateDir} on ${holder?.type ?? 'a disk'}`);

@@ -63,7 +63,10 @@ export class ExecRelay {
 
   #serve(socket: Socket, record: WorkloadRecord & { status: StatusOf<'running'> }, spec: ExecSpec): void {
     const { user, env, cwd } = record.capsule;
-    const settings = Object.entries({ ...env, ...spec.env }).flatMap(([name, value]) => ['--env', `${name}=${value}`]);
+    const settings = Object.entries({ ...env, ...spec.env }).flatMap(([name, value]) => [
+      '--env',
+      `${name}=${value}`,
+    ]);
     const child = spawn(
       this.#installation.capsuleTool,
       [

@@ -81,7 +81,9 @@ async function afterSuspend(parts: RecoverParts, id: string, status: StatusOf<'s
 }
 
 function gone(init: ProcessIdentity): Found {
-  return init.boot === bootId ? { kind: 'gone' } : { kind: 'gone', note: 'the machine was restarted while it ran' };
+  return init.boot === bootId
+    ? { kind: 'gone' }
+    : { kind: 'gone', note: 'the machine was restarted while it ran' };
 }
 
 async function afterResume(parts: RecoverParts, status: StatusOf<'resuming'>): Promise<Found> {

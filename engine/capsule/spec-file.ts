@@ -1,0 +1,40 @@
+/** The description of a capsule that `torpor-capsule start` reads: records `key=value`, each ended by a zero byte. */
+import { TorporError } from '../../api/errors.ts';
+import type { WorkloadRecord } from './record.ts';
+
+/**
+ * @throws TorporError `usage` where a word of the command or a variable holds a zero byte, which no program can get.
+ */
+export function encodeSpec(
+  record: WorkloadRecord,
+  runFolder: string,
+  cgroup: string,
+  initPath: string,
+): Buffer {
+  const { capsule } = record;
+  const records: [string, string][] = [
+    ['root', capsule.root],
+    ['runDir', runFolder],
+    ['initPath', initPath],
+    ['cgroup', cgroup],
+    ['hostname', capsule.hostname],
+    ['geometry', capsule.geometry],
+    ['uid', String(capsule.user.uid)],
+    ['gid', String(capsule.user.gid)],
+    ['groups', capsule.user.groups.join(',')],
+    ['home', capsule.user.home],
+    ['cwd', capsule.cwd],
+    ...capsule.hostMounts.map(({ path }): [string, string] => ['bind', path]),
+    ...Object.entries(capsule.env).map(([name, value]): [string, string] => ['env', `${name}=${value}`]),
+    ...capsule.command.map((word): [string, string] => ['arg', word]),
+  ];
+  const bad = records.find(([, value]) => value.includes('\0'));
+  if (bad !== undefined) {
+    throw new TorporError(
+      'usage',
+      'A word of the command or of its environment holds a zero byte.',
+      'Leave it out.',
+    );
+  }
+  return Buffer.from(records.map(([key, value]) => `${key}=${value}\0`).join(''));
+}
