@@ -58,7 +58,6 @@ export async function resume(
   await refuseMissingMounts(manifest);
   const verified = await parts.store.verifyBeforeRestore(manifest);
   const imagesDir = join(parts.store.folderOf(manifest.id), 'images');
-  const prepared = await prepareSurroundings(manifest, imagesDir);
   signal.throwIfAborted();
 
   report('prepare');
@@ -70,6 +69,12 @@ export async function resume(
   try {
     const runFolder = await parts.capsules.makeRunFolder(id, manifest.capsule);
     await rm(join(runFolder, 'screen', 'rfb'), { force: true });
+    const prepared = await prepareSurroundings(
+      manifest,
+      imagesDir,
+      runFolder,
+      parts.store.folderOf(manifest.id),
+    );
     const cgroup = await parts.cgroups.make(id);
     const mountPoint = join(scratch, 'root');
     await mkdir(mountPoint, { recursive: true, mode: 0o700 });

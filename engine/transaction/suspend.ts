@@ -15,7 +15,8 @@ import type { Cgroups } from '../capsule/cgroup.ts';
 import type { StatusOf, WorkloadRecord } from '../capsule/record.ts';
 import type { Registry } from '../capsule/registry.ts';
 import type { CriuClient } from '../criu/client.ts';
-import { recordFiles } from '../files/record.ts';
+import { FileHashes } from '../files/hashes.ts';
+import { keepVolatile, recordFiles } from '../files/record.ts';
 import { type Inspector, optionsFrom } from '../inspect/inspector.ts';
 import type { Installation } from '../installation.ts';
 import type { Logger } from '../log.ts';
@@ -49,6 +50,8 @@ export interface SuspendParts {
   criu: CriuClient;
   installation: Installation;
   inspector: Inspector;
+  /** Where it is left out, every suspend hashes the files anew. */
+  hashes?: FileHashes;
   log: Logger;
 }
 
@@ -72,9 +75,10 @@ export async function suspend(
     const inspection = await parts.inspector.inspectCapsule(record);
     refuseIfBlocked(record.name, inspection.findings);
     const picture = await captureScreen(parts.capsules.screenSocket(id), parts.log);
-    const files = recordFiles(inspection, record.capsule.root);
-    // Awaited at the commit; a failure before that must not count as unhandled.
-    files.catch(() => {});
+    const view = { root: record.capsule.root, runFolder: parts.capsules.runFolder(id) };
+    const hashes = parts.hashes ?? new FileHashes();
+    // What holds is recorded when nothing moves any more; this is to have the hashes by then.
+    const hashed = recordFiles(await parts.cgroups.pids(id), view, hashes).catch(() => []);
     signal.throwIfAborted();
 
     report('detach');
@@ -115,7 +119,9 @@ export async function suspend(
             report('commit');
             signal.throwIfAborted();
             await pictures;
-            const surroundings = await files;
+            await hashed;
+            const surroundings = await recordFiles(await parts.cgroups.pids(id), view, hashes);
+            await keepVolatile(surroundings, view, stage.folder);
             const host = await describeHost(parts.criu);
             committed = await parts.store.commit(stage, () => ({
               workload: id,

@@ -1,0 +1,305 @@
+/**
+ * Before a restore: finds what has become of the application's files meanwhile (engine/files), puts right what can be
+ * put right, and refuses, by name, what would make the application fail or work with wrong data.
+ */
+import { constants } from 'node:fs';
+import { chmod, chown, copyFile, mkdir, readFile, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { TorporError } from '../../api/errors.ts';
+import type { Finding } from '../../api/types.ts';
+import type { CapsuleSpec, Manifest } from '../../proto/manifest.ts';
+import { runCommand } from '../command.ts';
+import { type Images, readImages } from '../criu/images.ts';
+import { type Change, compareFiles } from '../files/compare.ts';
+import type { Package } from '../files/packages.ts';
+import { type CapsuleView, hostPath, keptFolder, pathBytes, type RecordedPath } from '../files/paths.ts';
+import { fileRecordSchema, isKeptCopy, type RecordedFile, type RecordedFolder } from '../files/record.ts';
+import { type RegFileChange, rewriteRegFiles } from '../files/rewrite.ts';
+
+export interface Prepared {
+  findings: Finding[];
+  /** Images that CRIU shall read instead of those in the snapshot, by name. */
+  rewritten: Map<string, Buffer>;
+}
+
+type Of<K extends Change['kind']> = Extract<Change, { kind: K }>;
+
+/** What to do about a change. */
+type Plan =
+  | { kind: 'refuse'; sentence: string; hint: string }
+  | { kind: 'use-kept'; record: RecordedFile; kept: string; finding?: Finding }
+  | { kind: 'forget'; record: RecordedPath; what: RegFileChange; finding: Finding }
+  | { kind: 'recreate'; record: RecordedFile | RecordedFolder; finding: Finding };
+
+/**
+ * Makes the surroundings fit for a restore. Nothing is changed unless everything fits.
+ * @param imagesDir CRIU's images, verified already.
+ * @param runFolder the capsule's, which is there already; copies of files are put into it.
+ * @param snapshotFolder has the copies that were kept.
+ * @throws TorporError `blocked`, naming the file and its package; `failed` where an image is damaged.
+ */
+export async function prepareSurroundings(
+  manifest: Manifest,
+  imagesDir: string,
+  runFolder: string,
+  snapshotFolder: string,
+): Promise<Prepared> {
+  const records = z.array(fileRecordSchema).parse(manifest.surroundings);
+  const view: CapsuleView = { root: manifest.capsule.root, runFolder };
+  const changes = await compareFiles(records, view);
+  if (changes.length === 0) return { findings: [], rewritten: new Map() };
+  const plans = changes.map((change) => planFor(change, manifest));
+  refuse(plans, changes);
+
+  const images = await readImages(imagesDir);
+  const rewrites = new Map<number, RegFileChange>();
+  const findings: Finding[] = [];
+  for (const plan of plans) {
+    if (plan.kind === 'refuse') continue;
+    if (plan.kind === 'recreate') await recreate(plan.record, view, manifest);
+    if (plan.kind === 'use-kept') await placeKept(plan.record, plan.kept, runFolder, snapshotFolder);
+    const change = rewriteFor(plan, images);
+    for (const id of regFileIds(images, plan.record)) rewrites.set(id, { ...rewrites.get(id), ...change });
+    if (plan.finding !== undefined) findings.push(plan.finding);
+  }
+  const rewritten = new Map<string, Buffer>();
+  if (rewrites.size > 0) {
+    rewritten.set('files.img', rewriteRegFiles(await readFile(join(imagesDir, 'files.img')), rewrites));
+  }
+  return { findings, rewritten };
+}
+
+function refuse(plans: readonly Plan[], changes: readonly Change[]): void {
+  const refusals = plans.filter((plan) => plan.kind === 'refuse');
+  const [first] = refusals;
+  if (first === undefined) return;
+  const more = refusals.length > 1 ? ` The same goes for ${refusals.length - 1} more of its files.` : '';
+  const files = changes
+    .filter((_change, index) => plans[index]?.kind === 'refuse')
+    .map(({ kind, path }) => ({ kind, path }));
+  throw new TorporError('blocked', `${first.sentence}${more}`, first.hint, { files });
+}
+
+/** What to do about one change. Pure part of {@link prepareSurroundings}. */
+export function planFor(change: Change, { name, capsule }: Pick<Manifest, 'name' | 'capsule'>): Plan {
+  switch (change.kind) {
+    case 'program-replaced':
+      return refusal(
+        `${change.path}${ofPackage(change.package)} was replaced after ${name} was suspended.`,
+        change,
+      );
+    case 'program-missing':
+      return refusal(
+        `${change.path}${ofPackage(change.package)} was removed after ${name} was suspended.`,
+        change,
+      );
+    case 'mapped-data-replaced':
+      return planForData(change, name);
+    case 'document-changed':
+      return {
+        kind: 'forget',
+        record: change.record,
+        what: { forgetContents: true, forgetMode: true },
+        finding: documentChanged(change, name),
+      };
+    case 'document-missing':
+      return planForMissing(change, name, capsule);
+    case 'permissions-changed':
+      return {
+        kind: 'forget',
+        record: change.record,
+        what: { forgetMode: true },
+        finding: finding(
+          'handled',
+          `The permissions of ${change.path} were changed after ${name} was suspended.`,
+        ),
+      };
+    case 'folder-missing':
+      return planForFolder(change, name, capsule);
+  }
+}
+
+function ofPackage(owner: Package | undefined): string {
+  if (owner === undefined) return '';
+  const now = owner.version === undefined ? 'not installed now' : `now ${owner.version}`;
+  return ` (package ${owner.name}, ${now})`;
+}
+
+function refusal(
+  sentence: string,
+  { package: owner, path }: { package?: Package | undefined; path: string },
+): Plan {
+  const hint =
+    owner === undefined
+      ? `Put ${path} back as it was and resume again; the snapshot is kept.`
+      : `Install the earlier version of ${owner.name} again (\`apt-get install ${owner.name}=VERSION\`; /var/log/dpkg.log has the version), resume, and upgrade afterwards; the snapshot is kept.`;
+  return { kind: 'refuse', sentence, hint };
+}
+
+function planForData(
+  { path, record, missing, package: owner }: Of<'mapped-data-replaced'>,
+  name: string,
+): Plan {
+  const happened = `was ${missing ? 'removed' : 'changed'} after ${name} was suspended`;
+  if (record.kept === undefined)
+    return refusal(`${path}${ofPackage(owner)}, which ${name} has in memory, ${happened}.`, {
+      package: owner,
+      path,
+    });
+  const plan = { kind: 'use-kept', record, kept: record.kept } as const;
+  // What an earlier resume has replaced already is no news.
+  if (isKeptCopy(record)) return plan;
+  return {
+    ...plan,
+    finding: finding(
+      'handled',
+      `${path} ${happened}.`,
+      'The application goes on with the copy that belongs to the snapshot, until it opens the file again.',
+    ),
+  };
+}
+
+function documentChanged({ path, record, oldSize, newSize }: Of<'document-changed'>, name: string): Finding {
+  const how = oldSize === newSize ? '' : ` (${oldSize} bytes then, ${newSize} now)`;
+  const hint =
+    record.writable && !record.append
+      ? 'Reload it in the application before you save, or what was changed may be overwritten.'
+      : 'The application reads on in the file as it is now.';
+  return finding('degraded', `${path} was changed after ${name} was suspended${how}.`, hint);
+}
+
+function planForMissing(
+  { path, record, canRecreate }: Of<'document-missing'>,
+  name: string,
+  capsule: CapsuleSpec,
+): Plan {
+  const happened = `${path}, which ${name} had open, was removed after it was suspended`;
+  if (!canRecreate || !mayMake(record, capsule)) {
+    return {
+      kind: 'refuse',
+      sentence: `${happened}.`,
+      hint: 'Put it back, from the bin or a backup; any file of that name will do. The snapshot is kept.',
+    };
+  }
+  return {
+    kind: 'recreate',
+    record,
+    finding: finding(
+      'degraded',
+      `${happened}.`,
+      'An empty file was made in its place; save your work again.',
+    ),
+  };
+}
+
+function planForFolder({ path, record }: Of<'folder-missing'>, name: string, capsule: CapsuleSpec): Plan {
+  const use = { 'socket-folder': 'has a socket', 'working-folder': 'works', 'open-folder': 'has open' }[
+    record.kind
+  ];
+  const happened = `The folder ${path}, ${record.kind === 'open-folder' ? `which ${name} ${use}` : `in which ${name} ${use}`}, is gone`;
+  if (!mayMake(record, capsule)) {
+    return {
+      kind: 'refuse',
+      sentence: `${happened}.`,
+      hint: `Make it again: \`mkdir -p ${path}\`. The snapshot is kept.`,
+    };
+  }
+  const isHarmless = record.kind === 'socket-folder';
+  return {
+    kind: 'recreate',
+    record,
+    finding: finding(
+      isHarmless ? 'handled' : 'degraded',
+      `${happened}.`,
+      'An empty folder was made in its place.',
+    ),
+  };
+}
+
+/** Things are made again as the application's own user, so only what was theirs and has a name that can be passed on. */
+function mayMake({ uid, bytes }: RecordedFile | RecordedFolder, { user }: CapsuleSpec): boolean {
+  return uid === user.uid && bytes === undefined;
+}
+
+function finding(verdict: Finding['verdict'], what: string, hint = ''): Finding {
+  return { tie: 'file', verdict, by: 'engine', what, hint };
+}
+
+function rewriteFor(plan: Exclude<Plan, { kind: 'refuse' }>, images: Images): RegFileChange {
+  switch (plan.kind) {
+    case 'forget':
+      return plan.what;
+    case 'recreate':
+      return { forgetContents: true, forgetMode: true };
+    case 'use-kept':
+      return { forgetMode: true, movedTo: { path: inCapsule(plan.kept), mountId: runMountId(images) } };
+  }
+}
+
+const inCapsule = (kept: string) => join(keptFolder, '..', kept);
+
+/** The mount of the run folder, by which CRIU finds a file in it. */
+function runMountId({ mounts }: Images): number {
+  const mount = mounts.find(
+    ({ mountPoint }) => mountPoint.replace(/^\.(?=\/)/, '') === join(keptFolder, '..'),
+  );
+  if (mount === undefined) {
+    throw new TorporError(
+      'failed',
+      'The snapshot has no mount for the capsule’s run folder.',
+      'Check it with `torpor verify`.',
+    );
+  }
+  return mount.id;
+}
+
+/** The open files of that name; those whose name was gone at the checkpoint only look like it. */
+function regFileIds(images: Images, record: RecordedPath): number[] {
+  const path = pathBytes(record);
+  return images.regFiles
+    .filter(({ rawPath, remap, isExternal }) => remap === 'none' && !isExternal && rawPath.equals(path))
+    .map(({ id }) => id);
+}
+
+/** Puts a copy that was kept where the capsule will find it. */
+async function placeKept(
+  record: RecordedFile,
+  kept: string,
+  runFolder: string,
+  snapshotFolder: string,
+): Promise<void> {
+  const target = join(runFolder, kept);
+  await mkdir(join(runFolder, 'kept'), { recursive: true, mode: 0o711 });
+  await rm(target, { force: true });
+  await copyFile(join(snapshotFolder, kept), target, constants.COPYFILE_FICLONE | constants.COPYFILE_EXCL);
+  await chown(target, record.uid, record.gid);
+  await chmod(target, record.mode);
+}
+
+const makeFile = 'set -C; umask 077; : > "$1" && chmod "$2" -- "$1"';
+const makeFolder = 'mkdir -p -- "$1" && chmod "$2" -- "$1"';
+
+/**
+ * Makes an empty file or folder as the application's user: a user could have put a link in the place of a folder above
+ * it, which must lead root nowhere. @throws TorporError `blocked` where the user cannot make it.
+ */
+async function recreate(
+  record: RecordedFile | RecordedFolder,
+  view: CapsuleView,
+  { capsule }: Manifest,
+): Promise<void> {
+  const { uid, gid, groups } = capsule.user;
+  const host = await hostPath(view, pathBytes(record));
+  const identity = ['--reuid', `${uid}`, '--regid', `${gid}`];
+  const supplementary = groups.length === 0 ? ['--clear-groups'] : ['--groups', groups.join(',')];
+  const script = record.kind === 'file' ? makeFile : makeFolder;
+  const command = ['sh', '-c', script, 'sh', host.toString('utf8'), record.mode.toString(8)];
+  const result = await runCommand('setpriv', [...identity, ...supplementary, '--', ...command]);
+  if (result.status === 0) return;
+  throw new TorporError(
+    'blocked',
+    `${record.path} was removed while the application was suspended and cannot be made again: ${result.stderr.trim()}.`,
+    'Put it back and resume again; the snapshot is kept.',
+  );
+}
