@@ -70,7 +70,11 @@ export function synopsis(command: CommandDefinition): string {
 }
 
 function usage(command: CommandDefinition, sentence: string): TorporError {
-  return new TorporError('usage', sentence, `Usage: ${synopsis(command)}; see \`torpor ${command.name} --help\`.`);
+  return new TorporError(
+    'usage',
+    sentence,
+    `Usage: ${synopsis(command)}; see \`torpor ${command.name} --help\`.`,
+  );
 }
 
 /** Where the command to run begins: after `--`, or at the first word that is no option. */
@@ -128,12 +132,17 @@ export function parseInvocation(definition: CommandDefinition, words: readonly s
   };
 }
 
-function checkArguments(definition: CommandDefinition, given: readonly string[], command: readonly string[]): void {
+function checkArguments(
+  definition: CommandDefinition,
+  given: readonly string[],
+  command: readonly string[],
+): void {
   const required = definition.arguments.filter((argument) => !argument.optional);
   const missing = required[given.length];
   if (missing !== undefined) throw usage(definition, `${missing.name} is missing.`);
   const many = definition.arguments.some((argument) => argument.repeated);
   const extra = given[definition.arguments.length];
   if (!many && extra !== undefined) throw usage(definition, `"${extra}" is one argument too many.`);
-  if (definition.takesCommand && command.length === 0) throw usage(definition, 'The command to run is missing.');
+  if (definition.takesCommand && command.length === 0)
+    throw usage(definition, 'The command to run is missing.');
 }

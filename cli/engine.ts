@@ -34,7 +34,11 @@ export async function reachEngine(): Promise<EngineClient> {
 async function startEngine(paths: EnginePaths): Promise<EngineClient> {
   const program = join(dirname(fileURLToPath(import.meta.url)), 'torpord.mjs');
   if (!existsSync(program)) {
-    throw new TorporError('failed', `The engine is not built: ${program} is missing.`, 'Run `npm start` or `npm test` once.');
+    throw new TorporError(
+      'failed',
+      `The engine is not built: ${program} is missing.`,
+      'Run `npm start` or `npm test` once.',
+    );
   }
   const child = spawn(process.execPath, [program, '--on-demand'], {
     detached: true,
@@ -65,7 +69,11 @@ async function startEngine(paths: EnginePaths): Promise<EngineClient> {
       await sleep(20);
     }
     const reason = complaints.trim().replace(/^torpord: /, '') || 'it did not answer in time.';
-    throw new TorporError('failed', `The engine did not start: ${reason}`, 'Its log is log/torpord.log in the state folder.');
+    throw new TorporError(
+      'failed',
+      `The engine did not start: ${reason}`,
+      'Its log is log/torpord.log in the state folder.',
+    );
   } finally {
     child.stderr.destroy();
     child.unref();

@@ -21,7 +21,11 @@ export function seconds(milliseconds: number): string {
 /** How long ago, in the largest unit that fits. */
 export function ago(iso: string, now = Date.now()): string {
   const passed = Math.max(0, (now - Date.parse(iso)) / 1000);
-  for (const [unit, length] of [['d', 86_400], ['h', 3600], ['min', 60]] as const) {
+  for (const [unit, length] of [
+    ['d', 86_400],
+    ['h', 3600],
+    ['min', 60],
+  ] as const) {
     if (passed >= length) return `${Math.floor(passed / length)} ${unit}`;
   }
   return `${Math.floor(passed)} s`;
@@ -38,7 +42,12 @@ export function table(head: readonly string[], rows: readonly (readonly string[]
   const lines = [head, ...rows].map((row) => row.map(printable));
   const widths = head.map((_, column) => Math.max(...lines.map((line) => line[column]?.length ?? 0)));
   return lines
-    .map((line) => line.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join('  ').trimEnd())
+    .map((line) =>
+      line
+        .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+        .join('  ')
+        .trimEnd(),
+    )
     .join('\n');
 }
 
@@ -56,5 +65,10 @@ export function findingsText(findings: readonly Finding[]): string {
 
 /** A workload in JSON: what it has not is null, so that every field is always there. */
 export function workloadJson(workload: Workload): object {
-  return { ...workload, snapshot: workload.snapshot ?? null, exit: workload.exit ?? null, note: workload.note ?? null };
+  return {
+    ...workload,
+    snapshot: workload.snapshot ?? null,
+    exit: workload.exit ?? null,
+    note: workload.note ?? null,
+  };
 }

@@ -61,7 +61,11 @@ export function commandHelp(command: CommandDefinition): string {
   ].join('\n');
 }
 
-const roff = (text: string) => text.replaceAll('\\', '\\e').replaceAll('-', '\\-').replace(/^([.'])/gm, '\\&$1');
+const roff = (text: string) =>
+  text
+    .replaceAll('\\', '\\e')
+    .replaceAll('-', '\\-')
+    .replace(/^([.'])/gm, '\\&$1');
 
 /** The man page torpor(1), as roff. */
 export function manPage(commands: readonly CommandDefinition[], version: string): string {

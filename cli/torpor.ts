@@ -38,7 +38,10 @@ const print = (stream: NodeJS.WriteStream, text: string) =>
 async function dispatch(words: readonly string[]): Promise<number> {
   const [name, ...rest] = words;
   if (name === undefined || name === '--help' || name === 'help') {
-    await print(name === undefined ? process.stderr : process.stdout, overview(commands.map((command) => command.definition)));
+    await print(
+      name === undefined ? process.stderr : process.stdout,
+      overview(commands.map((command) => command.definition)),
+    );
     return name === undefined ? exitCodes.usage : 0;
   }
   if (name === '--version') {
@@ -97,7 +100,10 @@ async function main(words: readonly string[]): Promise<number> {
     const sentence = printable(sentenceOf(error));
     if (wantsJson(words)) {
       const { hint = '', details = {} } = known ?? {};
-      await print(process.stdout, JSON.stringify({ error: { code, message: sentence, hint, ...details } }, null, 2));
+      await print(
+        process.stdout,
+        JSON.stringify({ error: { code, message: sentence, hint, ...details } }, null, 2),
+      );
     }
     await print(process.stderr, `torpor: ${sentence}`);
     if (known?.hint) await print(process.stderr, `  ${known.hint}`);

@@ -7,7 +7,11 @@ export function environmentOf(words: readonly string[]): Record<string, string> 
     words.map((word) => {
       const at = word.indexOf('=');
       if (at < 1) {
-        throw new TorporError('usage', `--env "${word}" is not of the form K=V.`, 'For example: --env LANG=de_DE.UTF-8');
+        throw new TorporError(
+          'usage',
+          `--env "${word}" is not of the form K=V.`,
+          'For example: --env LANG=de_DE.UTF-8',
+        );
       }
       return [word.slice(0, at), word.slice(at + 1)];
     }),

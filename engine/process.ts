@@ -6,6 +6,7 @@ import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
+import { reapChild } from '../native/child-reaper.ts';
 
 export const processIdentitySchema = z.object({
   pid: z.number().int().positive(),
@@ -14,6 +15,8 @@ export const processIdentitySchema = z.object({
   boot: z.string(),
 });
 export type ProcessIdentity = z.infer<typeof processIdentitySchema>;
+
+const reapLimitMs = 1000;
 
 /** The kernel's id of this boot. */
 export const bootId = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
@@ -49,12 +52,26 @@ export async function isAlive(identity: ProcessIdentity): Promise<boolean> {
   );
 }
 
-/** Waits until the process has gone. @returns false where it is still there after the limit. */
+/** Whether the pid is free again: its process has ended and been reaped. */
+async function isReaped(identity: ProcessIdentity): Promise<boolean> {
+  const stat = await readStat(identity.pid);
+  return identity.boot !== bootId || stat === undefined || stat.startTime !== identity.startTime;
+}
+
+/**
+ * Waits until the process, which must not be one that Node started, has ended and has been reaped. A parent that never reaps is not waited for longer
+ * than a second: then the pid stays taken, and all else is free.
+ * @returns false where it is still running after the limit.
+ */
 export async function waitGone(identity: ProcessIdentity, limitMs: number): Promise<boolean> {
   const end = Date.now() + limitMs;
+  let endedAt: number | undefined;
   let pause = 1;
-  while (await isAlive(identity)) {
-    if (Date.now() > end) return false;
+  while (!(await isReaped(identity))) {
+    if (!(await isAlive(identity))) endedAt ??= Date.now();
+    if (endedAt !== undefined) reapChild(identity.pid);
+    if (endedAt !== undefined && Date.now() - endedAt > reapLimitMs) return true;
+    if (endedAt === undefined && Date.now() > end) return false;
     await sleep(pause);
     pause = Math.min(pause * 2, 20);
   }

@@ -9,6 +9,7 @@ import { chmod, mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { sentenceOf, TorporError } from '../api/errors.ts';
 import { type EngineAddress, type EnginePaths, enginePaths } from '../api/paths.ts';
+import { becomeSubreaper } from '../native/child-reaper.ts';
 import { lockFolder } from '../native/folder-lock.ts';
 import { version } from '../package.json';
 import { chooseBus } from './bus/choose-bus.ts';
@@ -58,6 +59,7 @@ async function main(onDemand: boolean): Promise<void> {
     log.fatal({ err: error }, 'defect');
     process.exit(70);
   });
+  becomeSubreaper();
   log.info({ version, pid: process.pid, stateDir: paths.stateDir }, 'engine starts');
 
   const installation = findInstallation();

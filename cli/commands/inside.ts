@@ -15,7 +15,10 @@ import { environmentOf } from '../words.ts';
 async function screenOf(context: Context): Promise<{ workload: Workload; socket: string }> {
   const workload = await (await context.engine()).get(context.invocation.arguments[0] ?? '');
   if (workload.screen === undefined) {
-    const hint = workload.state === 'suspended' ? `Resume it first: \`torpor resume ${workload.name}\`.` : 'See `torpor ps`.';
+    const hint =
+      workload.state === 'suspended'
+        ? `Resume it first: \`torpor resume ${workload.name}\`.`
+        : 'See `torpor ps`.';
     throw new TorporError('failed', `${workload.name} does not run, so it has no screen.`, hint);
   }
   return { workload, socket: workload.screen };
@@ -41,7 +44,10 @@ export const screenshot: Command = {
     await writeFile(file, await encodePng(picture)).catch((error: Error) => {
       throw new TorporError('failed', `${file} cannot be written: ${error.message}.`, 'Choose another file.');
     });
-    context.result({ file, width: picture.width, height: picture.height }, `${printable(file)}: ${picture.width}x${picture.height}`);
+    context.result(
+      { file, width: picture.width, height: picture.height },
+      `${printable(file)}: ${picture.width}x${picture.height}`,
+    );
     return undefined;
   },
 };
@@ -50,7 +56,9 @@ export const attach: Command = {
   definition: {
     name: 'attach',
     summary: 'open the window of a capsule',
-    description: ['Shows the screen of a running capsule in a window of this desktop. Closing the window leaves the application running.'],
+    description: [
+      'Shows the screen of a running capsule in a window of this desktop. Closing the window leaves the application running.',
+    ],
     arguments: [{ name: 'W', kind: 'workload' }],
     options: [],
     examples: [{ command: 'torpor attach gimp', meaning: 'see and use GIMP' }],
@@ -65,10 +73,16 @@ export const attach: Command = {
       );
     }
     const status = await new Promise<number>((resolve, reject) => {
-      const viewer = spawn('xtigervncviewer', ['-RemoteResize=1', socket], { stdio: ['ignore', 'ignore', 'inherit'] });
+      const viewer = spawn('xtigervncviewer', ['-RemoteResize=1', socket], {
+        stdio: ['ignore', 'ignore', 'inherit'],
+      });
       viewer.once('error', (error) =>
         reject(
-          new TorporError('failed', `The viewer cannot be started: ${error.message}.`, 'Install it: `apt-get install tigervnc-viewer`.'),
+          new TorporError(
+            'failed',
+            `The viewer cannot be started: ${error.message}.`,
+            'Install it: `apt-get install tigervnc-viewer`.',
+          ),
         ),
       );
       viewer.once('close', (code) => resolve(code ?? 1));
@@ -93,7 +107,10 @@ export const exec: Command = {
   async run(context) {
     const env = environmentOf(context.invocation.values('env'));
     const client = await context.engine();
-    const path = await client.exec(context.invocation.arguments[0] ?? '', { command: [...context.invocation.command], env });
+    const path = await client.exec(context.invocation.arguments[0] ?? '', {
+      command: [...context.invocation.command],
+      env,
+    });
     const captured: Record<'output' | 'errors', Buffer[]> = { output: [], errors: [] };
     const code = await relay(path, (stream, bytes) => {
       if (context.json) captured[stream].push(bytes);
@@ -111,7 +128,13 @@ export const exec: Command = {
 function relay(path: string, show: (stream: 'output' | 'errors', bytes: Buffer) => void): Promise<number> {
   return new Promise((resolve, reject) => {
     const fail = (reason: string) =>
-      reject(new TorporError('failed', `The connection to the capsule broke: ${reason}.`, 'See `torpor ps` whether it still runs.'));
+      reject(
+        new TorporError(
+          'failed',
+          `The connection to the capsule broke: ${reason}.`,
+          'See `torpor ps` whether it still runs.',
+        ),
+      );
     const socket = connect({ path, allowHalfOpen: true });
     const frames = new FrameReader();
     let exit: number | undefined;

@@ -43,10 +43,14 @@ export const snapshots: Command = {
 async function confirmLoss(context: Context, id: string): Promise<boolean> {
   if (context.json || !process.stdin.isTTY) return true;
   const workloads = await (await context.engine()).list();
-  const held = workloads.find((workload) => workload.state === 'suspended' && workload.snapshot?.startsWith(id));
+  const held = workloads.find(
+    (workload) => workload.state === 'suspended' && workload.snapshot?.startsWith(id),
+  );
   if (held === undefined) return true;
   const terminal = createInterface({ input: process.stdin, output: process.stderr });
-  const answer = await terminal.question(`This is all there is of the suspended ${printable(held.name)}. Remove it? [y/N] `);
+  const answer = await terminal.question(
+    `This is all there is of the suspended ${printable(held.name)}. Remove it? [y/N] `,
+  );
   terminal.close();
   return /^y(es)?$/i.test(answer.trim());
 }
@@ -55,7 +59,9 @@ export const rm: Command = {
   definition: {
     name: 'rm',
     summary: 'remove a snapshot',
-    description: ['Removes a snapshot from disk. On a terminal it asks first where a suspended workload has no other.'],
+    description: [
+      'Removes a snapshot from disk. On a terminal it asks first where a suspended workload has no other.',
+    ],
     arguments: [{ name: 'SNAPSHOT', kind: 'snapshot' }],
     options: [],
     examples: [{ command: 'torpor rm 3f2a9c', meaning: 'remove one snapshot' }],

@@ -36,7 +36,11 @@ async function targetsOf(context: Context): Promise<readonly string[]> {
     return workloads.filter((workload) => workload.state === 'running').map((workload) => workload.id);
   }
   if (given.length === 0) {
-    throw new TorporError('usage', 'Which workload is to be suspended?', 'Name one, see `torpor ps`; or use --all.');
+    throw new TorporError(
+      'usage',
+      'Which workload is to be suspended?',
+      'Name one, see `torpor ps`; or use --all.',
+    );
   }
   return given;
 }
@@ -70,13 +74,18 @@ export const suspend: Command = {
     let worst = 0;
     for (const target of targets) {
       try {
-        const result = await withProgress(context, client, target, () => client.suspend(target, { leaveRunning }));
+        const result = await withProgress(context, client, target, () =>
+          client.suspend(target, { leaveRunning }),
+        );
         documents.push(suspendJson(result));
         texts.push(suspendText(result));
       } catch (error) {
         if (single || !(error instanceof TorporError)) throw error;
         worst = Math.max(worst, exitCodes[error.code]);
-        documents.push({ workload: target, error: { code: error.code, message: error.message, hint: error.hint } });
+        documents.push({
+          workload: target,
+          error: { code: error.code, message: error.message, hint: error.hint },
+        });
         texts.push(`${error.message} ${error.hint}`);
       }
     }

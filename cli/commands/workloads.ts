@@ -20,7 +20,10 @@ export const run: Command = {
     takesCommand: true,
     examples: [
       { command: 'torpor run -- gimp photo.png', meaning: 'start GIMP with a picture' },
-      { command: 'torpor run --name mail --env LANG=de_DE.UTF-8 -- thunderbird', meaning: 'with a name and a language' },
+      {
+        command: 'torpor run --name mail --env LANG=de_DE.UTF-8 -- thunderbird',
+        meaning: 'with a name and a language',
+      },
     ],
   },
   async run(context) {
@@ -33,7 +36,9 @@ export const run: Command = {
     const workload = await client.run({
       command: [...invocation.command],
       env,
-      callerEnv: Object.fromEntries(Object.entries(process.env).filter((entry): entry is [string, string] => entry[1] !== undefined)),
+      callerEnv: Object.fromEntries(
+        Object.entries(process.env).filter((entry): entry is [string, string] => entry[1] !== undefined),
+      ),
       cwd: process.cwd(),
       ...(name === undefined ? {} : { name }),
       ...(root === undefined ? {} : { root }),
@@ -48,7 +53,9 @@ export const ps: Command = {
   definition: {
     name: 'ps',
     summary: 'list workloads',
-    description: ['Lists your workloads, root those of all users: what runs, what is suspended, what has ended lately.'],
+    description: [
+      'Lists your workloads, root those of all users: what runs, what is suspended, what has ended lately.',
+    ],
     arguments: [],
     options: [{ name: 'quiet', summary: 'Print only the ids.' }],
     examples: [{ command: 'torpor ps', meaning: 'what there is' }],
@@ -108,7 +115,10 @@ export const inspect: Command = {
     const text = [
       `${printable(inspection.target)}: ${inspection.processes.length} processes, ${bytes(inspection.memoryBytes)} of memory`,
       processes,
-      ...lists.map(([title, items]) => `${title}: ${items.length}\n${items.map((item) => `  ${printable(item)}`).join('\n')}`),
+      ...lists.map(
+        ([title, items]) =>
+          `${title}: ${items.length}\n${items.map((item) => `  ${printable(item)}`).join('\n')}`,
+      ),
       `Findings: ${blocking ? 'a suspend is blocked' : 'it can be suspended'}\n${findingsText(inspection.findings)}`,
     ].join('\n\n');
     context.result(inspection, text);
@@ -120,7 +130,9 @@ export const end: Command = {
   definition: {
     name: 'end',
     summary: 'end a running capsule',
-    description: ['Ends the application of a capsule and everything in it. Unsaved work is lost, as by closing it; its snapshots stay.'],
+    description: [
+      'Ends the application of a capsule and everything in it. Unsaved work is lost, as by closing it; its snapshots stay.',
+    ],
     arguments: [{ name: 'W', kind: 'workload' }],
     options: [],
     examples: [{ command: 'torpor end mail', meaning: 'end the application named mail' }],

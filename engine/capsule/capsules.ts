@@ -291,7 +291,10 @@ export class Capsules {
       if (record.status.kind === 'running' && !(await isAlive(record.status.init))) {
         // A suspend may have ended it between the two looks.
         const now = this.#registry.get(id)?.status;
-        if (now?.kind === 'running' && now.init.pid === record.status.init.pid) await this.recordEnd(id);
+        if (now?.kind === 'running' && now.init.pid === record.status.init.pid) {
+          await waitGone(now.init, endLimitMs);
+          await this.recordEnd(id);
+        }
         continue;
       }
       await sleep(watchIntervalMs, undefined, { ref: false });
