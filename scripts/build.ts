@@ -13,7 +13,9 @@ await build({
   sourcemap: true,
   // koffi loads its native part from its own folder; pino's transports are not used.
   external: ['koffi'],
-  banner: { js: "import { createRequire as __createRequire } from 'node:module'; const require = __createRequire(import.meta.url);" },
+  banner: {
+    js: "import { createRequire as __createRequire } from 'node:module'; const require = __createRequire(import.meta.url);",
+  },
   logLevel: 'warning',
 });
 await writeFile('build/.built', '');
