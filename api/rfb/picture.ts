@@ -1,6 +1,8 @@
-/** Pictures of a screen: PNG files, smaller versions, and what differs between two. */
+/** Pictures of a screen: PNG files, smaller versions, parts, and what differs between two. Pure. */
 import { promisify } from 'node:util';
 import { deflate } from 'node:zlib';
+import { convertIndexedToRgb, type DecodedPng, decode } from 'fast-png';
+import { TorporError } from '../errors.ts';
 
 /** Three bytes a pixel (red, green, blue), rows from the top without padding. */
 export interface Picture {
@@ -24,7 +26,16 @@ export interface Comparison {
 }
 
 const bytesPerPixel = 3;
+const largestSide = 16_384;
+/** Of a framebuffer, at four bytes a pixel. */
+const largestBytes = 512 * 1024 * 1024;
 const deflateAsync = promisify(deflate);
+
+/** Whether this is a size that a picture or a screen may have: 1x1 to 16384x16384, and at most 512 MiB of pixels. */
+export function fitsLimits(width: number, height: number): boolean {
+  const isSide = (side: number) => Number.isInteger(side) && side >= 1 && side <= largestSide;
+  return isSide(width) && isSide(height) && width * height * 4 <= largestBytes;
+}
 
 /** CRC-32 of the PNG specification (ISO/IEC 15948, annex D), one table entry a byte value. */
 const crcTable = Uint32Array.from({ length: 256 }, (_, value) => {
@@ -48,7 +59,10 @@ function pngChunk(type: string, data: Uint8Array): Buffer {
   return chunk;
 }
 
-/** An 8-bit RGB PNG file. It is compressed on a thread of its own, quickly rather than tightly. */
+/**
+ * An 8-bit RGB PNG file. It is compressed on a thread of its own, quickly rather than tightly: 10 ms for 1280x800, where
+ * fast-png holds the event loop for 100 ms, and a tenth of its 550 ms for 3840x2160 (measured on two cores).
+ */
 export async function encodePng({ width, height, rgb }: Picture): Promise<Uint8Array> {
   const stride = width * bytesPerPixel;
   // Each row begins with its filter type; 0 is none.
@@ -64,6 +78,64 @@ export async function encodePng({ width, height, rgb }: Picture): Promise<Uint8A
     pngChunk('IDAT', await deflateAsync(rows, { level: 1 })),
     pngChunk('IEND', new Uint8Array()),
   ]);
+}
+
+/**
+ * Reads a PNG file with a palette or 8 bits a channel; transparency is left out.
+ * @throws TorporError `failed` where the bytes are no such file, or claim a size beyond the limits.
+ */
+export function decodePng(file: Uint8Array): Picture {
+  // The header is looked at first: what it claims is what the decoder would allocate.
+  const header = new DataView(file.buffer, file.byteOffset, file.byteLength);
+  if (file.length < 24 || !fitsLimits(header.getUint32(16), header.getUint32(20))) throw notPng();
+  const png = decodeChecked(file);
+  const { width, height, palette } = png;
+  if (palette === undefined && png.depth !== 8) throw notPng();
+  const data = palette === undefined ? png.data : convertIndexedToRgb(png);
+  const channels = data.length / (width * height);
+  const isGrey = channels < 3;
+  const rgb = new Uint8Array(width * height * bytesPerPixel);
+  for (let from = 0, to = 0; to < rgb.length; from += channels) {
+    rgb[to++] = data[from] ?? 0;
+    rgb[to++] = data[isGrey ? from : from + 1] ?? 0;
+    rgb[to++] = data[isGrey ? from : from + 2] ?? 0;
+  }
+  return { width, height, rgb };
+}
+
+function decodeChecked(file: Uint8Array): DecodedPng {
+  try {
+    return decode(file, { checkCrc: true });
+  } catch (error) {
+    throw notPng(error);
+  }
+}
+
+function notPng(cause?: unknown): TorporError {
+  return new TorporError('failed', 'The picture is not a PNG file that can be read.', '', {}, { cause });
+}
+
+/** The part of a picture inside this box. @throws TorporError `usage` where the box is empty or reaches outside. */
+export function cropPicture(picture: Picture, { x, y, width, height }: Box): Picture {
+  const isInside =
+    [x, y, width, height].every(Number.isInteger) &&
+    Math.min(x, y) >= 0 &&
+    Math.min(width, height) > 0 &&
+    x + width <= picture.width &&
+    y + height <= picture.height;
+  if (!isInside) {
+    throw new TorporError(
+      'usage',
+      `A box of ${width}x${height} at ${x},${y} is not inside a picture of ${picture.width}x${picture.height}.`,
+    );
+  }
+  const stride = width * bytesPerPixel;
+  const rgb = new Uint8Array(stride * height);
+  for (let row = 0; row < height; row++) {
+    const from = ((y + row) * picture.width + x) * bytesPerPixel;
+    rgb.set(picture.rgb.subarray(from, from + stride), row * stride);
+  }
+  return { width, height, rgb };
 }
 
 /** The picture made to fit, each pixel the mean of those it stands for; one that fits already is returned as it is. */
@@ -119,7 +191,11 @@ export function comparePictures(a: Picture, b: Picture): Comparison {
   if (Buffer.compare(a.rgb, b.rgb) === 0) return { equal: true, differentPixels: 0 };
   let differentPixels = 0;
   let [left, top, right, bottom] = [a.width, a.height, 0, 0];
+  const stride = a.width * bytesPerPixel;
   for (let y = 0; y < a.height; y++) {
+    // Whole rows are compared first: most are equal, and that is much quicker.
+    const rowOf = ({ rgb }: Picture) => rgb.subarray(y * stride, (y + 1) * stride);
+    if (Buffer.compare(rowOf(a), rowOf(b)) === 0) continue;
     for (let x = 0; x < a.width; x++) {
       const at = (y * a.width + x) * bytesPerPixel;
       if (a.rgb[at] === b.rgb[at] && a.rgb[at + 1] === b.rgb[at + 1] && a.rgb[at + 2] === b.rgb[at + 2])
