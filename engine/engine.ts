@@ -28,12 +28,13 @@ import { type Caller, mayUse, type Registry } from './capsule/registry.ts';
 import type { CriuClient } from './criu/client.ts';
 import { diagnose } from './doctor/doctor.ts';
 import type { ExecRelay } from './exec/relay.ts';
+import type { FileHashes } from './files/hashes.ts';
 import type { Inspector } from './inspect/inspector.ts';
 import type { Installation } from './installation.ts';
 import { Locks } from './locks.ts';
 import type { Logger } from './log.ts';
 import type { SnapshotStore, StoredSnapshot } from './store/snapshot-store.ts';
-import { reporter } from './transaction/progress.ts';
+import { type Report, reporter } from './transaction/progress.ts';
 import { resume } from './transaction/resume.ts';
 import { suspend } from './transaction/suspend.ts';
 
@@ -46,6 +47,7 @@ export interface EngineParts {
   store: SnapshotStore;
   criu: CriuClient;
   inspector: Inspector;
+  hashes: FileHashes;
   exec: ExecRelay;
   log: Logger;
 }
@@ -68,7 +70,17 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
   }
 
   async run(caller: Caller, spec: RunSpec): Promise<Workload> {
-    return this.describe(await this.#parts.capsules.run(spec, caller));
+    const record = await this.#parts.capsules.run(spec, caller);
+    this.#hashInIdleTime(record.id);
+    return this.describe(record);
+  }
+
+  /** Hashed now, and once more when more is loaded, the files it has mapped do not hold up its first suspend. */
+  #hashInIdleTime(id: string): void {
+    const { cgroups, hashes } = this.#parts;
+    for (const delayMs of [0, 10_000]) {
+      setTimeout(async () => hashes.warm(await cgroups.pids(id)), delayMs).unref();
+    }
   }
 
   async list(caller: Caller): Promise<Workload[]> {
@@ -94,9 +106,7 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
     return this.#locks.hold(record.id, record.name, 'suspended', async (signal) => {
       const now = this.#parts.registry.get(record.id) ?? record;
       if (now.status.kind !== 'running') throw notRunning(now);
-      const report = reporter(now.id, 'suspend', (progress) =>
-        this.#emitProgress(progress, now.capsule.user.uid),
-      );
+      const report = this.#reporterFor(now, 'suspend');
       const running = { ...now, status: now.status };
       const outcome = await suspend(this.#parts, running, options.leaveRunning, report, signal);
       const stored = await this.#findSnapshot(outcome.manifest.id, caller);
@@ -136,9 +146,7 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
           );
         }
         if (isNew) await this.#parts.registry.put(next);
-        const report = reporter(next.id, 'resume', (progress) =>
-          this.#emitProgress(progress, next.capsule.user.uid),
-        );
+        const report = this.#reporterFor(next, 'resume');
         const scratchDir = join(this.#parts.paths.runDir, 'resume');
         try {
           const parts = { ...this.#parts, scratchDir };
@@ -201,6 +209,13 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
       capsule,
       status: { kind: 'suspended', snapshot: snapshot.id },
     };
+  }
+
+  #reporterFor(record: WorkloadRecord, operation: Progress['operation']): Report {
+    return reporter(record.id, operation, (progress) => {
+      this.#parts.log.debug({ workload: record.id, operation, phase: progress.phase }, 'phase');
+      this.#emitProgress(progress, record.capsule.user.uid);
+    });
   }
 
   async cancel(caller: Caller, reference: string): Promise<void> {

@@ -21,6 +21,7 @@ import { CriuClient } from './criu/client.ts';
 import { privateFolder, writeDurable } from './durable.ts';
 import { Engine } from './engine.ts';
 import { ExecRelay } from './exec/relay.ts';
+import { FileHashes } from './files/hashes.ts';
 import { Inspector } from './inspect/inspector.ts';
 import { findInstallation } from './installation.ts';
 import { openLog } from './log.ts';
@@ -73,12 +74,13 @@ async function main(onDemand: boolean): Promise<void> {
     logger: log,
   });
   const inspector = new Inspector(paths, installation, cgroups);
+  const hashes = new FileHashes(join(paths.stateDir, 'file-hashes.json'), log);
   const exec = new ExecRelay(paths, installation, cgroups, log);
   await recover({ registry, capsules, cgroups, store, log });
 
   let service: BusService | undefined;
   const engine = new Engine(
-    { paths, installation, registry, capsules, cgroups, store, criu, inspector, exec, log },
+    { paths, installation, registry, capsules, cgroups, store, criu, inspector, hashes, exec, log },
     (progress, ownerUid) => service?.emit('progress', ownerUid, progress),
   );
   await using bus = await chooseBus(paths, log, async (connection) => {
@@ -105,6 +107,7 @@ async function main(onDemand: boolean): Promise<void> {
   });
   log.info({ reason }, 'engine stops');
   capsules.stop();
+  await hashes.flush();
   await rm(paths.addressFile, { force: true });
 }
 

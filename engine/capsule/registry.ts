@@ -5,7 +5,7 @@
 import { readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { TorporError } from '../../api/errors.ts';
-import { privateFolder, writeDurable } from '../durable.ts';
+import { privateFolder, writeDurable, writeQuickly } from '../durable.ts';
 import type { Logger } from '../log.ts';
 import { recordSchema, type Status, type WorkloadRecord } from './record.ts';
 
@@ -20,6 +20,7 @@ const endedKept = 20;
 export class Registry {
   readonly #folder: string;
   readonly #records = new Map<string, WorkloadRecord>();
+  readonly #writing = new Map<string, Promise<void>>();
   readonly #changed: ((record: WorkloadRecord) => void)[] = [];
 
   private constructor(folder: string) {
@@ -103,23 +104,46 @@ export class Registry {
 
   /** Writes a record durably and tells the listeners. */
   async put(record: WorkloadRecord): Promise<void> {
+    await this.#put(record, writeDurable);
+  }
+
+  async #put(record: WorkloadRecord, write: typeof writeDurable): Promise<void> {
     this.#records.set(record.id, record);
-    await writeDurable(join(this.#folder, `${record.id}.json`), JSON.stringify(record, null, 1));
+    // One after the other, so that the last one said is the one that stays.
+    const path = join(this.#folder, `${record.id}.json`);
+    const before = this.#writing.get(record.id) ?? Promise.resolve();
+    const written = before.catch(() => {}).then(() => write(path, JSON.stringify(record, null, 1)));
+    this.#writing.set(record.id, written);
+    await written;
     for (const listener of this.#changed) listener(record);
     if (record.status.kind === 'ended') await this.#forgetOldest();
   }
 
   /** Changes the status of a workload, durably. @returns the record as it now is. */
-  async setStatus(id: string, status: Status): Promise<WorkloadRecord> {
+  setStatus(id: string, status: Status): Promise<WorkloadRecord> {
+    return this.#change(id, status, writeDurable);
+  }
+
+  /**
+   * Changes it so that it outlives the engine, but not a loss of power: for a status that speaks of processes, which
+   * a loss of power ends, or that a recovering engine would come to by itself.
+   */
+  setPassingStatus(id: string, status: Status): Promise<WorkloadRecord> {
+    return this.#change(id, status, writeQuickly);
+  }
+
+  async #change(id: string, status: Status, write: typeof writeDurable): Promise<WorkloadRecord> {
     const record = this.#records.get(id);
     if (record === undefined) throw new Error(`no record of workload ${id}`);
     const changed = { ...record, status };
-    await this.put(changed);
+    await this.#put(changed, write);
     return changed;
   }
 
   async remove(id: string): Promise<void> {
     this.#records.delete(id);
+    await this.#writing.get(id)?.catch(() => {});
+    this.#writing.delete(id);
     await rm(join(this.#folder, `${id}.json`), { force: true });
   }
 

@@ -47,7 +47,7 @@ export interface CheckResult {
 }
 
 /** In the order in which CRIU sends them. A refusal cancels the dump at either, and the target runs on. */
-export type DumpNotification = 'pre-dump' | 'post-dump';
+export type DumpNotification = 'pre-dump' | 'query-ext-files' | 'post-dump';
 /**
  * In the order in which CRIU sends them. A refusal cancels the restore; `post-restore` is the last moment before
  * anything runs. Later ones CRIU lets nobody refuse: there the client ends the restored root itself.

@@ -4,7 +4,7 @@ import { constants } from 'node:fs';
 import { open, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ManifestFile } from '../../proto/manifest.ts';
-import { syncFile } from '../durable.ts';
+import { syncFile, syncFolder } from '../durable.ts';
 
 /** SHA-256 of 1 MiB takes under a millisecond on any machine of the last ten years. */
 const sliceBytes = 1024 * 1024;
@@ -42,11 +42,11 @@ async function listFiles(folder: string, prefix = ''): Promise<string[]> {
 }
 
 /**
- * Makes every file below a folder, but those that are still written to, durable and hashes it. Both at once: the disk does the one, a core the other, and
- * the data is read from the page cache it was just written to.
+ * Makes the files below a folder durable and hashes them, all but those that are named. Both at once: the disk does
+ * the one, a core the other, and the data is read from the page cache it was just written to.
  */
-export async function sealFiles(folder: string, unsealed: readonly string[]): Promise<ManifestFile[]> {
-  const paths = (await listFiles(folder)).filter((path) => !unsealed.includes(path));
+export async function sealFiles(folder: string, leftOut: ReadonlySet<string>): Promise<ManifestFile[]> {
+  const paths = (await listFiles(folder)).filter((path) => !leftOut.has(path));
   const [files] = await Promise.all([
     hashAll(folder, paths),
     Promise.all(paths.map((path) => syncFile(join(folder, path)))),
@@ -58,4 +58,13 @@ async function hashAll(folder: string, paths: string[]): Promise<ManifestFile[]>
   const files: ManifestFile[] = [];
   for (const path of paths) files.push({ path, ...(await hashFile(join(folder, path))) });
   return files;
+}
+
+/** Makes the names in a folder and in all folders below it durable. */
+export async function syncFolders(folder: string): Promise<void> {
+  const entries = await readdir(folder, { withFileTypes: true });
+  const below = entries
+    .filter((entry) => entry.isDirectory())
+    .map((entry) => syncFolders(join(folder, entry.name)));
+  await Promise.all([...below, syncFolder(folder)]);
 }

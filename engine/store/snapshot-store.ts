@@ -8,9 +8,9 @@ import { mkdir, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { TorporError } from '../../api/errors.ts';
 import { type Manifest, type ManifestFile, manifestSchema, manifestVersion } from '../../proto/manifest.ts';
-import { privateFolder, syncFolder, writeDurable } from '../durable.ts';
+import { privateFolder, syncFolder, writeDurable, writeSynced } from '../durable.ts';
 import type { Logger } from '../log.ts';
-import { hashFile, sealFiles } from './seal.ts';
+import { hashFile, sealFiles, syncFolders } from './seal.ts';
 
 const manifestFile = 'manifest.json';
 const macFile = 'manifest.mac';
@@ -82,17 +82,33 @@ export class SnapshotStore {
   }
 
   /**
+   * Makes what has been staged so far durable. What is known to be complete can so be sealed while something else is
+   * still being written; {@link SnapshotStore.commit} seals the rest.
+   */
+  seal(stage: Stage): Promise<ManifestFile[]> {
+    // CRIU goes on writing to its log until it has ended the processes.
+    return sealFiles(stage.folder, new Set([dumpLogFile]));
+  }
+
+  /**
    * Makes the staged snapshot durable and gives it its name: when this has returned, the snapshot exists.
    * `finish` is called when all data is on disk, just before the manifest is written, to state the times.
    */
-  async commit(stage: Stage, finish: () => Omit<Manifest, 'version' | 'id' | 'files'>): Promise<Manifest> {
-    // CRIU goes on writing to its log until it has ended the processes.
-    const files = await sealFiles(stage.folder, [dumpLogFile]);
+  async commit(
+    stage: Stage,
+    sealed: readonly ManifestFile[],
+    finish: () => Omit<Manifest, 'version' | 'id' | 'files'>,
+  ): Promise<Manifest> {
+    const rest = await sealFiles(stage.folder, new Set([dumpLogFile, ...sealed.map((file) => file.path)]));
+    const files = [...sealed, ...rest];
     const manifest: Manifest = { ...finish(), version: manifestVersion, id: stage.id, files };
     const bytes = Buffer.from(JSON.stringify(manifest, null, 1));
-    await writeDurable(join(stage.folder, manifestFile), bytes);
-    await writeDurable(join(stage.folder, macFile), this.#mac(bytes));
-    await syncFolder(stage.images);
+    // Nothing looks at the folder before it has its name, so its parts need no order among themselves.
+    await Promise.all([
+      writeSynced(join(stage.folder, manifestFile), bytes),
+      writeSynced(join(stage.folder, macFile), this.#mac(bytes)),
+    ]);
+    await syncFolders(stage.folder);
     await rename(stage.folder, this.folderOf(stage.id));
     await syncFolder(this.#path('snapshots'));
     return manifest;

@@ -65,7 +65,6 @@ export async function resume(
   const stop = new AbortController();
   const givenUp = AbortSignal.any([signal, stop.signal]);
   const resuming: StatusOf<'resuming'> = { kind: 'resuming', snapshot: manifest.id };
-  await parts.registry.setStatus(id, resuming);
   try {
     const runFolder = await parts.capsules.makeRunFolder(id, manifest.capsule);
     await rm(join(runFolder, 'screen', 'rfb'), { force: true });
@@ -86,7 +85,6 @@ export async function resume(
     const startedAt = performance.now();
     const withRoot = parts.criu.withPrefix([
       ...[parts.installation.capsuleTool, 'with-root', manifest.capsule.root, mountPoint],
-      ...manifest.capsule.hostMounts.flatMap(({ path }) => ['--bind', path]),
       ...['--cgroup', cgroup, '--'],
     ]);
     await withRoot.restore(
@@ -103,7 +101,7 @@ export async function resume(
         signal,
         onStarted: async (pid) => {
           const criu = await identify(pid);
-          if (criu !== undefined) await parts.registry.setStatus(id, { ...resuming, criu });
+          await parts.registry.setStatus(id, criu === undefined ? resuming : { ...resuming, criu });
         },
         onNotify: {
           // The last one that CRIU lets fail: everything is restored and nothing has run yet.
@@ -111,7 +109,7 @@ export async function resume(
             await pages;
             signal.throwIfAborted();
             const init = pid === undefined ? undefined : await identify(pid);
-            await parts.registry.setStatus(id, init === undefined ? resuming : { ...resuming, init });
+            await parts.registry.setPassingStatus(id, init === undefined ? resuming : { ...resuming, init });
           },
         },
       },
@@ -138,7 +136,7 @@ async function becomeRunning(parts: ResumeParts, id: string, snapshot: string): 
   if (status?.kind !== 'resuming' || status.init === undefined) {
     throw new TorporError('failed', 'CRIU ended without saying which process it made.');
   }
-  await parts.registry.setStatus(id, { kind: 'running', init: status.init, snapshot });
+  await parts.registry.setPassingStatus(id, { kind: 'running', init: status.init, snapshot });
   parts.capsules.watch(id);
   await parts.store.markUsed(snapshot);
   parts.log.info({ workload: id, snapshot, pid: status.init.pid }, 'resumed');

@@ -15,8 +15,8 @@ import type { Cgroups } from '../capsule/cgroup.ts';
 import type { StatusOf, WorkloadRecord } from '../capsule/record.ts';
 import type { Registry } from '../capsule/registry.ts';
 import type { CriuClient } from '../criu/client.ts';
-import { FileHashes } from '../files/hashes.ts';
-import { keepVolatile, recordFiles } from '../files/record.ts';
+import type { FileHashes } from '../files/hashes.ts';
+import { type FileRecord, keepVolatile, recordFiles } from '../files/record.ts';
 import { type Inspector, optionsFrom } from '../inspect/inspector.ts';
 import type { Installation } from '../installation.ts';
 import type { Logger } from '../log.ts';
@@ -50,8 +50,7 @@ export interface SuspendParts {
   criu: CriuClient;
   installation: Installation;
   inspector: Inspector;
-  /** Where it is left out, every suspend hashes the files anew. */
-  hashes?: FileHashes;
+  hashes: FileHashes;
   log: Logger;
 }
 
@@ -72,13 +71,13 @@ export async function suspend(
   report('inspect');
   const stage = await parts.store.stage();
   try {
-    const inspection = await parts.inspector.inspectCapsule(record);
+    const [inspection, picture] = await Promise.all([
+      parts.inspector.inspectCapsule(record),
+      captureScreen(parts.capsules.screenSocket(id), parts.log),
+    ]);
     refuseIfBlocked(record.name, inspection.findings);
-    const picture = await captureScreen(parts.capsules.screenSocket(id), parts.log);
     const view = { root: record.capsule.root, runFolder: parts.capsules.runFolder(id) };
-    const hashes = parts.hashes ?? new FileHashes();
-    // What holds is recorded when nothing moves any more; this is to have the hashes by then.
-    const hashed = recordFiles(await parts.cgroups.pids(id), view, hashes).catch(() => []);
+    const recordNow = async () => recordFiles(await parts.cgroups.pids(id), view, parts.hashes);
     signal.throwIfAborted();
 
     report('detach');
@@ -87,13 +86,14 @@ export async function suspend(
       init.pid,
       inspection.processes.map((process) => process.pid),
     );
-    await parts.registry.setStatus(id, { ...status, kind: 'suspending', stage: stage.id, leaveRunning });
 
     report('freeze');
     const pictures = writePictures(stage, picture);
     pictures.catch(() => {});
     const frozenAt = performance.now();
     let committed: Manifest | undefined;
+    let surroundings: Promise<FileRecord[]> | undefined;
+    let noted: Promise<unknown> | undefined;
     await parts.criu.dump(
       {
         ...optionsFrom(inspection),
@@ -107,23 +107,40 @@ export async function suspend(
       },
       {
         signal,
+        // CRIU acts only after this: by it a new engine knows what to wait for and where the snapshot would be.
         onStarted: async (pid) => {
           const criu = await identify(pid);
-          const now = parts.registry.get(id)?.status;
-          if (criu !== undefined && now?.kind === 'suspending')
-            await parts.registry.setStatus(id, { ...now, criu });
+          const suspending: StatusOf<'suspending'> = {
+            ...status,
+            kind: 'suspending',
+            stage: stage.id,
+            leaveRunning,
+            ...(criu === undefined ? {} : { criu }),
+          };
+          await parts.registry.setPassingStatus(id, suspending);
+          // Durable it must be before the commit only.
+          noted = parts.registry.setStatus(id, suspending);
+          noted.catch(() => {});
         },
         onNotify: {
           'pre-dump': async () => report('checkpoint'),
+          // Comes as soon as all are frozen. The recording runs beside the dump.
+          'query-ext-files': () => {
+            surroundings = recordNow();
+            surroundings.catch(() => {});
+          },
           'post-dump': async () => {
             report('commit');
             signal.throwIfAborted();
             await pictures;
-            await hashed;
-            const surroundings = await recordFiles(await parts.cgroups.pids(id), view, hashes);
-            await keepVolatile(surroundings, view, stage.folder);
-            const host = await describeHost(parts.criu);
-            committed = await parts.store.commit(stage, () => ({
+            const [sealed, files, host] = await Promise.all([
+              parts.store.seal(stage),
+              surroundings ?? recordNow(),
+              describeHost(parts.criu),
+              noted,
+            ]);
+            await keepVolatile(files, view, stage.folder);
+            committed = await parts.store.commit(stage, sealed, () => ({
               workload: id,
               name: record.name,
               kind: 'capsule',
@@ -137,7 +154,7 @@ export async function suspend(
               durableMs: performance.now() - requestedAt,
               host,
               findings: inspection.findings,
-              surroundings,
+              surroundings: files,
             }));
             report('release');
           },
@@ -194,12 +211,12 @@ async function release(
 ): Promise<void> {
   const { id, status } = record;
   if (leaveRunning) {
-    await parts.registry.setStatus(id, { ...status, snapshot });
+    await parts.registry.setPassingStatus(id, { ...status, snapshot });
     return;
   }
   if (!(await waitGone(status.init, goneLimitMs))) await parts.cgroups.kill(id);
   await parts.capsules.cleanUp(id);
-  await parts.registry.setStatus(id, { kind: 'suspended', snapshot });
+  await parts.registry.setPassingStatus(id, { kind: 'suspended', snapshot });
 }
 
 /** After a failure: the state in which the application goes on, and the error that says so. */

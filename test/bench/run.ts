@@ -1,0 +1,198 @@
+/**
+ * `npm run bench`: suspend and resume of the same applications by Torpor and by plain `criu` with the same options, in
+ * turn, in one run, beside what the disk itself takes for the same bytes. Prints medians and ratios; only the ratios
+ * mean something on another machine. Writes docs/benchmark.md.
+ */
+import { existsSync } from 'node:fs';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { cpus, release } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { connectEngine, type EngineClient } from '../../api/client.ts';
+import { runCommand } from '../../engine/command.ts';
+import { TestEngine } from '../support/engine.ts';
+import { waitForStableScreen } from '../support/screen.ts';
+import { markdownTable, median } from './figures.ts';
+import { PlainCapsule } from './plain-criu.ts';
+
+const { values: options } = parseArgs({
+  options: { rounds: { type: 'string', default: '5' }, json: { type: 'boolean', default: false } },
+});
+const rounds = Number(options.rounds);
+
+const aims = { ratio: 1.25, ownMs: 100 } as const;
+
+interface Round {
+  torporSuspendMs: number;
+  torporDurableMs: number;
+  torporStandstillMs: number;
+  torporLeaveRunningStandstillMs: number;
+  torporResumeMs: number;
+  torporOwnResumeMs: number;
+  criuSuspendMs: number;
+  criuSyncMs: number;
+  criuLeaveRunningMs: number;
+  criuResumeMs: number;
+  diskWriteMs: number;
+  bytes: number;
+}
+
+interface Result {
+  application: string;
+  medians: Round;
+  suspendRatio: number;
+  resumeRatio: number;
+}
+
+/** Writes as many bytes to the same disk past the page cache, and syncs. */
+async function diskWrite(folder: string, bytes: number): Promise<number> {
+  const file = join(folder, 'disk');
+  const startedAt = performance.now();
+  const blocks = Math.max(1, Math.round(bytes / (1024 * 1024)));
+  await runCommand('dd', [
+    'if=/dev/zero',
+    `of=${file}`,
+    'bs=1M',
+    `count=${blocks}`,
+    'oflag=direct',
+    'conv=fsync',
+  ]);
+  const took = performance.now() - startedAt;
+  await rm(file);
+  return took;
+}
+
+async function oneRound(
+  client: EngineClient,
+  id: string,
+  plain: PlainCapsule,
+  folder: string,
+): Promise<Round> {
+  const kept = await client.suspend(id, { leaveRunning: true });
+  await client.remove(kept.snapshot.id);
+  const suspendedAt = performance.now();
+  const { snapshot } = await client.suspend(id, { leaveRunning: false });
+  const torporSuspendMs = performance.now() - suspendedAt;
+  const leaveRunning = await plain.dump(true);
+  const dumped = await plain.dump(false);
+
+  const resumedAt = performance.now();
+  const resumed = await client.resume(id, { copy: false });
+  const torporResumeMs = performance.now() - resumedAt;
+  const criuResumeMs = await plain.restore();
+  await client.remove(snapshot.id);
+  return {
+    torporSuspendMs,
+    torporDurableMs: snapshot.durableMs,
+    torporStandstillMs: snapshot.standstillMs,
+    torporLeaveRunningStandstillMs: kept.snapshot.standstillMs,
+    torporResumeMs,
+    torporOwnResumeMs: resumed.resumeMs - resumed.criuMs,
+    criuSuspendMs: dumped.dumpMs + dumped.syncMs,
+    criuSyncMs: dumped.syncMs,
+    criuLeaveRunningMs: leaveRunning.dumpMs,
+    criuResumeMs,
+    diskWriteMs: await diskWrite(folder, dumped.bytes),
+    bytes: snapshot.bytesOnDisk,
+  };
+}
+
+async function measure(engine: TestEngine, command: string[]): Promise<Result> {
+  const home = await mkdtemp('/var/tmp/torpor-bench-home-');
+  await mkdir(join(home, '.config'), { recursive: true });
+  const env = { HOME: home, PATH: '/usr/bin:/bin', LANG: 'C.UTF-8' };
+  const started = await engine.start(command, '--env', `HOME=${home}`);
+  const address = JSON.parse((await runCommand('cat', [engine.paths.addressFile])).stdout) as {
+    address: string;
+  };
+  await using client = await connectEngine(address.address);
+  await using plain = await PlainCapsule.start(command, env);
+  try {
+    await waitForStableScreen(started.screen ?? '', { settleMs: 2000 });
+    await waitForStableScreen(plain.screen, { settleMs: 2000 });
+    const measured: Round[] = [];
+    // The first round warms caches on both sides and does not count.
+    for (let round = 0; round <= rounds; round++) {
+      const figures = await oneRound(client, started.id, plain, home);
+      if (round > 0) measured.push(figures);
+    }
+    const keys = Object.keys(measured[0] ?? {}) as (keyof Round)[];
+    const medians = Object.fromEntries(
+      keys.map((key) => [key, median(measured.map((round) => round[key]))]),
+    ) as unknown as Round;
+    return {
+      application: command[0] ?? '',
+      medians,
+      suspendRatio: median(measured.map((round) => round.torporSuspendMs / round.criuSuspendMs)),
+      resumeRatio: median(measured.map((round) => round.torporResumeMs / round.criuResumeMs)),
+    };
+  } finally {
+    await client.end(started.id);
+    await rm(home, { recursive: true, force: true });
+  }
+}
+
+const milliseconds = (value: number) => `${Math.round(value)} ms`;
+const reached = (holds: boolean) => (holds ? 'reached' : 'NOT reached');
+
+function report(results: readonly Result[]): string {
+  const rows = results.map(({ application, medians: m, suspendRatio, resumeRatio }) => [
+    application,
+    `${(m.bytes / 1024 ** 2).toFixed(0)} MiB`,
+    milliseconds(m.torporSuspendMs),
+    `${milliseconds(m.criuSuspendMs)} (${milliseconds(m.criuSyncMs)} of it fsync)`,
+    suspendRatio.toFixed(2),
+    milliseconds(m.torporStandstillMs),
+    milliseconds(m.torporLeaveRunningStandstillMs),
+    milliseconds(m.criuLeaveRunningMs),
+    milliseconds(m.torporResumeMs),
+    milliseconds(m.criuResumeMs),
+    resumeRatio.toFixed(2),
+    milliseconds(m.torporOwnResumeMs),
+    milliseconds(m.diskWriteMs),
+  ]);
+  const worst = (pick: (result: Result) => number) => Math.max(...results.map(pick));
+  return [
+    '# Benchmark',
+    '',
+    `Made by \`npm run bench\` on ${new Date().toISOString().slice(0, 10)}: kernel ${release()}, ${cpus().length} cores (${cpus()[0]?.model ?? 'unknown'}), medians of ${rounds} rounds in turn.`,
+    '',
+    markdownTable(
+      [
+        'application',
+        'on disk',
+        'suspend',
+        'criu dump + fsync',
+        'ratio',
+        'stood still',
+        'stood still, left running',
+        'criu, left running',
+        'resume',
+        'criu restore',
+        'ratio',
+        "engine's own part",
+        'the disk alone',
+      ],
+      rows,
+    ),
+    '',
+    `- Suspend, to fsynced, within ${aims.ratio} times plain criu plus one fsync: ${reached(worst((r) => r.suspendRatio) <= aims.ratio)}.`,
+    `- Resume within ${aims.ratio} times plain criu: ${reached(worst((r) => r.resumeRatio) <= aims.ratio)}.`,
+    `- The engine's own part of a resume under ${aims.ownMs} ms: ${reached(worst((r) => r.medians.torporOwnResumeMs) < aims.ownMs)}.`,
+    '',
+    '"Suspend" is the whole call on the bus, until the snapshot is durable and the processes have gone; what plain criu does not do and Torpor does in that time: inspection, hashes of all images and of all mapped files, pictures of the screen, MAC, manifest. "The disk alone" is a direct write and fsync of as many bytes.',
+  ].join('\n');
+}
+
+await using engine = await TestEngine.create();
+const applications = [['xterm'], ['mousepad'], ['gimp', '--no-splash']].filter(([name]) =>
+  existsSync(`/usr/bin/${name}`),
+);
+const results: Result[] = [];
+for (const command of applications) {
+  process.stderr.write(`bench: ${command[0]} ...\n`);
+  results.push(await measure(engine, command));
+}
+const text = report(results);
+await writeFile(new URL('../../docs/benchmark.md', import.meta.url), `${text}\n`);
+process.stdout.write(options.json ? `${JSON.stringify(results, null, 2)}\n` : `${text}\n`);
