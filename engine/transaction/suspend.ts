@@ -77,7 +77,11 @@ export async function suspend(
     ]);
     refuseIfBlocked(record.name, inspection.findings);
     const view = { root: record.capsule.root, runFolder: parts.capsules.runFolder(id) };
-    const recordNow = async () => recordFiles(await parts.cgroups.pids(id), view, parts.hashes);
+    const recordNow = async () => {
+      const records = await recordFiles(await parts.cgroups.pids(id), view, parts.hashes);
+      // While CRIU dumps a process, it has CRIU's own log open in it.
+      return records.filter((each) => !each.path.startsWith(`${stage.folder}/`));
+    };
     signal.throwIfAborted();
 
     report('detach');
