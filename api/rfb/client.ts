@@ -22,8 +22,12 @@ const longestCutText = 64 * 1024 * 1024;
 
 /** Section 7.2. */
 const securityNone = 1;
-/** Encodings, sections 7.7 and 7.8; the last is the community's (rfbproto, "ExtendedDesktopSize Pseudo-Encoding"). */
-const encoding = { raw: 0, desktopSize: -223, extendedDesktopSize: -308 } as const;
+/**
+ * Encodings, sections 7.7 and 7.8; the last two are the community's (rfbproto, "ExtendedDesktopSize" and "QEMU LED
+ * State" pseudo-encodings). A client that does not take the state of the lock keys is believed to have Caps Lock on
+ * when it sends a capital letter, and TigerVNC then turns it on in the server, where it stays.
+ */
+const encoding = { raw: 0, desktopSize: -223, extendedDesktopSize: -308, ledState: -261 } as const;
 /** Messages of the client, section 7.5, and the community's SetDesktopSize. */
 const request = {
   setPixelFormat: 0,
@@ -172,7 +176,7 @@ export class RfbClient implements AsyncDisposable {
   #sendFormat(): void {
     const format = Buffer.alloc(20);
     format.set([request.setPixelFormat, 0, 0, 0, 32, 24, 0, 1, 0, 255, 0, 255, 0, 255, 0, 8, 16]);
-    const kinds = [encoding.raw, encoding.desktopSize, encoding.extendedDesktopSize];
+    const kinds = Object.values(encoding);
     const encodings = Buffer.alloc(4 + 4 * kinds.length);
     encodings.writeUInt8(request.setEncodings, 0);
     encodings.writeUInt16BE(kinds.length, 2);
@@ -288,8 +292,9 @@ export class RfbClient implements AsyncDisposable {
       if (kind === encoding.raw) update.pixels += await this.#readRaw(rectangle, picture);
       else if (kind === encoding.desktopSize) this.#resize(width, height);
       else if (kind === encoding.extendedDesktopSize) await this.#readLayout(rectangle, update);
+      else if (kind === encoding.ledState) await this.#reader.skip(1);
       else throw this.#nonsense(`encoding ${kind}`);
-      update.hasSize ||= kind !== encoding.raw;
+      update.hasSize ||= kind === encoding.desktopSize || kind === encoding.extendedDesktopSize;
     }
     return update;
   }
@@ -375,7 +380,10 @@ export class RfbClient implements AsyncDisposable {
    * @throws TorporError `usage`, before anything is typed, on a character that no key stands for.
    */
   async type(text: string): Promise<void> {
-    for (const keysym of keysymsOfText(text)) {
+    const keysyms = keysymsOfText(text);
+    // The first key of a new server is lost if it needs a new mapping (measured with TigerVNC 1.12, whatever the pace).
+    if (keysyms.some((keysym) => keysym > 0x7f)) await this.press('shift');
+    for (const keysym of keysyms) {
       await this.#send(Buffer.concat([keyEvent(keysym, true), keyEvent(keysym, false)]));
       // The server maps a character without a key of its own onto a spare one, and applications need to notice that.
       await sleep(5);

@@ -145,13 +145,16 @@ describe('with Xvnc and xterm', () => {
     expect(comparePictures(...(lines as [(typeof lines)[0], (typeof lines)[0]])).differentPixels).toBe(0);
   });
 
-  it('types whatever Unicode has, and the application gets just that', async () => {
-    const text = 'The QUICK {[|~@#]} ÄäÖß€λЖ中 αβγδε ñ 😀 aλaλa\n'.repeat(3);
-    await using screen = await connectRfb(server.path);
-    await screen.type(text);
-    await waitForStableScreen(server.path);
-    expect(await readFile(typedFile(), 'utf8')).toBe(text);
-  });
+  // "QUICK" made the server turn Caps Lock on, and the first character of all was lost.
+  it.each(['λßλ', 'QUICK λß', 'The QUICK {[|~@#]} ÄäÖß€λЖ中 αβγδε ñ 😀 aλaλa'])(
+    'types %s, and the application gets just that',
+    async (text) => {
+      await using screen = await connectRfb(server.path);
+      await screen.type(`${text}\n`.repeat(3));
+      await waitForStableScreen(server.path);
+      expect(await readFile(typedFile(), 'utf8')).toBe(`${text}\n`.repeat(3));
+    },
+  );
 
   it('presses chords: ctrl+u takes the line away again', async () => {
     const before = await waitForStableScreen(server.path);
@@ -375,7 +378,7 @@ describe('with a server that means no good', () => {
       'a size of 65535x65535',
     ],
     [
-      'an encoding nobody asked for',
+      'an encoding that nobody asked for',
       Buffer.concat([greeting(10, 10), update(1, rectangle(0, 0, 10, 10, 16))]),
       'encoding 16',
     ],
