@@ -29,7 +29,7 @@ import type { CriuClient } from './criu/client.ts';
 import { diagnose } from './doctor/doctor.ts';
 import type { ExecRelay } from './exec/relay.ts';
 import type { FileHashes } from './files/hashes.ts';
-import type { Inspector } from './inspect/inspector.ts';
+import { type Inspector, reportOf } from './inspect/inspector.ts';
 import type { Installation } from './installation.ts';
 import { Locks } from './locks.ts';
 import type { Logger } from './log.ts';
@@ -94,10 +94,10 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
   async inspect(caller: Caller, target: string): Promise<Inspection> {
     const { registry, inspector } = this.#parts;
     const record = this.#findUnlessPid(target, caller);
-    if (record === undefined) return inspector.inspectPid(Number(target), caller);
+    if (record === undefined) return reportOf(target, await inspector.inspectPid(Number(target), caller));
     if (record.status.kind !== 'running') throw notRunning(record);
     const running = registry.get(record.id) ?? record;
-    return { ...(await inspector.inspectCapsule(running)), target: record.name };
+    return reportOf(record.name, await inspector.inspectCapsule(running));
   }
 
   async suspend(caller: Caller, target: string, options: SuspendOptions): Promise<SuspendResult> {

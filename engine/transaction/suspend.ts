@@ -88,7 +88,7 @@ export async function suspend(
     await cutViewers(
       parts.installation,
       init.pid,
-      inspection.processes.map((process) => process.pid),
+      inspection.facts.processes.map((process) => process.pid),
     );
 
     report('freeze');
@@ -153,7 +153,7 @@ export async function suspend(
               takenAt: new Date().toISOString(),
               leftRunning: leaveRunning,
               memoryBytes: inspection.memoryBytes,
-              processes: inspection.processes.map(({ pid, name }) => ({ pid, name })),
+              processes: inspection.facts.processes.map(({ pid, name }) => ({ pid, name })),
               standstillMs: performance.now() - frozenAt,
               durableMs: performance.now() - requestedAt,
               host,

@@ -1,0 +1,24 @@
+/** Whether the disk has room for the snapshot. */
+import type { Rule } from '../rule.ts';
+import { deletedFiles } from './open-files.ts';
+
+/** Images other than memory, CRIU's log, the pictures. */
+const overheadBytes = 32 * 1024 * 1024;
+
+const mebibytes = (bytes: number) => `${Math.ceil(bytes / 1024 ** 2)} MiB`;
+
+export const space: Rule = (facts) => {
+  const memory = facts.processes.reduce((sum, process) => sum + process.memoryBytes, 0);
+  const needed = memory + deletedFiles(facts).bytes + overheadBytes;
+  const what = `It needs up to ${mebibytes(needed)} of disk; ${mebibytes(facts.freeBytes)} are free.`;
+  if (needed <= facts.freeBytes) return [{ tie: 'disk', verdict: 'handled', by: 'engine', what, hint: '' }];
+  return [
+    {
+      tie: 'disk',
+      verdict: 'blocking',
+      by: '',
+      what,
+      hint: 'Remove snapshots that are no longer needed (`torpor snapshots`, `torpor rm`), or free space otherwise.',
+    },
+  ];
+};
