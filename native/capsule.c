@@ -28,12 +28,25 @@
 #define EXIT_NOT_FOUND 127
 #define EXIT_SIGNAL 128
 
-static void join_cgroup(const char *folder)
+static int open_cgroup(const char *folder)
 {
 	CLEANUP_FREE char *path = format_string("%s/cgroup.procs", folder);
-	CLEANUP_FD int fd = open(path, O_WRONLY | O_CLOEXEC);
-	if (fd < 0 || RETRY(write(fd, "0", 1)) != 1)
-		die_with_error("joining the cgroup %s", folder);
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		die_with_error("opening the cgroup %s", folder);
+	return fd;
+}
+
+static void join_open_cgroup(int fd)
+{
+	if (RETRY(write(fd, "0", 1)) != 1)
+		die_with_error("joining a cgroup");
+}
+
+static void join_cgroup(const char *folder)
+{
+	CLEANUP_FD int fd = open_cgroup(folder);
+	join_open_cgroup(fd);
 }
 
 /* ---- start ---- */
@@ -194,14 +207,16 @@ static int execute(char **arguments)
 		die("exec needs the pid of a capsule's init");
 	char **command;
 	struct exec_options options = parse_exec_options(arguments + 1, &command);
-	if (options.cgroup)
-		join_cgroup(options.cgroup);
+	/* The command alone belongs to the capsule, not its waiting parent; and from inside no cgroup is to be seen. */
+	CLEANUP_FD int cgroup = options.cgroup ? open_cgroup(options.cgroup) : -1;
 	join_namespaces(pid);
 	pid_t child = fork();
 	if (child < 0)
 		die_with_error("starting the command");
 	if (child > 0)
 		return wait_for(child);
+	if (cgroup >= 0)
+		join_open_cgroup(cgroup);
 	if (setsid() < 0)
 		die_with_error("starting a session");
 	become(&options.identity);
