@@ -54,6 +54,9 @@ const rules: readonly Rule[] = [
 /** How long a process may wait for a disk before it counts as stuck. */
 const stuckMs = 50;
 
+/** How often a tree that grows while it is looked at is looked at again. */
+const gatherRounds = 5;
+
 /** What the engine itself goes on with; the report for users is made from it. */
 export interface TreeInspection {
   facts: Facts;
@@ -75,7 +78,7 @@ export class Inspector {
   /** All that ties a running capsule. */
   async inspectCapsule(record: WorkloadRecord): Promise<TreeInspection> {
     const root = record.status.kind === 'running' ? record.status.init.pid : 0;
-    return this.#inspect(await this.#cgroups.pids(record.id), root, true);
+    return this.#inspect(() => this.#cgroups.pids(record.id), root, true);
   }
 
   /**
@@ -94,10 +97,29 @@ export class Inspector {
       );
     }
     await refuseSystemProcess(process_);
-    return this.#inspect(await treeBelow(pid), pid, false);
+    return this.#inspect(() => treeBelow(pid), pid, false);
   }
 
-  async #inspect(pids: readonly number[], root: number, isCapsule: boolean): Promise<TreeInspection> {
+  /** Once more where a process that was started meanwhile was taken for one outside. */
+  async #inspect(
+    listPids: () => Promise<number[]>,
+    root: number,
+    isCapsule: boolean,
+  ): Promise<TreeInspection> {
+    for (let round = 1; ; round++) {
+      const facts = await this.#gather(await listPids(), root, isCapsule);
+      const now = new Set(await listPids());
+      const mistaken = [...facts.outsiders.values()].some(({ pid }) => now.has(pid));
+      if (mistaken && round < gatherRounds) continue;
+      return {
+        facts,
+        findings: rules.flatMap((rule) => rule(facts)),
+        memoryBytes: facts.processes.reduce((sum, process) => sum + process.memoryBytes, 0),
+      };
+    }
+  }
+
+  async #gather(pids: readonly number[], root: number, isCapsule: boolean): Promise<Facts> {
     const [processes, sockets, internet, lockHolders, mounts, disk] = await Promise.all([
       this.#readProcesses(pids),
       readUnixSockets(this.#installation.sockdiag),
@@ -115,7 +137,7 @@ export class Inspector {
     const peers = [...own]
       .map((inode) => sockets.get(inode)?.peer ?? 0)
       .filter((peer) => peer !== 0 && !own.has(peer));
-    const facts: Facts = {
+    return {
       processes,
       root,
       isCapsule,
@@ -125,11 +147,6 @@ export class Inspector {
       mounts,
       outsiders: await findOutsiders(new Set([...peers, ...halfPipes({ processes })]), inside),
       freeBytes: disk.bavail * disk.bsize,
-    };
-    return {
-      facts,
-      findings: rules.flatMap((rule) => rule(facts)),
-      memoryBytes: processes.reduce((sum, process) => sum + process.memoryBytes, 0),
     };
   }
 
