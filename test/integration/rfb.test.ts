@@ -1,10 +1,10 @@
 /** The RFB client against a real Xvnc with a real xterm, and against servers that mean no good. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { existsSync } from 'node:fs';
 import { chmod, chown, mkdtemp, readFile, rm, stat } from 'node:fs/promises';
 import { createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
-import type { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { TorporError } from '../../api/errors.ts';
@@ -27,40 +27,46 @@ async function end(child: ChildProcess): Promise<void> {
   clearTimeout(timer);
 }
 
-async function waitForSocket(path: string): Promise<void> {
-  for (const deadline = Date.now() + 10_000; Date.now() < deadline; await sleep(20)) {
-    if (
-      await stat(path).then(
-        (found) => found.isSocket(),
-        () => false,
-      )
-    )
-      return;
-  }
-  throw new Error(`${path} did not appear`);
-}
-
 interface XServer {
   readonly path: string;
   readonly display: string;
   readonly child: ChildProcess;
 }
 
-/** An X server with a display number that it found free by itself. */
+const isSocket = (path: string) =>
+  stat(path).then(
+    (found) => found.isSocket(),
+    () => false,
+  );
+
+/**
+ * An X server on a free display. The number is tried, because with `-displayfd` servers ignore each other's lock files
+ * and take each other's sockets.
+ */
 async function startXvnc(name: string, options: readonly string[] = []): Promise<XServer> {
   const path = join(folder, name);
-  const child = spawn(
-    'Xtigervnc',
-    [
-      ...['-displayfd', '3', '-nolisten', 'tcp', '-nolisten', 'local', '-rfbunixpath', path],
-      ...['-rfbunixmode', '0600', '-SecurityTypes', 'None', '-rfbport', '-1', '-AlwaysShared', '-noreset'],
-      ...['-geometry', '800x600', '-depth', '24', '-desktop', 'a screen — for tests', ...options],
-    ],
-    { stdio: ['ignore', 'ignore', 'ignore', 'pipe'] },
-  );
-  const [number] = await once(child.stdio[3] as Readable, 'data', { signal: AbortSignal.timeout(10_000) });
-  await waitForSocket(path);
-  return { path, display: `:${String(number).trim()}`, child };
+  for (let attempt = 0; attempt < 10; attempt++) {
+    const number = 200 + Math.floor(Math.random() * 700);
+    const display = `:${number}`;
+    if (existsSync(`/tmp/.X${number}-lock`) || existsSync(`/tmp/.X11-unix/X${number}`)) continue;
+    const child = spawn(
+      'Xtigervnc',
+      [
+        ...[display, '-nolisten', 'tcp', '-nolisten', 'local', '-rfbunixpath', path],
+        ...['-rfbunixmode', '0600', '-SecurityTypes', 'None', '-rfbport', '-1', '-AlwaysShared', '-noreset'],
+        ...['-geometry', '800x600', '-depth', '24', '-desktop', 'a screen — for tests', ...options],
+      ],
+      { stdio: 'ignore' },
+    );
+    const deadline = Date.now() + 10_000;
+    while (child.exitCode === null && Date.now() < deadline) {
+      if ((await isSocket(path)) && (await isSocket(`/tmp/.X11-unix/X${number}`)))
+        return { path, display, child };
+      await sleep(20);
+    }
+    await end(child);
+  }
+  throw new Error('no X server came up');
 }
 
 describe('with Xvnc and xterm', () => {
@@ -68,11 +74,10 @@ describe('with Xvnc and xterm', () => {
   let terminal: ChildProcess;
   const typedFile = () => join(folder, 'typed');
 
-  beforeEach(async () => {
-    server = await startXvnc('xvnc');
-    // `tee` shows and keeps every line it is sent; without a window manager the pointer decides who gets the keys. It is
-    // drawn into the picture, and xterm would hide it while something is typed.
-    terminal = spawn(
+  // `tee` shows and keeps every line it is sent; without a window manager the pointer decides who gets the keys. It is
+  // drawn into the picture, and xterm would hide it while something is typed.
+  const startTerminal = () =>
+    spawn(
       'xterm',
       [
         '-geometry',
@@ -94,6 +99,10 @@ describe('with Xvnc and xterm', () => {
         stdio: 'ignore',
       },
     );
+
+  beforeEach(async () => {
+    server = await startXvnc('xvnc');
+    terminal = startTerminal();
     await using screen = await connectRfb(server.path);
     // The X server's own screen is black there, the terminal is not; both are drawn once and then left alone.
     const within = AbortSignal.timeout(10_000);
