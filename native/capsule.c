@@ -2,7 +2,8 @@
  * torpor-capsule: the host's side of a capsule.
  *   start SPEC                                    makes a capsule; prints {"pid":N} of its init
  *   exec PID [options] -- CMD ARG...              runs a command in the capsule of init PID
- *   with-root ROOT MOUNTPOINT [--cgroup DIR]... -- CMD ARG...   runs a command that sees ROOT mounted
+ *   with-root ROOT MOUNTPOINT [--bind PATH]... [--cgroup DIR]... -- CMD ARG...
+ *                                                 runs a command that sees ROOT mounted, and PATHs of the host in it
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -86,6 +87,7 @@ static void unshare_namespaces(void)
 static int start(const char *spec_path)
 {
 	struct spec spec = read_spec(spec_path);
+	check_spec(&spec);
 	CLEANUP_FREE char **cgroups = spec_values(&spec, "cgroup");
 	for (char **cgroup = cgroups; *cgroup; cgroup++)
 		join_cgroup(*cgroup);
@@ -123,11 +125,13 @@ struct exec_options {
 	char **environment;
 };
 
+/* A descriptor, or -1 where the kernel has no namespaces of that kind. */
 static int open_namespace(const char *pid, const char *name)
 {
 	CLEANUP_FREE char *path = format_string("/proc/%s/ns/%s", pid, name);
+	CLEANUP_FREE char *own = format_string("/proc/self/ns/%s", name);
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
+	if (fd < 0 && access(own, F_OK) == 0)
 		die_with_error("opening %s", path);
 	return fd;
 }
@@ -140,7 +144,7 @@ static void join_namespaces(const char *pid)
 	for (size_t index = 0; index < sizeof(names) / sizeof(names[0]); index++)
 		fds[index] = open_namespace(pid, names[index]);
 	for (size_t index = 0; index < sizeof(names) / sizeof(names[0]); index++)
-		if (setns(fds[index], 0) < 0)
+		if (fds[index] >= 0 && setns(fds[index], 0) < 0)
 			die_with_error("joining the capsule's %s namespace", names[index]);
 }
 
@@ -219,6 +223,9 @@ static int execute(char **arguments)
 		join_open_cgroup(cgroup);
 	if (setsid() < 0)
 		die_with_error("starting a session");
+	/* Nothing of the caller but its standard streams. */
+	if (close_range(3, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
+		die_with_error("closing descriptors");
 	become(&options.identity);
 	if (chdir(options.cwd) < 0 && chdir("/") < 0)
 		die_with_error("changing to a folder");
@@ -235,16 +242,23 @@ static int with_root(char **arguments)
 {
 	if (!arguments[0] || !arguments[1])
 		die("with-root needs a root folder and a mount point");
-	char **word = arguments + 2;
-	for (; *word && strcmp(*word, "--cgroup") == 0 && word[1]; word += 2)
-		join_cgroup(word[1]);
-	if (!*word || strcmp(*word, "--") != 0 || !word[1])
-		die("there is no command to run");
 	/* The mount ends with the last process that sees it, so nothing is left behind whatever happens. */
 	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
 		die_with_error("making a mount namespace");
-	if (mount(arguments[0], arguments[1], NULL, MS_BIND, NULL) < 0)
-		die_with_error("binding the root folder %s", arguments[0]);
+	CLEANUP_FD int root = bind_root(arguments[0], arguments[1]);
+	char **word = arguments + 2;
+	for (; *word && strcmp(*word, "--") != 0; word += 2) {
+		if (!word[1])
+			die("the option %s has no value", *word);
+		if (strcmp(*word, "--cgroup") == 0)
+			join_cgroup(word[1]);
+		else if (strcmp(*word, "--bind") == 0)
+			bind_host_mount(root, word[1]);
+		else
+			die("unknown option %s", *word);
+	}
+	if (!*word || !word[1])
+		die("there is no command to run");
 	execvp(word[1], word + 1);
 	die_with_error("executing %s", word[1]);
 }
@@ -260,7 +274,7 @@ int main(int count, char **arguments)
 		return execute(arguments + 2);
 	if (strcmp(task, "with-root") == 0)
 		return with_root(arguments + 2);
-	fputs("usage: torpor-capsule start SPEC | exec PID [OPTION...] -- CMD... | with-root ROOT MOUNTPOINT -- CMD...\n",
+	fputs("usage: torpor-capsule start SPEC | exec PID [OPTION...] -- CMD... | with-root ROOT MOUNTPOINT [OPTION...] -- CMD...\n",
 	      stderr);
 	return 2;
 }

@@ -87,7 +87,12 @@ static long prlimit_or_proc(pid_t pid, unsigned int resource, const struct rlimi
 	return 0;
 }
 
-/* CRIU 4.2 asks by syscall(2) itself, not by the library's prlimit64. */
+/* CRIU 4.2 asks by syscall(2) itself; other versions by the library's function. */
+int prlimit64(pid_t pid, enum __rlimit_resource resource, const struct rlimit64 *new_limit, struct rlimit64 *old_limit)
+{
+	return (int)prlimit_or_proc(pid, (unsigned int)resource, new_limit, old_limit);
+}
+
 long syscall(long number, ...)
 {
 	long arguments[6];

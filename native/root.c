@@ -168,11 +168,19 @@ static void mount_run(int root, const struct spec *spec, int init, const char *r
 	mount_below(root, "run/torpor", spec_required(spec, "runDir"), NULL, MS_BIND, NULL);
 }
 
-static void bind_host_mounts(int root, const struct spec *spec)
+int bind_root(const char *folder, const char *mount_point)
 {
-	CLEANUP_FREE char **binds = spec_values(spec, "bind");
-	for (char **path = binds; *path; path++)
-		mount_below(root, *path, *path, NULL, MS_BIND, NULL);
+	if (mount(folder, mount_point, NULL, MS_BIND, NULL) < 0)
+		die_with_error("binding the root folder %s", folder);
+	int root = open(mount_point, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (root < 0)
+		die_with_error("opening %s", mount_point);
+	return root;
+}
+
+void bind_host_mount(int root, const char *path)
+{
+	mount_below(root, path, path, NULL, MS_BIND, NULL);
 }
 
 void enter_capsule_root(const struct spec *spec)
@@ -186,13 +194,10 @@ void enter_capsule_root(const struct spec *spec)
 		die_with_error("making the mounts private");
 	if (mkdir(mount_point, 0700) < 0 && errno != EEXIST)
 		die_with_error("making %s", mount_point);
-	if (mount(spec_required(spec, "root"), mount_point, NULL, MS_BIND, NULL) < 0)
-		die_with_error("binding the root folder %s", spec_required(spec, "root"));
-	CLEANUP_FD int root = open(mount_point, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (root < 0)
-		die_with_error("opening %s", mount_point);
-
-	bind_host_mounts(root, spec);
+	CLEANUP_FD int root = bind_root(spec_required(spec, "root"), mount_point);
+	CLEANUP_FREE char **binds = spec_values(spec, "bind");
+	for (char **path = binds; *path; path++)
+		bind_host_mount(root, *path);
 	mount_dev(root);
 	mount_below(root, "tmp", "tmpfs", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777");
 	mount_run(root, spec, init, resolver);

@@ -118,3 +118,14 @@ gid_t *spec_number_list(const char *text, size_t *count)
 	}
 	return numbers;
 }
+
+void check_spec(const struct spec *spec)
+{
+	static const char *const required[] = {"root", "runDir", "initPath", "hostname", "geometry", "home", "cwd", "arg"};
+	for (size_t index = 0; index < sizeof(required) / sizeof(required[0]); index++)
+		spec_required(spec, required[index]);
+	spec_number(spec, "uid");
+	spec_number(spec, "gid");
+	size_t count;
+	free(spec_number_list(spec_required(spec, "groups"), &count));
+}

@@ -15,6 +15,9 @@ struct spec {
 /* Reads a spec file of at most 8 MiB; dies where it is malformed. */
 struct spec read_spec(const char *path);
 
+/* Dies where something is missing or malformed that torpor-init could complain of to nobody. */
+void check_spec(const struct spec *spec);
+
 /* The value of the first record with this key; NULL where there is none. */
 const char *spec_value(const struct spec *spec, const char *key);
 /* The same; dies where there is none. */
