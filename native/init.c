@@ -6,7 +6,7 @@
  * When an application has ended. Its main process has ended, and
  *  - it had shown a window, or failed, or left no other process: then as soon as no window is left;
  *  - otherwise it was a launcher: then its windows are waited for a while, and the capsule ends with the last of them.
- * Daemons that it leaves without a window do not keep a capsule.
+ * Daemons that it leaves without a window do not keep a capsule, nor does anything that the session bus has started.
  *
  * What it tells the engine are files in /run/torpor: `ready`, `window`, `failed`, `output`, `exit`.
  */
@@ -419,16 +419,32 @@ static bool note_window(bool seen)
 	return true;
 }
 
-/* The application's main process has ended: whether what it left goes on. */
-static bool goes_on(bool window_seen, long long ended_at)
+/* The parent of a process, or 0 where there is none. */
+static pid_t parent_of(pid_t pid)
 {
-	if (count_windows() > 0)
-		return true;
-	bool is_launcher = !window_seen && WIFEXITED(application_status) && WEXITSTATUS(application_status) == 0;
-	return is_launcher && other_processes_exist() && now_ms() - ended_at < LAUNCHER_LIMIT_MS;
+	CLEANUP_FREE char *path = format_string("/proc/%d/stat", pid);
+	CLEANUP_FD int fd = open(path, O_RDONLY | O_CLOEXEC);
+	char text[512];
+	ssize_t length = fd < 0 ? -1 : RETRY(read(fd, text, sizeof(text) - 1));
+	if (length <= 0)
+		return 0;
+	text[length] = '\0';
+	/* A name may hold anything, brackets too: the state and the parent follow the last of them. */
+	const char *name_end = strrchr(text, ')');
+	int parent;
+	return name_end && sscanf(name_end + 1, " %*c %d", &parent) == 1 ? parent : 0;
 }
 
-/* Whether anything but the services is there: their number is known, and the bus may have started some of its own. */
+/* Services, and what the bus has started on an application's behalf, are there with or without an application. */
+static bool is_of_services(pid_t pid)
+{
+	for (; pid > 1; pid = parent_of(pid))
+		if (pid == x_server.pid || pid == bus.pid || pid == window_manager.pid)
+			return true;
+	return false;
+}
+
+/* Whether any process of the application is there. */
 static bool left_processes(void)
 {
 	DIR *proc = opendir("/proc");
@@ -437,11 +453,19 @@ static bool left_processes(void)
 	bool found = false;
 	for (struct dirent *entry; !found && (entry = readdir(proc));) {
 		pid_t pid = atoi(entry->d_name);
-		if (pid > 1 && pid != x_server.pid && pid != bus.pid && pid != window_manager.pid)
-			found = true;
+		found = pid > 1 && !is_of_services(pid);
 	}
 	closedir(proc);
 	return found;
+}
+
+/* The application's main process has ended and left others: whether these go on. */
+static bool goes_on(bool window_seen, long long ended_at)
+{
+	if (count_windows() > 0)
+		return true;
+	bool is_launcher = !window_seen && WIFEXITED(application_status) && WEXITSTATUS(application_status) == 0;
+	return is_launcher && now_ms() - ended_at < LAUNCHER_LIMIT_MS;
 }
 
 static void watch_application(void)
