@@ -109,7 +109,7 @@ ${signalTable.join('\n')}
 export const introspectionXml = ${JSON.stringify(xml)};
 `;
 
-const formatted = execFileSync('npx', ['biome', 'format', '--stdin-file-path=api/engine1.ts'], {
+const formatted = execFileSync('npx', ['biome', 'check', '--write', '--stdin-file-path=api/engine1.ts'], {
   input: output,
   encoding: 'utf8',
 });
