@@ -6,7 +6,7 @@
  */
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
 import { sentenceOf, TorporError } from '../errors.ts';
 import { ByteReader } from './byte-reader.ts';
 import { keysymsOfChord, keysymsOfText } from './keys.ts';
@@ -276,7 +276,7 @@ export class RfbClient implements AsyncDisposable {
 
   /** Reads messages up to and with the next update (section 7.6.1); its pixels go into the picture, if there is one. */
   async #readUpdate(picture?: Picture): Promise<Update> {
-    while (!(await this.#isUpdate()));
+    for (let skipped = 1; !(await this.#isUpdate()); skipped++) if (skipped % 256 === 0) await nextTurn();
     const rectangles = (await this.#reader.take(3)).readUInt16BE(1);
     const update: Update = { pixels: 0, hasSize: false };
     for (let index = 0; index < rectangles; index++) {

@@ -1,31 +1,43 @@
 /** Hashing and syncing the files of a snapshot, in slices, so that the event loop goes on turning. */
 import { createHash } from 'node:crypto';
 import { constants } from 'node:fs';
-import { open, readdir } from 'node:fs/promises';
+import { open, readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { ManifestFile } from '../../proto/manifest.ts';
-import { syncFile, syncFolder } from '../durable.ts';
+import { syncFolder } from '../durable.ts';
 
 /** SHA-256 of 1 MiB takes under a millisecond on any machine of the last ten years. */
 const sliceBytes = 1024 * 1024;
+/**
+ * A file that has not been written to for so long is probably finished. It must be longer than the tick of the clock
+ * that times of files are taken from (at most 10 ms), so that a later write shows in them.
+ */
+const quietNs = 25_000_000n;
+const lookAgainMs = 10;
 
-/** SHA-256 and length of a file, which must not be a symbolic link. */
+/** SHA-256 and length of a file, which must not be a symbolic link. With `sync` it is made durable as well. */
 export async function hashFile(
   path: string,
-  signal?: AbortSignal,
+  { signal, sync = false }: { signal?: AbortSignal; sync?: boolean } = {},
 ): Promise<{ sha256: string; bytes: number }> {
   const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW);
   try {
+    // The disk does the one, a core the other; what is read comes from the page cache it was just written to.
+    const synced = sync ? file.datasync() : undefined;
+    synced?.catch(() => {});
     const hash = createHash('sha256');
     const slice = Buffer.allocUnsafe(sliceBytes);
     let bytes = 0;
     for (;;) {
       signal?.throwIfAborted();
       const { bytesRead } = await file.read(slice, 0, sliceBytes, bytes);
-      if (bytesRead === 0) return { sha256: hash.digest('hex'), bytes };
+      if (bytesRead === 0) break;
       hash.update(slice.subarray(0, bytesRead));
       bytes += bytesRead;
     }
+    await synced;
+    return { sha256: hash.digest('hex'), bytes };
   } finally {
     await file.close();
   }
@@ -41,23 +53,83 @@ async function listFiles(folder: string, prefix = ''): Promise<string[]> {
   return paths.sort();
 }
 
-/**
- * Makes the files below a folder durable and hashes them, all but those that are named. Both at once: the disk does
- * the one, a core the other, and the data is read from the page cache it was just written to.
- */
-export async function sealFiles(folder: string, leftOut: ReadonlySet<string>): Promise<ManifestFile[]> {
-  const paths = (await listFiles(folder)).filter((path) => !leftOut.has(path));
-  const [files] = await Promise.all([
-    hashAll(folder, paths),
-    Promise.all(paths.map((path) => syncFile(join(folder, path)))),
-  ]);
-  return files;
+interface Sealed {
+  size: bigint;
+  mtimeNs: bigint;
+  file: ManifestFile;
 }
 
-async function hashAll(folder: string, paths: string[]): Promise<ManifestFile[]> {
-  const files: ManifestFile[] = [];
-  for (const path of paths) files.push({ path, ...(await hashFile(join(folder, path))) });
-  return files;
+/**
+ * Makes the files below a folder durable and hashes them, beginning while they are still being written: whatever has
+ * been left alone for a moment is done beforehand, and done again where it has changed after all. So the application
+ * stands still for little more than the last of them.
+ */
+export class Sealer {
+  readonly #folder: string;
+  readonly #leftOut: ReadonlySet<string>;
+  readonly #sealed = new Map<string, Sealed>();
+  #stopped = false;
+  #ahead: Promise<void> | undefined;
+
+  /** `leftOut` are paths below the folder that are not part of what is sealed. */
+  constructor(folder: string, leftOut: readonly string[]) {
+    this.#folder = folder;
+    this.#leftOut = new Set(leftOut);
+  }
+
+  /** Begins with what is there, in the background, until {@link Sealer.finish} or {@link Sealer.stop}. */
+  start(): void {
+    this.#ahead ??= this.#workAhead().catch(() => {
+      // A file that has gone or cannot be read is met again by `finish`, which says so.
+    });
+  }
+
+  async #workAhead(): Promise<void> {
+    while (!this.#stopped) {
+      for (const path of await this.#paths()) {
+        if (this.#stopped) return;
+        const found = await stat(join(this.#folder, path), { bigint: true });
+        const quiet = BigInt(Date.now()) * 1_000_000n - found.mtimeNs > quietNs;
+        if (quiet && !this.#isSealed(path, found)) await this.#seal(path);
+      }
+      await sleep(lookAgainMs);
+    }
+  }
+
+  async #paths(): Promise<string[]> {
+    return (await listFiles(this.#folder)).filter((path) => !this.#leftOut.has(path));
+  }
+
+  #isSealed(path: string, now: { size: bigint; mtimeNs: bigint }): boolean {
+    const sealed = this.#sealed.get(path);
+    return sealed !== undefined && sealed.size === now.size && sealed.mtimeNs === now.mtimeNs;
+  }
+
+  async #seal(path: string): Promise<void> {
+    const full = join(this.#folder, path);
+    const { size, mtimeNs } = await stat(full, { bigint: true });
+    const file = { path, ...(await hashFile(full, { sync: true })) };
+    this.#sealed.set(path, { size, mtimeNs, file });
+  }
+
+  /** Seals what is not yet; nothing may be written to any more. Can be called again when there is more. */
+  async finish(): Promise<ManifestFile[]> {
+    await this.stop();
+    const paths = await this.#paths();
+    await Promise.all(
+      paths.map(async (path) => {
+        const now = await stat(join(this.#folder, path), { bigint: true });
+        if (!this.#isSealed(path, now)) await this.#seal(path);
+      }),
+    );
+    return paths.flatMap((path) => this.#sealed.get(path)?.file ?? []);
+  }
+
+  /** Ends the work in the background. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    await this.#ahead;
+  }
 }
 
 /** Makes the names in a folder and in all folders below it durable. */

@@ -10,7 +10,7 @@ import { TorporError } from '../../api/errors.ts';
 import { type Manifest, type ManifestFile, manifestSchema, manifestVersion } from '../../proto/manifest.ts';
 import { privateFolder, syncFolder, writeDurable, writeSynced } from '../durable.ts';
 import type { Logger } from '../log.ts';
-import { hashFile, sealFiles, syncFolders } from './seal.ts';
+import { hashFile, Sealer, syncFolders } from './seal.ts';
 
 const manifestFile = 'manifest.json';
 const macFile = 'manifest.mac';
@@ -30,6 +30,8 @@ export interface Stage {
   readonly id: string;
   readonly folder: string;
   readonly images: string;
+  /** Hashes and syncs what is staged; it may be started as soon as something is being written. */
+  readonly sealer: Sealer;
 }
 
 export type StoredSnapshot =
@@ -78,29 +80,16 @@ export class SnapshotStore {
     const folder = this.#path('staging', id);
     const images = join(folder, 'images');
     await mkdir(images, { recursive: true, mode: 0o700 });
-    return { id, folder, images };
-  }
-
-  /**
-   * Makes what has been staged so far durable. What is known to be complete can so be sealed while something else is
-   * still being written; {@link SnapshotStore.commit} seals the rest.
-   */
-  seal(stage: Stage): Promise<ManifestFile[]> {
     // CRIU goes on writing to its log until it has ended the processes.
-    return sealFiles(stage.folder, new Set([dumpLogFile]));
+    return { id, folder, images, sealer: new Sealer(folder, [dumpLogFile]) };
   }
 
   /**
    * Makes the staged snapshot durable and gives it its name: when this has returned, the snapshot exists.
    * `finish` is called when all data is on disk, just before the manifest is written, to state the times.
    */
-  async commit(
-    stage: Stage,
-    sealed: readonly ManifestFile[],
-    finish: () => Omit<Manifest, 'version' | 'id' | 'files'>,
-  ): Promise<Manifest> {
-    const rest = await sealFiles(stage.folder, new Set([dumpLogFile, ...sealed.map((file) => file.path)]));
-    const files = [...sealed, ...rest];
+  async commit(stage: Stage, finish: () => Omit<Manifest, 'version' | 'id' | 'files'>): Promise<Manifest> {
+    const files = await stage.sealer.finish();
     const manifest: Manifest = { ...finish(), version: manifestVersion, id: stage.id, files };
     const bytes = Buffer.from(JSON.stringify(manifest, null, 1));
     // Nothing looks at the folder before it has its name, so its parts need no order among themselves.
@@ -116,6 +105,7 @@ export class SnapshotStore {
 
   /** Removes what a suspend that failed has written, keeping CRIU's log among the failures. */
   async discard(stage: Stage): Promise<void> {
+    await stage.sealer.stop();
     await this.keepFailure(stage.id, join(stage.folder, dumpLogFile));
     await rm(stage.folder, { recursive: true, force: true });
   }
@@ -240,7 +230,7 @@ export class SnapshotStore {
   async #verifyFile(id: string, file: ManifestFile, signal?: AbortSignal): Promise<void> {
     let found: { sha256: string; bytes: number };
     try {
-      found = await hashFile(join(this.folderOf(id), file.path), signal);
+      found = await hashFile(join(this.folderOf(id), file.path), signal === undefined ? {} : { signal });
     } catch (error) {
       if (signal?.aborted) throw error;
       throw this.#damaged(id, `${file.path} cannot be read (${(error as NodeJS.ErrnoException).code})`);

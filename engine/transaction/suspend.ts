@@ -130,6 +130,7 @@ export async function suspend(
           'pre-dump': async () => report('checkpoint'),
           // Comes as soon as all are frozen. The recording runs beside the dump.
           'query-ext-files': () => {
+            stage.sealer.start();
             surroundings = recordNow();
             surroundings.catch(() => {});
           },
@@ -137,14 +138,14 @@ export async function suspend(
             report('commit');
             signal.throwIfAborted();
             await pictures;
-            const [sealed, files, host] = await Promise.all([
-              parts.store.seal(stage),
+            const [, files, host] = await Promise.all([
+              stage.sealer.finish(),
               surroundings ?? recordNow(),
               describeHost(parts.criu),
               noted,
             ]);
             await keepVolatile(files, view, stage.folder);
-            committed = await parts.store.commit(stage, sealed, () => ({
+            committed = await parts.store.commit(stage, () => ({
               workload: id,
               name: record.name,
               kind: 'capsule',
