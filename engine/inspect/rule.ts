@@ -8,12 +8,34 @@ export type Rule = (facts: Facts) => Finding[];
 /** `gimp (pid 12)`. */
 export const named = (process: { name: string; pid: number }) => `${process.name} (pid ${process.pid})`;
 
+/** A process by its pid alone, inside or outside. */
+export function namedPid(facts: Facts, pid: number): string {
+  const inside = facts.processes.find((process) => process.pid === pid);
+  return named({ pid, name: inside?.name ?? facts.names.get(pid) ?? 'a process that has ended' });
+}
+
 /** Every open descriptor of the tree with the process that has it. */
 export function descriptorsOf(facts: Facts): { process: ProcessFacts; descriptor: Descriptor }[] {
   return facts.processes.flatMap((process) =>
     process.descriptors.map((descriptor) => ({ process, descriptor })),
   );
 }
+
+/** Who outside has this end, unless the tree cannot be suspended for that process anyway. */
+export function ownerOutside(facts: Facts, key: string) {
+  const owner = facts.outsiders.get(key);
+  return facts.strangers.some(({ pid }) => pid === owner?.pid) ? 'stranger' : owner;
+}
+
+const listed = 5;
+
+/** `a, b and 3 more`: a browser has hundreds of some things. */
+export function list(items: readonly string[]): string {
+  const rest = items.length - listed;
+  return rest > 0 ? `${items.slice(0, listed).join(', ')} and ${rest} more` : items.join(', ');
+}
+
+export const mebibytes = (bytes: number) => `${Math.ceil(bytes / 1024 ** 2)} MiB`;
 
 /** One finding where many would say the same of one process. */
 export function oncePerProcess(

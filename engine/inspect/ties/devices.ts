@@ -1,22 +1,30 @@
 /** Devices: what drives hardware or the kernel has a state that no checkpoint holds. */
 import type { Finding } from '../../../api/types.ts';
-import { descriptorsOf, named, oncePerProcess, type Rule } from '../rule.ts';
+import { descriptorsOf, list, named, oncePerProcess, type Rule } from '../rule.ts';
 
-const harmless = /^\/dev\/(null|zero|full|random|urandom|tty|ptmx|pts\/.*|shm\/.*)( \(deleted\))?$/;
+/** By the kernel's devices.txt: null, zero, full, random, urandom, and the controlling terminal, by whatever name. */
+const harmless = new Set(['1:3', '1:5', '1:7', '1:8', '1:9', '5:0']);
+
+const isTie = (device: { type: string; major: number; minor: number }) =>
+  device.type === 'block' || !harmless.has(`${device.major}:${device.minor}`);
 
 export const devices: Rule = (facts) => {
-  const open = descriptorsOf(facts).map(({ process, descriptor }) => ({ process, what: descriptor.target }));
+  const open = descriptorsOf(facts)
+    .filter(({ descriptor }) => descriptor.kind === 'device' && isTie(descriptor))
+    .map(({ process, descriptor }) => ({ process, what: descriptor.target }));
   const mapped = facts.processes.flatMap((process) =>
-    process.mappedDevices.map((what) => ({ process, what })),
+    process.mappings
+      .filter((mapping) => mapping.kind === 'device')
+      .filter(isTie)
+      .map(({ path }) => ({ process, what: path })),
   );
-  const tied = [...open, ...mapped].filter(({ what }) => what.startsWith('/dev/') && !harmless.test(what));
   return oncePerProcess(
-    tied,
+    [...open, ...mapped],
     (process, whats): Finding => ({
       tie: 'device',
       verdict: 'blocking',
       by: '',
-      what: `${named(process)} uses ${whats.join(', ')}, whose state lies in the hardware or the kernel.`,
+      what: `${named(process)} uses ${list(whats)}, whose state lies in the hardware or the kernel.`,
       hint: 'Stop what it uses the device for and try again.',
     }),
   );

@@ -1,49 +1,64 @@
 /** Connections to other machines, and sockets that reach below the usual protocols. */
 import type { Finding } from '../../../api/types.ts';
-import { inodeOf } from '../facts.ts';
-import { descriptorsOf, named, type Rule } from '../rule.ts';
+import type { Facts, InternetSocket, ProcessFacts } from '../facts.ts';
+import { descriptorsOf, named, ownerOutside, type Rule } from '../rule.ts';
+
+const tie = 'internet-socket';
 
 export const internetSockets: Rule = (facts) => {
   const seen = new Set<number>();
   return descriptorsOf(facts).flatMap(({ process, descriptor }): Finding[] => {
-    const inode = inodeOf(descriptor.target, 'socket');
-    const socket = inode === undefined ? undefined : facts.internetSockets.get(inode);
+    const socket = descriptor.kind === 'socket' ? facts.internetSockets.get(descriptor.inode) : undefined;
     if (socket === undefined || seen.has(socket.inode)) return [];
     seen.add(socket.inode);
-    const tie = 'internet-socket';
-    if (/^(raw|icmp|packet)/.test(socket.protocol)) {
-      return [
-        {
-          tie,
-          verdict: 'blocking',
-          by: '',
-          what: `${named(process)} has a ${socket.protocol} socket, which cannot be saved.`,
-          hint: 'Stop what it uses it for (a ping, a capture) and try again.',
-        },
-      ];
-    }
-    if (socket.state === 'listening') {
-      return [
-        {
-          tie,
-          verdict: 'handled',
-          by: 'criu',
-          what: `${named(process)} listens at ${socket.local}.`,
-          hint: 'It listens again after the resume, if the port is free then.',
-        },
-      ];
-    }
-    if (socket.state === 'established') {
-      return [
-        {
-          tie,
-          verdict: 'degraded',
-          by: 'criu',
-          what: `${named(process)} is connected to ${socket.remote}.`,
-          hint: 'After the resume the connection is closed, as if the other side had hung up.',
-        },
-      ];
-    }
-    return [];
+    if (/^(raw|icmp|packet)/.test(socket.protocol)) return [belowProtocols(process, socket)];
+    if (socket.state === 'listening') return listening(process, socket);
+    return socket.state === 'established' ? [established(facts, process, socket)] : [];
   });
 };
+
+function belowProtocols(process: ProcessFacts, socket: InternetSocket): Finding {
+  return {
+    tie,
+    verdict: 'blocking',
+    by: '',
+    what: `${named(process)} has a ${socket.protocol} socket, which cannot be saved.`,
+    hint: 'Stop what it uses it for (a ping, a capture) and try again.',
+  };
+}
+
+function listening(process: ProcessFacts, { local, waiting }: InternetSocket): Finding[] {
+  const listens: Finding = {
+    tie,
+    verdict: 'handled',
+    by: 'criu',
+    what: `${named(process)} listens at ${local}.`,
+    hint: 'It listens again after the resume, if the port is free then.',
+  };
+  if (waiting === 0) return [listens];
+  return [
+    {
+      tie,
+      verdict: 'blocking',
+      by: '',
+      what: `${named(process)} has not answered a connection that waits at ${local}.`,
+      hint: 'Try again in a moment, when it has.',
+    },
+    listens,
+  ];
+}
+
+function established(facts: Facts, process: ProcessFacts, { remote, peer }: InternetSocket): Finding {
+  const inside = facts.processes.find(({ descriptors }) =>
+    descriptors.some((each) => each.kind === 'socket' && each.inode === peer),
+  );
+  const outside = ownerOutside(facts, `socket:${peer}`);
+  const other = inside ?? (outside === 'stranger' ? undefined : outside);
+  return {
+    tie,
+    verdict: 'degraded',
+    by: 'criu',
+    what: `${named(process)} is connected to ${other === undefined ? '' : `${named(other)} at `}${remote}.`,
+    hint: 'After the resume the connection is closed, as if the other side had hung up.',
+  };
+}

@@ -1,7 +1,8 @@
 /** Descriptors of things that live in the kernel: CRIU saves the common ones; of the others it knows nothing. */
 import type { Finding } from '../../../api/types.ts';
-import { descriptorsOf, named, oncePerProcess, type Rule } from '../rule.ts';
+import { descriptorsOf, list, named, namedPid, oncePerProcess, type Rule } from '../rule.ts';
 
+/** Those that CRIU 4.2 knows (its criu/files.c). */
 const saved = new Set(['eventfd', 'eventpoll', 'timerfd', 'signalfd', 'inotify', 'fanotify', 'pidfd']);
 const words: Readonly<Record<string, string>> = {
   io_uring: 'io_uring, a queue of disk and network work in the kernel',
@@ -11,13 +12,20 @@ const words: Readonly<Record<string, string>> = {
   userfaultfd: 'a userfaultfd',
   'kvm-vm': 'a virtual machine (kvm)',
   'kvm-vcpu': 'a virtual machine (kvm)',
+  dmabuf: 'a buffer of the graphics hardware (dmabuf)',
 };
 
-export const kernelObjects: Rule = (facts) => {
+export const kernelObjects: Rule = (facts) => [
+  ...unknownObjects(facts),
+  ...handlesOfOthers(facts),
+  ...asynchronousIo(facts),
+];
+
+const unknownObjects: Rule = (facts) => {
   const tied = descriptorsOf(facts).flatMap(({ process, descriptor }) => {
-    const kind = /^anon_inode:\[?([^\]]+)\]?$/.exec(descriptor.target)?.[1]?.split(':')[0];
-    if (kind === undefined || saved.has(kind)) return [];
-    return [{ process, what: words[kind] ?? `a kernel object of the kind ${kind}` }];
+    if (descriptor.kind !== 'kernel-object') return [];
+    const type = descriptor.type.split(':')[0] ?? '';
+    return saved.has(type) ? [] : [{ process, what: words[type] ?? `a kernel object of the kind ${type}` }];
   });
   return oncePerProcess(
     tied,
@@ -30,3 +38,35 @@ export const kernelObjects: Rule = (facts) => {
     }),
   );
 };
+
+/** A pidfd comes back if its process does. */
+const handlesOfOthers: Rule = (facts) => {
+  const inside = new Set(facts.processes.map(({ pid }) => pid));
+  const tied = descriptorsOf(facts).flatMap(({ process, descriptor }) => {
+    const pid = descriptor.kind === 'kernel-object' ? (descriptor.pid ?? 0) : 0;
+    return pid <= 0 || inside.has(pid) ? [] : [{ process, what: namedPid(facts, pid) }];
+  });
+  return oncePerProcess(
+    tied,
+    (process, whats): Finding => ({
+      tie: 'pidfd',
+      verdict: 'blocking',
+      by: '',
+      what: `${named(process)} watches ${list(whats)}, which is outside, by a pidfd.`,
+      hint: 'Wait until that process has ended, or end it, and try again.',
+    }),
+  );
+};
+
+const asynchronousIo: Rule = (facts) =>
+  facts.processes
+    .filter(({ mappings }) => mappings.some(({ kind }) => kind === 'aio'))
+    .map(
+      (process): Finding => ({
+        tie: 'aio',
+        verdict: 'handled',
+        by: 'criu',
+        what: `${named(process)} reads and writes asynchronously (aio); its queue is saved.`,
+        hint: '',
+      }),
+    );

@@ -1,45 +1,63 @@
 /** Open files that are not simply there: deleted ones, ones on file systems that may be gone, and locks. */
 import type { Finding } from '../../../api/types.ts';
-import { descriptorsOf, named, oncePerProcess, type Rule } from '../rule.ts';
+import type { Facts } from '../facts.ts';
+import { isFar } from '../proc.ts';
+import { descriptorsOf, list, mebibytes, named, oncePerProcess, type Rule } from '../rule.ts';
 
-/** Bytes of all files that are open but deleted. memfds look like them and are saved as memory. */
-export function deletedFiles(facts: Parameters<Rule>[0]): { count: number; bytes: number; largest: number } {
-  const sizes = descriptorsOf(facts)
-    .filter(
-      ({ descriptor }) => descriptor.deletedBytes !== undefined && !descriptor.target.startsWith('/memfd:'),
-    )
-    .map(({ descriptor }) => descriptor.deletedBytes ?? 0);
+/** CRIU's RPC has a 32-bit number for the largest deleted file it takes along. */
+export const largestGhost = 2 ** 32 - 1;
+
+/** All files that are open or mapped but deleted, each once. Those with another name left are not among them. */
+export function deletedFiles(facts: Pick<Facts, 'processes'>): {
+  count: number;
+  bytes: number;
+  largest: number;
+} {
+  const sizes = new Map<string, number>();
+  for (const { descriptors, mappings } of facts.processes) {
+    for (const each of descriptors)
+      if (each.kind === 'file' && each.inode.links === 0) sizes.set(each.inode.key, each.inode.bytes);
+    for (const each of mappings) if (each.kind === 'deleted') sizes.set(each.inode.key, each.inode.bytes);
+  }
+  const all = [...sizes.values()];
   return {
-    count: sizes.length,
-    bytes: sizes.reduce((sum, size) => sum + size, 0),
-    largest: Math.max(0, ...sizes),
+    count: all.length,
+    bytes: all.reduce((sum, size) => sum + size, 0),
+    largest: all.reduce((most, size) => Math.max(most, size), 0),
   };
 }
 
 const deleted: Rule = (facts) => {
-  const { count, bytes } = deletedFiles(facts);
+  const { count, bytes, largest } = deletedFiles(facts);
   if (count === 0) return [];
+  const files = count === 1 ? 'file that is' : 'files that are';
+  if (largest > largestGhost) {
+    return [
+      {
+        tie: 'deleted-file',
+        verdict: 'blocking',
+        by: '',
+        what: `It has a file of ${mebibytes(largest)} open that is deleted; more than 4095 MiB cannot be saved.`,
+        hint: 'Let it close the file, and try again.',
+      },
+    ];
+  }
   return [
     {
       tie: 'deleted-file',
       verdict: 'handled',
       by: 'criu',
-      what: `${count} deleted but still open ${count === 1 ? 'file is' : 'files are'} saved too (${bytes} bytes).`,
+      what: `${count} ${files} deleted but still in use ${count === 1 ? 'is' : 'are'} saved too (${mebibytes(bytes)}).`,
       hint: '',
     },
   ];
 };
 
-const awayTypes = /^(nfs4?|cifs|smb3|9p|ceph|afs|fuse(\..*)?|fuseblk)$/;
-
 const farFiles: Rule = (facts) => {
-  const far = facts.mounts
-    .filter((mount) => awayTypes.test(mount.type))
-    .sort((a, b) => b.path.length - a.path.length);
-  if (far.length === 0) return [];
   const tied = descriptorsOf(facts).flatMap(({ process, descriptor }) => {
-    const mount = far.find(({ path }) => descriptor.target.startsWith(`${path}/`));
-    return mount === undefined ? [] : [{ process, what: `${descriptor.target} (${mount.type})` }];
+    const mount = facts.mounts.get(descriptor.mount);
+    if (mount === undefined || mount.path === '/' || !(isFar(mount) || mount.removable)) return [];
+    return [{ process, what: `${descriptor.target} (${isFar(mount) ? mount.type : 'removable disk'})` }];
   });
   return oncePerProcess(
     tied,
@@ -47,7 +65,7 @@ const farFiles: Rule = (facts) => {
       tie: 'file-system',
       verdict: 'degraded',
       by: 'criu',
-      what: `${named(process)} has ${whats.join(', ')} open, on a file system that may not be there at the resume.`,
+      what: `${named(process)} has ${list(whats)} open, on a file system that may not be there at the resume.`,
       hint: 'Mount it again before the resume.',
     }),
   );
@@ -55,7 +73,7 @@ const farFiles: Rule = (facts) => {
 
 const locks: Rule = (facts) =>
   facts.processes
-    .filter((process) => facts.lockHolders.has(process.pid))
+    .filter(({ descriptors }) => descriptors.some(({ locked }) => locked))
     .map(
       (process): Finding => ({
         tie: 'file-lock',
@@ -66,4 +84,18 @@ const locks: Rule = (facts) =>
       }),
     );
 
-export const openFiles: Rule = (facts) => [deleted, farFiles, locks].flatMap((rule) => rule(facts));
+const memoryFiles: Rule = (facts) =>
+  facts.processes
+    .filter(({ descriptors }) => descriptors.some(({ kind }) => kind === 'memory-file'))
+    .map(
+      (process): Finding => ({
+        tie: 'memory-file',
+        verdict: 'handled',
+        by: 'criu',
+        what: `${named(process)} has files that lie in memory only (memfd); they are saved with it.`,
+        hint: '',
+      }),
+    );
+
+export const openFiles: Rule = (facts) =>
+  [deleted, farFiles, locks, memoryFiles].flatMap((rule) => rule(facts));

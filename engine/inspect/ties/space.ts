@@ -1,15 +1,13 @@
 /** Whether the disk has room for the snapshot. */
-import type { Rule } from '../rule.ts';
+import { mebibytes, type Rule } from '../rule.ts';
 import { deletedFiles } from './open-files.ts';
 
 /** Images other than memory, CRIU's log, the pictures. */
 const overheadBytes = 32 * 1024 * 1024;
 
-const mebibytes = (bytes: number) => `${Math.ceil(bytes / 1024 ** 2)} MiB`;
-
 export const space: Rule = (facts) => {
-  const memory = facts.processes.reduce((sum, process) => sum + process.memoryBytes, 0);
-  const needed = memory + deletedFiles(facts).bytes + overheadBytes;
+  const memory = facts.processes.reduce((sum, process) => sum + process.imageBytes, 0);
+  const needed = memory + facts.privateFileBytes + deletedFiles(facts).bytes + overheadBytes;
   const what = `It needs up to ${mebibytes(needed)} of disk; ${mebibytes(facts.freeBytes)} are free.`;
   if (needed <= facts.freeBytes) return [{ tie: 'disk', verdict: 'handled', by: 'engine', what, hint: '' }];
   return [

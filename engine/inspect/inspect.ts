@@ -1,0 +1,206 @@
+/**
+ * The inspection of a process tree: facts are gathered, the rules in `ties/` say what each means, and the options for
+ * CRIU follow from the same facts. Nothing is touched.
+ */
+import { statfs } from 'node:fs/promises';
+import { posix } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Finding, Inspection } from '../../api/types.ts';
+import type { DumpOptions } from '../criu/options.ts';
+import type { Descriptor, Facts, FileSystem, ProcessFacts } from './facts.ts';
+import { findOutsiders, findStrangers, missingEnds, pointedTo } from './outsiders.ts';
+import { namespaceOf, readMountsOf, readProcess, readProcessLine, treeBelow } from './proc.ts';
+import type { Rule } from './rule.ts';
+import { readInternetSockets, readUnixSockets } from './sockets.ts';
+import { devices } from './ties/devices.ts';
+import { internetSockets } from './ties/internet-sockets.ts';
+import { kernelObjects } from './ties/kernel-objects.ts';
+import { namespaces } from './ties/namespaces.ts';
+import { deletedFiles, largestGhost, openFiles } from './ties/open-files.ts';
+import { pipes } from './ties/pipes.ts';
+import { space } from './ties/space.ts';
+import { jobs, strangers, stuck } from './ties/strangers.ts';
+import { sessions, terminals } from './ties/terminals.ts';
+import { tracing } from './ties/tracing.ts';
+import { unixSockets } from './ties/unix-sockets.ts';
+
+const rules: readonly Rule[] = [
+  jobs,
+  strangers,
+  stuck,
+  unixSockets,
+  internetSockets,
+  devices,
+  kernelObjects,
+  namespaces,
+  tracing,
+  pipes,
+  terminals,
+  sessions,
+  openFiles,
+  space,
+];
+
+/** How long a process may wait for a disk before it counts as stuck. */
+const stuckMs = 50;
+/** A capsule has the host's folder there, which is not its own. */
+const runMount = '/run/torpor';
+
+/** What a tree is in, as far as it cannot be seen from the tree. */
+export interface Surroundings {
+  place: Facts['place'];
+  /** All processes of the capsule's cgroup; none for a job. */
+  cgroupPids: readonly number[];
+  /** Where the snapshot would be written. */
+  stateDir: string;
+  /** The program that lists unix sockets. */
+  sockdiag: string;
+}
+
+/** What the engine itself goes on with; the report for users is made from it by {@link reportOf}. */
+export interface TreeInspection {
+  facts: Facts;
+  findings: Finding[];
+  memoryBytes: number;
+}
+
+/**
+ * All that ties a process and those below it. Processes that end meanwhile are left out.
+ * @throws TorporError `failed` where the kernel's tables cannot be read.
+ */
+export async function inspectTree(root: number, surroundings: Surroundings): Promise<TreeInspection> {
+  const facts = await gather(root, surroundings);
+  const findings = rules.flatMap((rule) => rule(facts));
+  return {
+    facts,
+    findings: [...new Map(findings.map((each) => [`${each.tie} ${each.what}`, each])).values()],
+    memoryBytes: facts.processes.reduce((sum, process) => sum + process.memoryBytes, 0),
+  };
+}
+
+async function gather(root: number, surroundings: Surroundings): Promise<Facts> {
+  const { place, cgroupPids, stateDir, sockdiag } = surroundings;
+  const mountsOf = mountReader();
+  const pids = treeBelow(root);
+  const [processes, unix, internet, disk, privateFileBytes] = await Promise.all([
+    readProcesses(pids, mountsOf),
+    readUnixSockets(sockdiag, root),
+    readInternetSockets(root),
+    statfs(stateDir),
+    place === 'capsule' ? measurePrivateFiles(root, mountsOf(root)) : 0,
+  ]);
+  const inside = new Set(processes.map((process) => process.pid));
+  return {
+    processes,
+    root,
+    place,
+    strangers: findStrangers(root, inside, cgroupPids),
+    unixSockets: unix,
+    internetSockets: internet,
+    mounts: new Map(processes.flatMap(({ pid }) => [...mountsOf(pid)])),
+    outsiders: await findOutsiders(missingEnds(processes, unix, internet), inside),
+    names: namesOf(pointedTo(processes).filter((pid) => pid > 0 && !inside.has(pid))),
+    privateFileBytes,
+    freeBytes: disk.bavail * disk.bsize,
+  };
+}
+
+/** Most processes of a tree share one mount namespace, whose mounts are read once. */
+function mountReader(): (pid: number) => ReadonlyMap<number, FileSystem> {
+  const known = new Map<string, ReadonlyMap<number, FileSystem>>();
+  return (pid) => {
+    const namespace = namespaceOf(pid, 'mnt') ?? '';
+    const mounts = known.get(namespace) ?? readMountsOf(pid);
+    known.set(namespace, mounts);
+    return mounts;
+  };
+}
+
+async function readProcesses(
+  pids: readonly number[],
+  mountsOf: ReturnType<typeof mountReader>,
+): Promise<ProcessFacts[]> {
+  const read = async (pid: number) => {
+    // A short wait for the disk is nothing unusual.
+    if (readProcessLine(pid)?.state === 'D') await sleep(stuckMs);
+    return readProcess(pid, mountsOf(pid));
+  };
+  return (await Promise.all(pids.map(read))).filter((process) => process !== undefined);
+}
+
+/** What lies on the capsule's own tmpfs mounts travels in the images. */
+async function measurePrivateFiles(root: number, mounts: ReadonlyMap<number, FileSystem>): Promise<number> {
+  const own = [...mounts.values()].filter(
+    ({ type, path }) => type === 'tmpfs' && path !== runMount && !path.startsWith(`${runMount}/`),
+  );
+  const sizes = await Promise.all(
+    own.map(async ({ path }) => {
+      const disk = await statfs(posix.join(`/proc/${root}/root`, path)).catch(() => undefined);
+      return disk === undefined ? 0 : (disk.blocks - disk.bfree) * disk.bsize;
+    }),
+  );
+  return sizes.reduce((sum, size) => sum + size, 0);
+}
+
+function namesOf(pids: readonly number[]): Map<number, string> {
+  const names = new Map<number, string>();
+  for (const pid of pids) {
+    const line = readProcessLine(pid);
+    if (line !== undefined) names.set(pid, line.name);
+  }
+  return names;
+}
+
+/** The inspection as users get it. */
+export function reportOf(target: string, { facts, findings, memoryBytes }: TreeInspection): Inspection {
+  const descriptors = facts.processes.flatMap((process) => process.descriptors);
+  const paths = descriptors.map((each) => each.target).filter((each) => each.startsWith('/'));
+  return {
+    target,
+    processes: facts.processes.map(
+      ({ pid, ppid, name, command, uid, memoryBytes: memory, descriptors: own }) => ({
+        pid,
+        ppid,
+        name,
+        command,
+        uid,
+        memoryBytes: memory,
+        openFiles: own.length,
+      }),
+    ),
+    memoryBytes,
+    openFiles: [...new Set(paths)].sort(),
+    sockets: [...new Map(descriptors.flatMap((each) => describeSocket(facts, each))).values()].sort(),
+    findings,
+  };
+}
+
+/** By inode, so that one that several processes share is one. */
+function describeSocket(facts: Facts, descriptor: Descriptor): [number, string][] {
+  if (descriptor.kind !== 'socket') return [];
+  const { inode, target } = descriptor;
+  const unix = facts.unixSockets.get(inode);
+  if (unix !== undefined) {
+    return [[inode, `unix ${unix.type} ${unix.state}${unix.path === '' ? '' : ` ${unix.path}`}`]];
+  }
+  const internet = facts.internetSockets.get(inode);
+  if (internet === undefined) return [[inode, target]];
+  const { protocol, state, local, remote } = internet;
+  return [[inode, [protocol, state, local, remote].filter(Boolean).join(' ')]];
+}
+
+/** At least so much is given to CRIU, whose own default is 1 MiB: a file may grow until the freeze. */
+const leastGhostLimit = 64 * 1024 * 1024;
+
+/** What CRIU must be told, from the facts alone: nobody else chooses its options. */
+export function optionsFrom({
+  facts,
+}: TreeInspection): Pick<DumpOptions, 'tcpClose' | 'fileLocks' | 'linkRemap' | 'ghostLimit'> {
+  return {
+    // Harmless where there is nothing of the kind, and an application may come by it until the freeze.
+    tcpClose: true,
+    fileLocks: true,
+    linkRemap: true,
+    ghostLimit: Math.min(largestGhost, Math.max(leastGhostLimit, deletedFiles(facts).largest * 2)),
+  };
+}

@@ -1,0 +1,109 @@
+/** The kernel's tables of sockets, by inode. */
+import { readFile } from 'node:fs/promises';
+import { TorporError } from '../../api/errors.ts';
+import { runCommand } from '../command.ts';
+import type { InternetSocket, UnixSocket } from './facts.ts';
+import { namespaceOf } from './proc.ts';
+
+/**
+ * All unix sockets of the network namespace that this process is in.
+ * @throws TorporError `failed` where the table cannot be read: without it, no finding means nothing.
+ */
+export async function readUnixSockets(sockdiag: string, pid: number): Promise<Map<number, UnixSocket>> {
+  const isOurs = namespaceOf(pid, 'net') === namespaceOf(process.pid, 'net');
+  const enter = isOurs ? [] : ['nsenter', `--net=/proc/${pid}/ns/net`, '--'];
+  const [program = sockdiag, ...args] = [...enter, sockdiag];
+  const { status, stdout, stderr } = await runCommand(program, args);
+  if (status !== 0) {
+    throw new TorporError(
+      'failed',
+      `The unix sockets of this machine cannot be listed: ${stderr.trim() || `status ${status}`}.`,
+      'Load the kernel module unix_diag: `modprobe unix_diag`.',
+    );
+  }
+  const sockets = stdout
+    .split('\n')
+    .filter(Boolean)
+    .map((line) => JSON.parse(line) as UnixSocket);
+  return new Map(sockets.map((socket) => [socket.inode, socket]));
+}
+
+const internetTables = ['tcp', 'tcp6', 'udp', 'udp6', 'udplite', 'udplite6', 'raw', 'raw6', 'icmp', 'icmp6'];
+/** Values of /proc/net/tcp's `st`, from the kernel's tcp_states.h. */
+const tcpEstablished = 1;
+const tcpListen = 10;
+
+/** Addresses in /proc/net/tcp are hexadecimal words in the machine's order: `0100007F:0050`. */
+export function formatAddress(hex: string): string {
+  const [address = '', port = '0'] = hex.split(':');
+  const bytes = (address.match(/.{8}/g) ?? []).flatMap((word) =>
+    (word.match(/../g) ?? []).reverse().map((byte) => Number.parseInt(byte, 16)),
+  );
+  return `${formatHost(bytes)}:${Number.parseInt(port, 16)}`;
+}
+
+function formatHost(bytes: readonly number[]): string {
+  if (bytes.length === 4) return bytes.join('.');
+  const isMapped = bytes.slice(0, 10).every((byte) => byte === 0) && bytes[10] === 255 && bytes[11] === 255;
+  if (isMapped) return bytes.slice(12).join('.');
+  const groups = Array.from({ length: 8 }, (_, index) =>
+    (((bytes[index * 2] ?? 0) << 8) | (bytes[index * 2 + 1] ?? 0)).toString(16),
+  );
+  // As RFC 5952 has it: the first of the longest runs of zeros is left out.
+  const longest = (groups.join(':').match(/\b0(:0)+\b/g) ?? []).reduce(
+    (best, run) => (run.length > best.length ? run : best),
+    '',
+  );
+  const [before, ...after] = longest === '' ? [groups.join(':')] : groups.join(':').split(longest);
+  const short =
+    longest === '' ? before : `${before?.replace(/:$/, '')}::${after.join(longest).replace(/^:/, '')}`;
+  return `[${short}]`;
+}
+
+/** Pure part of {@link readInternetSockets}. */
+export function parseInternetTable(table: string, protocol: string): InternetSocket[] {
+  return table
+    .split('\n')
+    .slice(1)
+    .map((line) => line.trim().split(/\s+/))
+    .filter((fields) => fields.length > 9)
+    .map((fields) => {
+      const state = protocol.startsWith('tcp') ? Number.parseInt(fields[3] ?? '0', 16) : 0;
+      const isListening = state === tcpListen;
+      return {
+        inode: Number(fields[9]),
+        protocol,
+        state: isListening ? 'listening' : state === tcpEstablished ? 'established' : 'other',
+        local: formatAddress(fields[1] ?? ''),
+        remote: formatAddress(fields[2] ?? ''),
+        waiting: isListening ? Number.parseInt(fields[4]?.split(':')[1] ?? '0', 16) : 0,
+        peer: 0,
+      };
+    });
+}
+
+/** Gives connections whose two ends are both in the table each other's inode. Pure. */
+export function joinEnds(sockets: readonly InternetSocket[]): InternetSocket[] {
+  const byEnds = new Map<string, number>();
+  for (const { state, local, remote, inode } of sockets)
+    if (state === 'established') byEnds.set(`${local} ${remote}`, inode);
+  return sockets.map((socket) =>
+    socket.state === 'established'
+      ? { ...socket, peer: byEnds.get(`${socket.remote} ${socket.local}`) ?? 0 }
+      : socket,
+  );
+}
+
+/** The internet and packet sockets of the network namespace that this process is in. */
+export async function readInternetSockets(pid: number): Promise<Map<number, InternetSocket>> {
+  const read = (name: string) => readFile(`/proc/${pid}/net/${name}`, 'latin1').catch(() => '');
+  const tables = await Promise.all(
+    internetTables.map(async (name) => parseInternetTable(await read(name), name)),
+  );
+  const packet = (await read('packet')).split('\n').slice(1).filter(Boolean);
+  const packets = packet.map((line): InternetSocket => {
+    const inode = Number(line.trim().split(/\s+/)[8]);
+    return { inode, protocol: 'packet', state: 'other', local: '', remote: '', waiting: 0, peer: 0 };
+  });
+  return new Map([...joinEnds(tables.flat()), ...packets].map((socket) => [socket.inode, socket]));
+}

@@ -1,0 +1,81 @@
+/** Terminals of which one end is outside of the tree, and sessions that somebody outside leads. */
+import type { Finding } from '../../../api/types.ts';
+import { endKey, type Facts, type ProcessFacts } from '../facts.ts';
+import { descriptorsOf, named, namedPid, ownerOutside, type Rule } from '../rule.ts';
+
+const jobHint =
+  'Start it in a capsule with `torpor run -- xterm`; jobs of a terminal cannot be adopted by this version.';
+
+export const terminals: Rule = (facts) => [...slaves(facts), ...masters(facts)];
+
+/** One finding a terminal: a shell and all it runs have the same one. */
+const slaves: Rule = (facts) => {
+  const inside = new Set(descriptorsOf(facts).map(({ descriptor }) => endKey(descriptor)));
+  const users = new Map<string, { process: ProcessFacts; controlling: boolean }>();
+  for (const process of facts.processes) {
+    const open = process.descriptors.flatMap((each) =>
+      each.kind === 'terminal' && each.end === 'slave' ? [each.key] : [],
+    );
+    for (const key of open) if (!users.has(key)) users.set(key, { process, controlling: false });
+    const known = process.terminal === undefined ? undefined : users.get(process.terminal);
+    if (process.terminal !== undefined && known?.controlling !== true)
+      users.set(process.terminal, { process, controlling: true });
+  }
+  return [...users]
+    .filter(([key]) => !inside.has(`master:${key}`))
+    .flatMap(([key, { process, controlling }]) => slave(facts, key, process, controlling));
+};
+
+function slave(facts: Facts, key: string, process: ProcessFacts, controlling: boolean): Finding[] {
+  const owner = ownerOutside(facts, `master:${key}`);
+  if (owner === 'stranger') return [];
+  const verb = controlling ? 'runs in' : 'has open';
+  const whose = owner === undefined ? 'that has been closed' : `of ${named(owner)}, which is outside`;
+  return [
+    {
+      tie: 'terminal',
+      verdict: 'blocking',
+      by: '',
+      what: `${named(process)} ${verb} a terminal ${whose}.`,
+      hint: facts.place === 'capsule' ? 'End it and try again.' : jobHint,
+    },
+  ];
+}
+
+const masters: Rule = (facts) => {
+  const seen = new Set<string>();
+  return descriptorsOf(facts).flatMap(({ process, descriptor }): Finding[] => {
+    if (descriptor.kind !== 'terminal' || descriptor.end !== 'master' || seen.has(descriptor.key)) return [];
+    seen.add(descriptor.key);
+    const owner = ownerOutside(facts, `slave:${descriptor.key}`);
+    if (owner === undefined || owner === 'stranger') return [];
+    return [
+      {
+        tie: 'terminal',
+        verdict: 'blocking',
+        by: '',
+        what: `${named(process)} shows a terminal in which ${named(owner)} runs, which is outside.`,
+        hint: `Wait until ${owner.name} has ended, or end it, and try again.`,
+      },
+    ];
+  });
+};
+
+/** CRIU makes a session anew with its leader; one that is led from outside it cannot. */
+export const sessions: Rule = (facts) => {
+  const inside = new Set(facts.processes.map(({ pid }) => pid));
+  const led = facts.processes.find(
+    ({ session }) => !inside.has(session) && (session === 0 || facts.names.has(session)),
+  );
+  if (led === undefined) return [];
+  const leader = led.session === 0 ? 'a process that cannot be seen' : namedPid(facts, led.session);
+  return [
+    {
+      tie: 'session',
+      verdict: 'blocking',
+      by: '',
+      what: `${named(led)} belongs to a session that ${leader} leads, which is outside.`,
+      hint: facts.place === 'capsule' ? 'End it and try again.' : jobHint,
+    },
+  ];
+};
