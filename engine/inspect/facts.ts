@@ -111,8 +111,7 @@ export interface Facts {
   processes: ProcessFacts[];
   /** The top of the tree: a capsule's init, or the process that was named. */
   root: number;
-  /** A whole capsule, a process in one, or what Torpor did not start. */
-  place: 'capsule' | 'part of a capsule' | 'job';
+  isCapsule: boolean;
   /** In the capsule's cgroup or pid namespace, but not below its init. */
   strangers: Outsider[];
   unixSockets: ReadonlyMap<number, UnixSocket>;

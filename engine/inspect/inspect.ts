@@ -19,13 +19,12 @@ import { namespaces } from './ties/namespaces.ts';
 import { deletedFiles, largestGhost, openFiles } from './ties/open-files.ts';
 import { pipes } from './ties/pipes.ts';
 import { space } from './ties/space.ts';
-import { jobs, strangers, stuck } from './ties/strangers.ts';
+import { strangers, stuck } from './ties/strangers.ts';
 import { sessions, terminals } from './ties/terminals.ts';
 import { tracing } from './ties/tracing.ts';
 import { unixSockets } from './ties/unix-sockets.ts';
 
 const rules: readonly Rule[] = [
-  jobs,
   strangers,
   stuck,
   unixSockets,
@@ -43,12 +42,14 @@ const rules: readonly Rule[] = [
 
 /** How long a process may wait for a disk before it counts as stuck. */
 const stuckMs = 50;
+/** How often a tree that grows while it is looked at is looked at again. */
+const gatherRounds = 5;
 /** A capsule has the host's folder there, which is not its own. */
 const runMount = '/run/torpor';
 
 /** What a tree is in, as far as it cannot be seen from the tree. */
 export interface Surroundings {
-  place: Facts['place'];
+  isCapsule: boolean;
   /** All processes of the capsule's cgroup; none for a job. */
   cgroupPids: readonly number[];
   /** Where the snapshot would be written. */
@@ -69,7 +70,9 @@ export interface TreeInspection {
  * @throws TorporError `failed` where the kernel's tables cannot be read.
  */
 export async function inspectTree(root: number, surroundings: Surroundings): Promise<TreeInspection> {
-  const facts = await gather(root, surroundings);
+  let facts = await gather(root, surroundings);
+  for (let round = 1; round < gatherRounds && isMistaken(facts); round++)
+    facts = await gather(root, surroundings);
   const findings = rules.flatMap((rule) => rule(facts));
   return {
     facts,
@@ -78,8 +81,15 @@ export async function inspectTree(root: number, surroundings: Surroundings): Pro
   };
 }
 
+/** Whether a process that was started meanwhile was taken for one outside. */
+function isMistaken({ root, outsiders }: Facts): boolean {
+  if (outsiders.size === 0) return false;
+  const now = new Set(treeBelow(root));
+  return [...outsiders.values()].some(({ pid }) => now.has(pid));
+}
+
 async function gather(root: number, surroundings: Surroundings): Promise<Facts> {
-  const { place, cgroupPids, stateDir, sockdiag } = surroundings;
+  const { isCapsule, cgroupPids, stateDir, sockdiag } = surroundings;
   const mountsOf = mountReader();
   const pids = treeBelow(root);
   const [processes, unix, internet, disk, privateFileBytes] = await Promise.all([
@@ -87,13 +97,13 @@ async function gather(root: number, surroundings: Surroundings): Promise<Facts> 
     readUnixSockets(sockdiag, root),
     readInternetSockets(root),
     statfs(stateDir),
-    place === 'capsule' ? measurePrivateFiles(root, mountsOf(root)) : 0,
+    isCapsule ? measurePrivateFiles(root, mountsOf(root)) : 0,
   ]);
   const inside = new Set(processes.map((process) => process.pid));
   return {
     processes,
     root,
-    place,
+    isCapsule,
     strangers: findStrangers(root, inside, cgroupPids),
     unixSockets: unix,
     internetSockets: internet,

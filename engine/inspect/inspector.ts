@@ -1,5 +1,4 @@
 /** Inspections as the engine asks for them: of a capsule that it runs, and of a process that a user names. */
-import { readFile } from 'node:fs/promises';
 import { TorporError } from '../../api/errors.ts';
 import type { EnginePaths } from '../../api/paths.ts';
 import type { Cgroups } from '../capsule/cgroup.ts';
@@ -27,7 +26,7 @@ export class Inspector {
     const init = record.status.kind === 'running' ? record.status.init.pid : 0;
     const inspection = await inspectTree(init, {
       ...this.#surroundings,
-      place: 'capsule',
+      isCapsule: true,
       cgroupPids: await this.#cgroups.pids(record.id),
     });
     if (inspection.facts.processes.length > 0) return inspection;
@@ -44,12 +43,7 @@ export class Inspector {
    */
   async inspectPid(pid: number, caller: Caller): Promise<TreeInspection> {
     await refuseSystemProcess(pid);
-    const isInCapsule = await this.#isInCapsule(pid);
-    const inspection = await inspectTree(pid, {
-      ...this.#surroundings,
-      place: isInCapsule ? 'part of a capsule' : 'job',
-      cgroupPids: [],
-    });
+    const inspection = await inspectTree(pid, { ...this.#surroundings, isCapsule: false, cgroupPids: [] });
     const { processes } = inspection.facts;
     if (processes.length === 0) throw noProcess(pid);
     // What the others below it have open is not the caller's to see either.
@@ -71,11 +65,6 @@ export class Inspector {
 
   get #surroundings(): Pick<Surroundings, 'stateDir' | 'sockdiag'> {
     return { stateDir: this.#paths.stateDir, sockdiag: this.#installation.sockdiag };
-  }
-
-  async #isInCapsule(pid: number): Promise<boolean> {
-    const cgroups = await readFile(`/proc/${pid}/cgroup`, 'utf8').catch(() => '');
-    return cgroups.split('\n').some((line) => line.includes(`/torpor-${this.#paths.tag}/`));
   }
 }
 

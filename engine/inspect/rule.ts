@@ -36,6 +36,7 @@ export function list(items: readonly string[]): string {
 }
 
 export const mebibytes = (bytes: number) => `${Math.ceil(bytes / 1024 ** 2)} MiB`;
+export const size = (bytes: number) => (bytes < 1024 ** 2 ? `${bytes} bytes` : mebibytes(bytes));
 
 /** One finding where many would say the same of one process. */
 export function oncePerProcess(

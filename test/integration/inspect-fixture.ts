@@ -72,11 +72,11 @@ export class Tie implements AsyncDisposable {
     }
   }
 
-  /** What the inspection finds, apart from what it says of every process that Torpor did not start. */
+  /** What the inspection finds, apart from what it says of every process. */
   async findings(): Promise<Finding[]> {
     const inspector = await makeInspector(this.folder);
     const { findings } = await inspector.inspectPid(this.insider, root);
-    return findings.filter(({ tie }) => tie !== 'job' && tie !== 'disk');
+    return findings.filter(({ tie }) => tie !== 'disk');
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -2,7 +2,7 @@
 import type { Finding } from '../../../api/types.ts';
 import type { Facts } from '../facts.ts';
 import { isFar } from '../proc.ts';
-import { descriptorsOf, list, mebibytes, named, oncePerProcess, type Rule } from '../rule.ts';
+import { descriptorsOf, list, mebibytes, named, oncePerProcess, type Rule, size } from '../rule.ts';
 
 /** CRIU's RPC has a 32-bit number for the largest deleted file it takes along. */
 export const largestGhost = 2 ** 32 - 1;
@@ -47,7 +47,7 @@ const deleted: Rule = (facts) => {
       tie: 'deleted-file',
       verdict: 'handled',
       by: 'criu',
-      what: `${count} ${files} deleted but still in use ${count === 1 ? 'is' : 'are'} saved too (${mebibytes(bytes)}).`,
+      what: `${count} ${files} deleted but still in use ${count === 1 ? 'is' : 'are'} saved too (${size(bytes)}).`,
       hint: '',
     },
   ];

@@ -9,10 +9,9 @@ export const strangers: Rule = (facts) =>
       tie: 'exec',
       verdict: 'blocking',
       by: '',
-      what:
-        facts.place === 'capsule'
-          ? `${named(process)}, started by \`torpor exec\`, still runs in it.`
-          : `${named(process)} runs in its pid namespace without being below it.`,
+      what: facts.isCapsule
+        ? `${named(process)}, started by \`torpor exec\`, still runs in it.`
+        : `${named(process)} runs in its pid namespace without being below it.`,
       hint: 'Wait for it to end, or end it, and try again.',
     }),
   );
@@ -30,23 +29,3 @@ export const stuck: Rule = (facts) =>
         hint: 'Try again when that has answered.',
       }),
     );
-
-/** What a tree is that cannot be suspended whatever else is found: the rest then says what it would take. */
-export const jobs: Rule = (facts) => {
-  const [root] = facts.processes;
-  if (facts.place === 'capsule' || root === undefined) return [];
-  const isPart = facts.place === 'part of a capsule';
-  return [
-    {
-      tie: 'job',
-      verdict: 'blocking',
-      by: '',
-      what: isPart
-        ? `${named(root)} is a part of a capsule, which is suspended as a whole.`
-        : `${named(root)} was not started by Torpor, and this version suspends only what it started itself.`,
-      hint: isPart
-        ? 'Name the capsule; see `torpor ps`.'
-        : 'Start the application with `torpor run -- COMMAND`; it can then be suspended at any time.',
-    },
-  ];
-};

@@ -37,7 +37,7 @@ function slave(facts: Facts, key: string, process: ProcessFacts, controlling: bo
       verdict: 'blocking',
       by: '',
       what: `${named(process)} ${verb} a terminal ${whose}.`,
-      hint: facts.place === 'capsule' ? 'End it and try again.' : jobHint,
+      hint: facts.isCapsule ? 'End it and try again.' : jobHint,
     },
   ];
 }
@@ -75,7 +75,7 @@ export const sessions: Rule = (facts) => {
       verdict: 'blocking',
       by: '',
       what: `${named(led)} belongs to a session that ${leader} leads, which is outside.`,
-      hint: facts.place === 'capsule' ? 'End it and try again.' : jobHint,
+      hint: facts.isCapsule ? 'End it and try again.' : jobHint,
     },
   ];
 };

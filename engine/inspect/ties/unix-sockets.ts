@@ -19,7 +19,7 @@ export const unixSockets: Rule = (facts) => {
 };
 
 function peerFindings(facts: Facts, process: ProcessFacts, socket: UnixSocket): Finding[] {
-  if (facts.place === 'capsule' && socket.path === screenSocket) {
+  if (facts.isCapsule && socket.path === screenSocket) {
     return [
       {
         tie: 'unix-socket',
