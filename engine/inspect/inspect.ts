@@ -7,6 +7,7 @@ import { posix } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Finding, Inspection } from '../../api/types.ts';
 import type { DumpOptions } from '../criu/options.ts';
+import { Semaphore } from '../criu/semaphore.ts';
 import type { Descriptor, Facts, FileSystem, ProcessFacts } from './facts.ts';
 import { findOutsiders, findStrangers, missingEnds, pointedTo } from './outsiders.ts';
 import { namespaceOf, readMountsOf, readProcess, readProcessLine, treeBelow } from './proc.ts';
@@ -42,8 +43,8 @@ const rules: readonly Rule[] = [
 
 /** How long a process may wait for a disk before it counts as stuck. */
 const stuckMs = 50;
-/** How often a tree that grows while it is looked at is looked at again. */
-const gatherRounds = 5;
+/** Processes that are read at once: more would hold up what else the engine does. */
+const readAtOnce = 4;
 /** A capsule has the host's folder there, which is not its own. */
 const runMount = '/run/torpor';
 
@@ -71,21 +72,36 @@ export interface TreeInspection {
  */
 export async function inspectTree(root: number, surroundings: Surroundings): Promise<TreeInspection> {
   let facts = await gather(root, surroundings);
-  for (let round = 1; round < gatherRounds && isMistaken(facts); round++)
+  let findings = findingsOf(facts);
+  if (findings.some(isBlocking) && hasChanged(facts)) {
+    const before = new Set(findings.map(sentence));
     facts = await gather(root, surroundings);
-  const findings = rules.flatMap((rule) => rule(facts));
+    findings = findingsOf(facts).filter((each) => !isBlocking(each) || before.has(sentence(each)));
+  }
   return {
     facts,
-    findings: [...new Map(findings.map((each) => [`${each.tie} ${each.what}`, each])).values()],
+    findings,
     memoryBytes: facts.processes.reduce((sum, process) => sum + process.memoryBytes, 0),
   };
 }
 
-/** Whether a process that was started meanwhile was taken for one outside. */
-function isMistaken({ root, outsiders }: Facts): boolean {
-  if (outsiders.size === 0) return false;
-  const now = new Set(treeBelow(root));
-  return [...outsiders.values()].some(({ pid }) => now.has(pid));
+const isBlocking = ({ verdict }: Finding) => verdict === 'blocking';
+const sentence = ({ tie, what }: Finding) => `${tie} ${what}`;
+
+/** What several descriptors would have said in the same words is said once. */
+function findingsOf(facts: Facts): Finding[] {
+  const all = rules.flatMap((rule) => rule(facts));
+  return [...new Map(all.map((each) => [sentence(each), each])).values()];
+}
+
+/**
+ * Whether processes were started or have ended meanwhile. One that was missed is taken for one outside, and of one that
+ * ends an end of a pipe may be missing; so what blocks then must be seen twice.
+ */
+function hasChanged({ root, processes }: Facts): boolean {
+  const now = treeBelow(root);
+  const then = new Set(processes.filter(({ state }) => state !== 'Z').map(({ pid }) => pid));
+  return now.length !== then.size || now.some((pid) => !then.has(pid));
 }
 
 async function gather(root: number, surroundings: Surroundings): Promise<Facts> {
@@ -130,7 +146,9 @@ async function readProcesses(
   pids: readonly number[],
   mountsOf: ReturnType<typeof mountReader>,
 ): Promise<ProcessFacts[]> {
+  const places = new Semaphore(readAtOnce);
   const read = async (pid: number) => {
+    using _place = await places.acquire();
     // A short wait for the disk is nothing unusual.
     if (readProcessLine(pid)?.state === 'D') await sleep(stuckMs);
     return readProcess(pid, mountsOf(pid));

@@ -15,8 +15,8 @@ const kernelThreadFlag = 0x0020_0000;
 /** The kernel's devices.txt: 136 to 143 are the slaves of pseudo terminals, 5:2 is ptmx. */
 const slaveMajors = { first: 136, last: 143 };
 const ptmx = { major: 5, minor: 2 };
-/** Descriptors that are read in one go, in about a millisecond. */
-const sliceLength = 100;
+/** Descriptors that are read in one go, in less than a millisecond. */
+const sliceLength = 25;
 
 /** A process that has gone, or that the kernel does not let us see, has nothing. */
 function unlessGone<T>(ask: () => T): T | undefined {
@@ -71,11 +71,13 @@ export async function readProcess(
   const slow = Promise.all(
     ['cmdline', 'smaps_rollup', 'maps'].map((name) => readFile(`${folder}/${name}`, 'utf8').catch(() => '')),
   );
+  const open = await readDescriptors(pid, mounts);
+  const [command = '', rollup = '', maps = ''] = await slow;
+  // Last, for this decides what the rest is worth: of a process that ends, some has gone already.
   const line = readProcessLine(pid);
   const status = textOf(`${folder}/status`);
-  const descriptors = await readDescriptors(pid, mounts);
-  const [command = '', rollup = '', maps = ''] = await slow;
   if (line === undefined || status === undefined) return undefined;
+  const hasEnded = line.state === 'Z' || line.state === 'X';
   const field = (text: string, name: string) =>
     Number(new RegExp(`^${name}:\\s*(\\d+)`, 'm').exec(text)?.[1] ?? 0);
   const kibibytes = (...names: string[]) => names.reduce((sum, name) => sum + field(rollup, name), 0) * 1024;
@@ -85,15 +87,15 @@ export async function readProcess(
     ...rest,
     command: command.split('\0').slice(0, -1),
     uid: field(status, 'Uid'),
-    terminal: controllingTerminal(pid, terminal),
+    terminal: hasEnded ? undefined : controllingTerminal(pid, terminal),
     tracer: field(status, 'TracerPid'),
     memoryBytes: kibibytes('Pss'),
     imageBytes: kibibytes('Pss_Anon', 'Pss_Shmem', 'SwapPss'),
     namespaces: Object.fromEntries(
       namespaceNames.map((name) => [name, linkOf(`${folder}/ns/${name}`) ?? '']),
     ),
-    descriptors,
-    mappings: readMappings(pid, maps),
+    descriptors: hasEnded ? [] : open,
+    mappings: hasEnded ? [] : readMappings(pid, maps),
   };
 }
 
