@@ -4,7 +4,9 @@ import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { connectEngine, type EngineClient, readEngineAddress } from '../api/client.ts';
+import { Message } from '@jellybrick/dbus-next';
+import { busName, connectEngine, type EngineClient, readEngineAddress } from '../api/client.ts';
+import { BusConnection } from '../api/connection.ts';
 import { TorporError } from '../api/errors.ts';
 import { type EnginePaths, enginePaths } from '../api/paths.ts';
 
@@ -12,8 +14,26 @@ const startLimitMs = 40_000;
 
 async function tryConnect(paths: EnginePaths): Promise<EngineClient | undefined> {
   const address = await readEngineAddress(paths);
-  if (address === undefined) return undefined;
+  if (address === undefined || !(await hasEngine(address.address))) return undefined;
   return connectEngine(address.address).catch(() => undefined);
+}
+
+/** Whether an engine is on that bus: the bus outlives a killed engine by a moment and is there before a new one. */
+async function hasEngine(address: string): Promise<boolean> {
+  try {
+    await using connection = await BusConnection.open(address);
+    const question = new Message({
+      destination: 'org.freedesktop.DBus',
+      path: '/org/freedesktop/DBus',
+      interface: 'org.freedesktop.DBus',
+      member: 'NameHasOwner',
+      signature: 's',
+      body: [busName],
+    });
+    return (await connection.call(question)).body[0] === true;
+  } catch {
+    return false;
+  }
 }
 
 /** @throws TorporError saying why there is no engine and what to do. */

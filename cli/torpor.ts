@@ -13,6 +13,7 @@ import { parseInvocation } from './definition.ts';
 import { reachEngine } from './engine.ts';
 import { printable } from './format.ts';
 import { commandHelp, overview } from './help.ts';
+import { engineLost } from './lost-engine.ts';
 
 const commands: Command[] = [
   run,
@@ -63,13 +64,21 @@ async function dispatch(words: readonly string[]): Promise<number> {
 async function runCommand(command: Command, invocation: ReturnType<typeof parseInvocation>): Promise<number> {
   const json = invocation.flag('json');
   let client: EngineClient | undefined;
+  let lost = false;
   let written: Promise<void> = Promise.resolve();
   const context: Context = {
     invocation,
     json,
     engine: async () => {
-      client ??= await reachEngine();
-      return client;
+      if (client !== undefined) return client;
+      const reached = await reachEngine();
+      reached.onLost(() => {
+        lost = true;
+        client = undefined;
+      });
+      client = reached;
+      lost = false;
+      return reached;
     },
     result: (value, text) => {
       if (json) written = print(process.stdout, JSON.stringify(value, null, 2));
@@ -79,6 +88,8 @@ async function runCommand(command: Command, invocation: ReturnType<typeof parseI
   };
   try {
     return (await command.run(context)) ?? 0;
+  } catch (error) {
+    throw lost ? engineLost() : error;
   } finally {
     await written;
     await client?.[Symbol.asyncDispose]();

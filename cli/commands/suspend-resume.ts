@@ -3,6 +3,7 @@ import { exitCodes, TorporError } from '../../api/errors.ts';
 import type { SuspendResult } from '../../api/types.ts';
 import type { Command, Context } from '../context.ts';
 import { bytes, findingsText, printable, seconds, workloadJson } from '../format.ts';
+import { withOutcome } from '../lost-engine.ts';
 import { withProgress } from '../progress.ts';
 
 /** A snapshot with what the suspend did beside it. */
@@ -66,7 +67,6 @@ export const suspend: Command = {
   },
   async run(context) {
     const targets = await targetsOf(context);
-    const client = await context.engine();
     const leaveRunning = context.invocation.flag('leave-running');
     const single = targets.length === 1 && !context.invocation.flag('all');
     const documents: object[] = [];
@@ -74,8 +74,8 @@ export const suspend: Command = {
     let worst = 0;
     for (const target of targets) {
       try {
-        const result = await withProgress(context, client, target, () =>
-          client.suspend(target, { leaveRunning }),
+        const result = await withOutcome(context, target, 'suspended', (client) =>
+          withProgress(context, client, target, () => client.suspend(target, { leaveRunning })),
         );
         documents.push(suspendJson(result));
         texts.push(suspendText(result));
@@ -110,9 +110,10 @@ export const resume: Command = {
   },
   async run(context) {
     const target = context.invocation.arguments[0] ?? '';
-    const client = await context.engine();
     const copy = context.invocation.flag('copy');
-    const result = await withProgress(context, client, target, () => client.resume(target, { copy }));
+    const result = await withOutcome(context, target, 'resumed', (client) =>
+      withProgress(context, client, target, () => client.resume(target, { copy })),
+    );
     const { workload, findings, resumeMs, criuMs } = result;
     const notable = findings.filter((finding) => finding.verdict !== 'handled');
     const text = [

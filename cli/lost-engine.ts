@@ -1,0 +1,71 @@
+/**
+ * When the engine ends under a command. The engine that is started next knows what has become of the workload, so it
+ * is asked: a user must not be left wondering whether an application is gone.
+ */
+import type { EngineClient } from '../api/client.ts';
+import { TorporError } from '../api/errors.ts';
+import type { Workload } from '../api/types.ts';
+import type { Context } from './context.ts';
+import { printable } from './format.ts';
+
+const hint = 'Try again; what the engine was doing when it ended is in log/torpord.log in its state folder.';
+
+/** The error for a command that waited for an answer when the engine ended. */
+export function engineLost(): TorporError {
+  return new TorporError(
+    'failed',
+    'The engine ended before it had answered.',
+    '`torpor ps` starts it again and shows what has become of what it was doing.',
+  );
+}
+
+/**
+ * Does work on a workload with the engine.
+ * @throws TorporError that says what state the workload is in, where the engine ended meanwhile.
+ */
+export async function withOutcome<T>(
+  context: Context,
+  target: string,
+  being: 'suspended' | 'resumed',
+  work: (client: EngineClient) => Promise<T>,
+): Promise<T> {
+  const client = await context.engine();
+  let lost = false;
+  client.onLost(() => {
+    lost = true;
+  });
+  try {
+    return await work(client);
+  } catch (error) {
+    if (!lost) throw error;
+    throw await outcomeOf(context, target, being);
+  }
+}
+
+async function outcomeOf(
+  context: Context,
+  target: string,
+  being: 'suspended' | 'resumed',
+): Promise<TorporError> {
+  try {
+    const workloads = await (await context.engine()).list();
+    const isMeant = ({ id, name, snapshot }: Workload) =>
+      name === target || id.startsWith(target) || snapshot?.startsWith(target);
+    const found = workloads.find((workload) => workload.state !== 'ended' && isMeant(workload));
+    if (found === undefined) return engineLost();
+    const { name, state, snapshot } = found;
+    const now =
+      state === 'running'
+        ? `It runs${being === 'suspended' ? ' on as before' : ''}.`
+        : `It is suspended in snapshot ${snapshot} and can be resumed.`;
+    return new TorporError(
+      'failed',
+      `The engine ended while ${printable(name)} was being ${being}. ${now}`,
+      hint,
+      { running: state === 'running', ...(snapshot === undefined ? {} : { snapshot }) },
+    );
+  } catch {
+    // Only root can start another engine.
+    return engineLost();
+  }
+}
