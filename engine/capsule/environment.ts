@@ -32,3 +32,9 @@ export function applicationEnvironment(
     ...given,
   };
 }
+
+/** What tells a program in a capsule where its screen and its bus are; torpor-init sets the same for the application. */
+export function sessionEnvironment(user: User): Record<string, string> {
+  const runtime = `/run/user/${user.uid}`;
+  return { DISPLAY: ':0', XDG_RUNTIME_DIR: runtime, DBUS_SESSION_BUS_ADDRESS: `unix:path=${runtime}/bus` };
+}

@@ -11,6 +11,7 @@ import { encodeFrame, FrameReader } from '../../api/exec-stream.ts';
 import type { EnginePaths } from '../../api/paths.ts';
 import type { ExecSpec } from '../../api/types.ts';
 import type { Cgroups } from '../capsule/cgroup.ts';
+import { sessionEnvironment } from '../capsule/environment.ts';
 import type { StatusOf, WorkloadRecord } from '../capsule/record.ts';
 import type { Caller } from '../capsule/registry.ts';
 import type { Installation } from '../installation.ts';
@@ -63,10 +64,9 @@ export class ExecRelay {
 
   #serve(socket: Socket, record: WorkloadRecord & { status: StatusOf<'running'> }, spec: ExecSpec): void {
     const { user, env, cwd } = record.capsule;
-    const settings = Object.entries({ ...env, ...spec.env }).flatMap(([name, value]) => [
-      '--env',
-      `${name}=${value}`,
-    ]);
+    const settings = Object.entries({ ...sessionEnvironment(user), ...env, ...spec.env }).flatMap(
+      ([name, value]) => ['--env', `${name}=${value}`],
+    );
     const child = spawn(
       this.#installation.capsuleTool,
       [
