@@ -18,7 +18,12 @@ export const windowManagerConfig = `<?xml version="1.0" encoding="UTF-8"?>
     <context name="Close"><mousebind button="Left" action="Click"><action name="Close"/></mousebind></context>
   </mouse>
   <applications>
-    <application type="normal"><decor>no</decor><maximized>yes</maximized><focus>yes</focus></application>
+    <application type="normal">
+      <decor>no</decor><maximized>yes</maximized><focus>yes</focus>
+      <!-- For those that insist on not being maximized, such as GIMP. -->
+      <position force="yes"><x>0</x><y>0</y></position>
+      <size><width>100%</width><height>100%</height></size>
+    </application>
     <application type="dialog"><decor>yes</decor><focus>yes</focus></application>
   </applications>
 </openbox_config>
