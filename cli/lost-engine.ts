@@ -10,6 +10,19 @@ import { printable } from './format.ts';
 
 const hint = 'Try again; what the engine was doing when it ended is in log/torpord.log in its state folder.';
 
+/**
+ * Whether the engine behind this client has ended: the connection may have gone with it, or the bus still be there and
+ * say so.
+ */
+export async function hasEnded(client: EngineClient): Promise<boolean> {
+  try {
+    await client.subscribe();
+    return false;
+  } catch {
+    return true;
+  }
+}
+
 /** The error for a command that waited for an answer when the engine ended. */
 export function engineLost(): TorporError {
   return new TorporError(
@@ -30,14 +43,10 @@ export async function withOutcome<T>(
   work: (client: EngineClient) => Promise<T>,
 ): Promise<T> {
   const client = await context.engine();
-  let lost = false;
-  client.onLost(() => {
-    lost = true;
-  });
   try {
     return await work(client);
   } catch (error) {
-    if (!lost) throw error;
+    if (!(await hasEnded(client))) throw error;
     throw await outcomeOf(context, target, being);
   }
 }

@@ -13,7 +13,7 @@ import { parseInvocation } from './definition.ts';
 import { reachEngine } from './engine.ts';
 import { printable } from './format.ts';
 import { commandHelp, overview } from './help.ts';
-import { engineLost } from './lost-engine.ts';
+import { engineLost, hasEnded } from './lost-engine.ts';
 
 const commands: Command[] = [
   run,
@@ -64,21 +64,13 @@ async function dispatch(words: readonly string[]): Promise<number> {
 async function runCommand(command: Command, invocation: ReturnType<typeof parseInvocation>): Promise<number> {
   const json = invocation.flag('json');
   let client: EngineClient | undefined;
-  let lost = false;
   let written: Promise<void> = Promise.resolve();
   const context: Context = {
     invocation,
     json,
     engine: async () => {
-      if (client !== undefined) return client;
-      const reached = await reachEngine();
-      reached.onLost(() => {
-        lost = true;
-        client = undefined;
-      });
-      client = reached;
-      lost = false;
-      return reached;
+      if (client === undefined || (await hasEnded(client))) client = await reachEngine();
+      return client;
     },
     result: (value, text) => {
       if (json) written = print(process.stdout, JSON.stringify(value, null, 2));
@@ -89,7 +81,7 @@ async function runCommand(command: Command, invocation: ReturnType<typeof parseI
   try {
     return (await command.run(context)) ?? 0;
   } catch (error) {
-    throw lost ? engineLost() : error;
+    throw client !== undefined && (await hasEnded(client)) ? engineLost() : error;
   } finally {
     await written;
     await client?.[Symbol.asyncDispose]();

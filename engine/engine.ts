@@ -2,7 +2,6 @@
  * The engine's methods, as its bus interface names them: who may do what, which workload is meant, one operation at a
  * time. The work itself is done by `capsule/`, `transaction/`, `inspect/` and `store/`.
  */
-import { join } from 'node:path';
 import { TorporError } from '../api/errors.ts';
 import type { EnginePaths } from '../api/paths.ts';
 import type {
@@ -23,7 +22,7 @@ import type {
 import type { EngineHandlers } from './bus/service.ts';
 import type { Capsules } from './capsule/capsules.ts';
 import type { Cgroups } from './capsule/cgroup.ts';
-import type { WorkloadRecord } from './capsule/record.ts';
+import type { Status, WorkloadRecord } from './capsule/record.ts';
 import { type Caller, mayUse, type Registry } from './capsule/registry.ts';
 import type { CriuClient } from './criu/client.ts';
 import { diagnose } from './doctor/doctor.ts';
@@ -145,12 +144,12 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
             `For a second one beside it: \`torpor resume --copy ${target}\`.`,
           );
         }
-        if (isNew) await this.#parts.registry.put(next);
+        const before: Status = isNew ? { kind: 'resuming', snapshot: snapshot.id, copy: true } : status;
+        if (isNew) await this.#parts.registry.put({ ...next, status: before });
         const report = this.#reporterFor(next, 'resume');
-        const scratchDir = join(this.#parts.paths.runDir, 'resume');
         try {
-          const parts = { ...this.#parts, scratchDir };
-          const outcome = await resume(parts, { ...next, status }, snapshot.manifest, report, signal);
+          const starting = { ...next, status: before };
+          const outcome = await resume(this.#parts, starting, snapshot.manifest, report, signal);
           const resumeMs = performance.now() - requestedAt;
           return {
             workload: await this.describe(this.#parts.registry.get(next.id) ?? next),

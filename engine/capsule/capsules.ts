@@ -72,6 +72,11 @@ export class Capsules {
     return join(this.runFolder(id), 'screen', 'rfb');
   }
 
+  /** Where a resume keeps what it needs while it lasts: mount point, rewritten images, CRIU's log. */
+  scratchFolder(id: string): string {
+    return join(this.#paths.runDir, 'resume', id);
+  }
+
   newId(): string {
     return randomBytes(4).toString('hex');
   }
@@ -90,10 +95,11 @@ export class Capsules {
     return folder;
   }
 
-  /** Removes what a capsule leaves outside: run folder and cgroup. */
+  /** Removes what a capsule leaves outside: run folder and cgroup, and what a resume of it may have left. */
   async cleanUp(id: string): Promise<void> {
     await this.#cgroups.remove(id);
     await rm(this.runFolder(id), { recursive: true, force: true });
+    await rm(this.scratchFolder(id), { recursive: true, force: true });
   }
 
   /**

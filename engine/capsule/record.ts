@@ -28,6 +28,8 @@ const statusSchema = z.discriminatedUnion('kind', [
   z.object({
     kind: z.literal('resuming'),
     snapshot: z.string(),
+    /** A second instance, which is not there at all where the resume fails. */
+    copy: z.boolean().optional(),
     criu: processIdentitySchema.optional(),
     /** Known as soon as CRIU has made the process, before it runs. */
     init: processIdentitySchema.optional(),

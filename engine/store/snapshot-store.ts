@@ -1,7 +1,7 @@
 /**
  * The store: complete, durable snapshots, each a folder below `snapshots/` with a manifest and its MAC, CRIU's
  * images, a picture of the screen and CRIU's log. A snapshot is made in `staging/` and comes into being by one
- * rename; whatever lies in `staging/` when the engine starts was never finished and is removed.
+ * rename; whatever lies in `staging/` when the engine starts was never finished and is removed by the recovery.
  */
 import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
 import { mkdir, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
@@ -53,17 +53,20 @@ export class SnapshotStore {
   }
 
   /**
-   * Opens the store of a state folder, making it where it is not there, and removes half-done work.
+   * Opens the store of a state folder, making it where it is not there.
    * @throws TorporError `failed` where the folder is not writable or the key is damaged.
    */
   static async open(stateDir: string, log: Logger): Promise<SnapshotStore> {
     for (const name of ['snapshots', 'staging', 'failures']) await privateFolder(join(stateDir, name));
-    const store = new SnapshotStore(stateDir, await openKey(join(stateDir, 'key')), log);
-    for (const name of await readdir(store.#path('staging'))) {
-      log.warn({ staging: name }, 'removing a snapshot that was never finished');
-      await rm(store.#path('staging', name), { recursive: true, force: true });
+    return new SnapshotStore(stateDir, await openKey(join(stateDir, 'key')), log);
+  }
+
+  /** Removes half-done work of an earlier engine; nothing may be at work there any more. */
+  async removeUnfinished(): Promise<void> {
+    for (const name of await readdir(this.#path('staging'))) {
+      this.#log.warn({ staging: name }, 'removing a snapshot that was never finished');
+      await rm(this.#path('staging', name), { recursive: true, force: true });
     }
-    return store;
   }
 
   #path(...parts: string[]): string {

@@ -3,6 +3,7 @@
  * the engine's end of its socket closes, so it is waited for; then the facts decide: whether the process is there,
  * and whether the snapshot was committed.
  */
+import { rm } from 'node:fs/promises';
 import type { Capsules } from '../capsule/capsules.ts';
 import type { Cgroups } from '../capsule/cgroup.ts';
 import type { Status, StatusOf, WorkloadRecord } from '../capsule/record.ts';
@@ -25,14 +26,23 @@ export interface RecoverParts {
 export async function recover(parts: RecoverParts): Promise<void> {
   for (const record of parts.registry.all()) {
     const found = await factsAbout(parts, record);
-    if (found === undefined) continue;
+    if (found === undefined) {
+      // A resume may have prepared a place for it and come no further.
+      await clear(parts, record.id);
+      continue;
+    }
+    if (found.kind === 'never') {
+      await clear(parts, record.id);
+      await parts.registry.remove(record.id);
+      parts.log.info({ workload: record.id }, 'a copy that was never finished is forgotten');
+      continue;
+    }
     if (found.kind === 'gone') {
       await parts.capsules.recordEnd(record.id, found.note);
     } else {
-      if (found.status.kind === 'suspended') {
-        await parts.cgroups.kill(record.id);
-        await parts.capsules.cleanUp(record.id);
-      }
+      if (found.status.kind === 'suspended') await clear(parts, record.id);
+      // What the resume that its engine did not see the end of has left.
+      else await rm(parts.capsules.scratchFolder(record.id), { recursive: true, force: true });
       await parts.registry.setStatus(record.id, found.status);
     }
     parts.log.info(
@@ -41,9 +51,17 @@ export async function recover(parts: RecoverParts): Promise<void> {
     );
     if (parts.registry.get(record.id)?.status.kind === 'running') parts.capsules.watch(record.id);
   }
+  // Only now: until it has been waited for, CRIU may still write there.
+  await parts.store.removeUnfinished();
 }
 
-type Found = { kind: 'status'; status: Status } | { kind: 'gone'; note?: string };
+/** Nothing of it runs or lies about outside of the store. */
+async function clear({ cgroups, capsules }: RecoverParts, id: string): Promise<void> {
+  await cgroups.kill(id);
+  await capsules.cleanUp(id);
+}
+
+type Found = { kind: 'status'; status: Status } | { kind: 'gone'; note?: string } | { kind: 'never' };
 
 async function factsAbout(parts: RecoverParts, record: WorkloadRecord): Promise<Found | undefined> {
   const { status } = record;
@@ -92,6 +110,7 @@ async function afterResume(parts: RecoverParts, status: StatusOf<'resuming'>): P
     await parts.store.markUsed(status.snapshot);
     return { kind: 'status', status: { kind: 'running', init: status.init, snapshot: status.snapshot } };
   }
+  if (status.copy) return { kind: 'never' };
   return { kind: 'status', status: { kind: 'suspended', snapshot: status.snapshot } };
 }
 

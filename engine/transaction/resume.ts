@@ -30,8 +30,6 @@ export interface ResumeParts {
   store: SnapshotStore;
   criu: CriuClient;
   installation: Installation;
-  /** A folder that is gone after a reboot, for mount points and rewritten images. */
-  scratchDir: string;
   log: Logger;
 }
 
@@ -61,10 +59,11 @@ export async function resume(
   signal.throwIfAborted();
 
   report('prepare');
-  const scratch = join(parts.scratchDir, id);
+  const scratch = parts.capsules.scratchFolder(id);
   const stop = new AbortController();
   const givenUp = AbortSignal.any([signal, stop.signal]);
-  const resuming: StatusOf<'resuming'> = { kind: 'resuming', snapshot: manifest.id };
+  const resuming: StatusOf<'resuming'> =
+    before.kind === 'resuming' ? before : { kind: 'resuming', snapshot: manifest.id };
   try {
     const runFolder = await parts.capsules.makeRunFolder(id, manifest.capsule);
     await rm(join(runFolder, 'screen', 'rfb'), { force: true });

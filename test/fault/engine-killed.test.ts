@@ -1,9 +1,18 @@
 /** The engine is killed at each step of a suspend and of a resume; the next one finds everything usable. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { Phase } from '../../api/types.ts';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import type { Phase, Workload } from '../../api/types.ts';
 import { TestEngine } from '../support/engine.ts';
-import { Counter, enginePid, expectSentence, expectTidy, isRunning, strikeAt, traces } from './scene.ts';
+import {
+  Counter,
+  enginePid,
+  expectSentence,
+  expectTidy,
+  isRunning,
+  removeSnapshots,
+  strikeAt,
+  traces,
+} from './scene.ts';
 
 let engine: TestEngine;
 let counter: Counter;
@@ -12,6 +21,7 @@ beforeAll(async () => {
   engine = await TestEngine.create();
   counter = await Counter.start(engine, '--name', 'counter');
 });
+afterEach(() => removeSnapshots(engine));
 afterAll(async () => {
   await counter[Symbol.asyncDispose]();
   await engine[Symbol.asyncDispose]();
@@ -41,7 +51,7 @@ describe('the engine killed during a suspend', () => {
     await engine.json('suspend', 'counter');
     const length = performance.now() - startedAt;
     await engine.json('resume', 'counter');
-    for (const part of [0.35, 0.5, 0.6, 0.7, 0.8, 0.9]) {
+    for (const part of [0.4, 0.55, 0.7, 0.85]) {
       const pid = await enginePid(engine);
       const suspend = engine.run(['suspend', 'counter']);
       await sleep(part * length);
@@ -74,7 +84,7 @@ describe('the engine killed during a resume', () => {
     const startedAt = performance.now();
     await engine.json('resume', 'counter');
     const length = performance.now() - startedAt;
-    for (const part of [0.4, 0.5, 0.6, 0.7, 0.8, 0.9]) {
+    for (const part of [0.5, 0.65, 0.8, 0.95]) {
       await engine.json('suspend', 'counter');
       const pid = await enginePid(engine);
       const resume = engine.run(['resume', 'counter']);
@@ -90,7 +100,8 @@ describe('the engine killed during a resume', () => {
     const snapshot = await engine.json<{ id: string }>('suspend', '--leave-running', 'counter');
     await counter.expectCounting();
     await strikeAt(engine, 'restore', ['resume', '--copy', snapshot.id], killAndWait);
-    expect((await engine.workload(counter.id)).state).toBe('running');
+    const workloads = await engine.json<Workload[]>('ps');
+    expect(workloads.map(({ id, state }) => [id, state])).toEqual([[counter.id, 'running']]);
     await counter.expectCounting();
     await expectTidy(engine);
   });

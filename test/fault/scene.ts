@@ -4,7 +4,7 @@
  */
 import { existsSync } from 'node:fs';
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'vitest';
 import { connectEngine, readEngineAddress } from '../../api/client.ts';
@@ -221,7 +221,11 @@ export async function traces(engine: TestEngine): Promise<Record<string, string[
 
 /** Nothing is half-done: nothing staged, nothing frozen, no CRIU, every snapshot whole to the last byte. */
 export async function expectTidy(engine: TestEngine): Promise<void> {
-  const { staging, resuming } = await traces(engine);
+  const { staging, resuming, capsules, cgroups } = await traces(engine);
+  const alive = await engine.json<Workload[]>('ps');
+  const running = alive.filter(({ state }) => state === 'running').map(({ id }) => id);
+  expect(capsules?.sort()).toEqual(running.sort());
+  expect(cgroups?.map((path) => basename(path)).sort()).toEqual(running);
   expect({
     staging,
     resuming,
@@ -230,6 +234,11 @@ export async function expectTidy(engine: TestEngine): Promise<void> {
   }).toEqual({ staging: [], resuming: [], frozen: [], criu: [] });
   const results = await engine.json<VerifyResult[]>('verify', '--read-data');
   expect(results.filter((result) => !result.ok)).toEqual([]);
+}
+
+/** Removes all snapshots, which are no longer needed and would all be read again by the next check. */
+export async function removeSnapshots(engine: TestEngine): Promise<void> {
+  await Promise.all((await engine.snapshots()).map(({ id }) => engine.run(['rm', id])));
 }
 
 /** What went wrong was told in one sentence with a next step, and without a stack. */

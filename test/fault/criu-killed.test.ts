@@ -1,0 +1,79 @@
+/** CRIU is killed in the middle of a dump and of a restore: the application runs on, the snapshot is unharmed. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
+import type { Phase } from '../../api/types.ts';
+import { TestEngine } from '../support/engine.ts';
+import { Counter, expectSentence, expectTidy, killCriu, removeSnapshots, strikeAt } from './scene.ts';
+
+let engine: TestEngine;
+let counter: Counter;
+
+beforeAll(async () => {
+  engine = await TestEngine.create();
+  counter = await Counter.start(engine, '--name', 'counter');
+});
+afterEach(() => removeSnapshots(engine));
+afterAll(async () => {
+  await counter[Symbol.asyncDispose]();
+  await engine[Symbol.asyncDispose]();
+});
+
+/** Shares of the time from the phase's beginning until the whole is done. */
+const moments = [0, 0.2, 0.4, 0.6];
+
+/** How long a command takes from that phase on, in milliseconds. */
+async function timeFrom(phase: Phase, args: readonly string[]): Promise<number> {
+  let startedAt = 0;
+  await strikeAt(engine, phase, args, () => {
+    startedAt = performance.now();
+  });
+  return performance.now() - startedAt;
+}
+
+it('runs on when CRIU is killed during a dump', async () => {
+  const length = await timeFrom('freeze', ['suspend', 'counter']);
+  await engine.json('resume', 'counter');
+  let killed = 0;
+  for (const moment of moments) {
+    const outcome = await strikeAt(engine, 'freeze', ['suspend', 'counter'], async (pid) => {
+      await sleep(moment * length);
+      // At the very beginning it may not have been started yet.
+      for (let tries = 0; tries < 200 && !(await killCriu(pid)); tries++) await sleep(1);
+    });
+    if (outcome.code !== 0) {
+      killed++;
+      expectSentence(outcome, 1, /counter could not be suspended: .+(It runs on as before|can be resumed)\./);
+    }
+    const state = await counter.expectUsable();
+    if (outcome.stderr.includes('runs on')) expect(state).toBe('running');
+    await expectTidy(engine);
+  }
+  expect(killed).toBeGreaterThan(1);
+});
+
+it('leaves the snapshot unharmed when CRIU is killed during a restore', async () => {
+  await engine.json('suspend', 'counter');
+  const length = await timeFrom('restore', ['resume', 'counter']);
+  let failures = 0;
+  for (const moment of moments) {
+    const snapshot = await engine.json<{ id: string }>('suspend', 'counter');
+    const outcome = await strikeAt(engine, 'restore', ['resume', 'counter'], async (pid) => {
+      await sleep(moment * length);
+      for (let tries = 0; tries < 200 && !(await killCriu(pid)); tries++) await sleep(1);
+    });
+    const { state } = await engine.workload(counter.id);
+    if (outcome.code !== 0) {
+      failures++;
+      expectSentence(
+        outcome,
+        1,
+        new RegExp(`could not be resumed: .+Its snapshot ${snapshot.id} is unharmed`),
+      );
+      expect(state).toBe('suspended');
+      await expectTidy(engine);
+    }
+    await counter.expectUsable();
+    await expectTidy(engine);
+  }
+  expect(failures).toBeGreaterThan(1);
+});
