@@ -50,14 +50,14 @@ function formatHost(bytes: readonly number[]): string {
     (((bytes[index * 2] ?? 0) << 8) | (bytes[index * 2 + 1] ?? 0)).toString(16),
   );
   // As RFC 5952 has it: the first of the longest runs of zeros is left out.
-  const longest = (groups.join(':').match(/\b0(:0)+\b/g) ?? []).reduce(
-    (best, run) => (run.length > best.length ? run : best),
-    '',
-  );
-  const [before, ...after] = longest === '' ? [groups.join(':')] : groups.join(':').split(longest);
-  const short =
-    longest === '' ? before : `${before?.replace(/:$/, '')}::${after.join(longest).replace(/^:/, '')}`;
-  return `[${short}]`;
+  let [start, length] = [0, 1];
+  for (let from = 0; from < groups.length; from++) {
+    let to = from;
+    while (groups[to] === '0') to++;
+    if (to - from > length) [start, length] = [from, to - from];
+  }
+  if (length === 1) return `[${groups.join(':')}]`;
+  return `[${groups.slice(0, start).join(':')}::${groups.slice(start + length).join(':')}]`;
 }
 
 /** Pure part of {@link readInternetSockets}. */

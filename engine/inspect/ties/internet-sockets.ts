@@ -11,19 +11,31 @@ export const internetSockets: Rule = (facts) => {
     const socket = descriptor.kind === 'socket' ? facts.internetSockets.get(descriptor.inode) : undefined;
     if (socket === undefined || seen.has(socket.inode)) return [];
     seen.add(socket.inode);
-    if (/^(raw|icmp|packet)/.test(socket.protocol)) return [belowProtocols(process, socket)];
+    if (/^icmp/.test(socket.protocol)) return [ping(process)];
+    if (/^(raw|packet)/.test(socket.protocol)) return [belowProtocols(process, socket)];
     if (socket.state === 'listening') return listening(process, socket);
     return socket.state === 'established' ? [established(facts, process, socket)] : [];
   });
 };
 
+/** CRIU 4.2.1 saves and restores both; both were tried. */
 function belowProtocols(process: ProcessFacts, socket: InternetSocket): Finding {
+  return {
+    tie,
+    verdict: 'handled',
+    by: 'criu',
+    what: `${named(process)} has a ${socket.protocol} socket.`,
+    hint: 'What arrives while it is suspended is not seen.',
+  };
+}
+
+function ping(process: ProcessFacts): Finding {
   return {
     tie,
     verdict: 'blocking',
     by: '',
-    what: `${named(process)} has a ${socket.protocol} socket, which cannot be saved.`,
-    hint: 'Stop what it uses it for (a ping, a capture) and try again.',
+    what: `${named(process)} has a socket for pings (icmp), which cannot be saved.`,
+    hint: 'Wait until it has done pinging, and try again.',
   };
 }
 

@@ -28,15 +28,14 @@ const slaves: Rule = (facts) => {
 
 function slave(facts: Facts, key: string, process: ProcessFacts, controlling: boolean): Finding[] {
   const owner = ownerOutside(facts, `master:${key}`);
-  if (owner === 'stranger') return [];
-  const verb = controlling ? 'runs in' : 'has open';
-  const whose = owner === undefined ? 'that has been closed' : `of ${named(owner)}, which is outside`;
+  // Where nobody has the master the terminal has been closed, and comes back closed.
+  if (owner === undefined || owner === 'stranger') return [];
   return [
     {
       tie: 'terminal',
       verdict: 'blocking',
       by: '',
-      what: `${named(process)} ${verb} a terminal ${whose}.`,
+      what: `${named(process)} ${controlling ? 'runs in' : 'has open'} a terminal of ${named(owner)}, which is outside.`,
       hint: facts.isCapsule ? 'End it and try again.' : jobHint,
     },
   ];
