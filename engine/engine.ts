@@ -2,6 +2,7 @@
  * The engine's methods, as its bus interface names them: who may do what, which workload is meant, one operation at a
  * time. The work itself is done by `capsule/`, `transaction/`, `inspect/` and `store/`.
  */
+import { join } from 'node:path';
 import { TorporError } from '../api/errors.ts';
 import type { EnginePaths } from '../api/paths.ts';
 import type {
@@ -25,9 +26,11 @@ import type { Cgroups } from './capsule/cgroup.ts';
 import type { Status, WorkloadRecord } from './capsule/record.ts';
 import { type Caller, mayUse, type Registry } from './capsule/registry.ts';
 import type { CriuClient } from './criu/client.ts';
+import { readImages } from './criu/images.ts';
 import { diagnose } from './doctor/doctor.ts';
 import type { ExecRelay } from './exec/relay.ts';
 import type { FileHashes } from './files/hashes.ts';
+import { dropRemaps } from './files/remaps.ts';
 import { type Inspector, reportOf } from './inspect/inspector.ts';
 import type { Installation } from './installation.ts';
 import { Locks } from './locks.ts';
@@ -35,6 +38,7 @@ import type { Logger } from './log.ts';
 import type { SnapshotStore, StoredSnapshot } from './store/snapshot-store.ts';
 import { type Report, reporter } from './transaction/progress.ts';
 import { resume } from './transaction/resume.ts';
+import { hasRemaps } from './transaction/surroundings.ts';
 import { suspend } from './transaction/suspend.ts';
 
 export interface EngineParts {
@@ -272,6 +276,7 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
       const holder = this.#parts.registry
         .all()
         .find((record) => record.status.kind === 'suspended' && record.status.snapshot === id);
+      await this.#forgetLinks(id);
       await this.#parts.store.remove(id);
       if (holder !== undefined) {
         await this.#parts.registry.setStatus(holder.id, {
@@ -282,6 +287,15 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
       }
       this.#parts.log.info({ snapshot: id, workload: holder?.id, uid: caller.uid }, 'snapshot removed');
     });
+  }
+
+  /** Takes away what a snapshot holds in its user's folders. A damaged one cannot say. */
+  async #forgetLinks(id: string): Promise<void> {
+    const stored = await this.#parts.store.read(id).catch(() => undefined);
+    if (stored === undefined || !hasRemaps(stored)) return;
+    const images = await readImages(join(this.#parts.store.folderOf(id), 'images')).catch(() => undefined);
+    const view = { root: stored.capsule.root, runFolder: this.#parts.capsules.runFolder(stored.workload) };
+    if (images !== undefined) await dropRemaps(images, view, stored.capsule);
   }
 
   async verify(caller: Caller, options: VerifyOptions): Promise<VerifyResult[]> {

@@ -64,15 +64,11 @@ export async function resume(
   const givenUp = AbortSignal.any([signal, stop.signal]);
   const resuming: StatusOf<'resuming'> =
     before.kind === 'resuming' ? before : { kind: 'resuming', snapshot: manifest.id };
+  let prepared: Prepared | undefined;
   try {
     const runFolder = await parts.capsules.makeRunFolder(id, manifest.capsule);
     await rm(join(runFolder, 'screen', 'rfb'), { force: true });
-    const prepared = await prepareSurroundings(
-      manifest,
-      imagesDir,
-      runFolder,
-      parts.store.folderOf(manifest.id),
-    );
+    prepared = await prepareSurroundings(manifest, imagesDir, runFolder, parts.store.folderOf(manifest.id));
     const cgroup = await parts.cgroups.make(id);
     const mountPoint = join(scratch, 'root');
     await mkdir(mountPoint, { recursive: true, mode: 0o700 });
@@ -126,6 +122,7 @@ export async function resume(
     parts.log.warn({ err: error, workload: id, snapshot: manifest.id }, 'resume failed');
     throw failure(record.name, manifest.id, error);
   } finally {
+    await prepared?.afterwards();
     await rm(scratch, { recursive: true, force: true });
   }
 }

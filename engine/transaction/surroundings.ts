@@ -15,12 +15,18 @@ import { type Change, compareFiles } from '../files/compare.ts';
 import type { Package } from '../files/packages.ts';
 import { type CapsuleView, hostPath, keptFolder, pathBytes, type RecordedPath } from '../files/paths.ts';
 import { fileRecordSchema, isKeptCopy, type RecordedFile, type RecordedFolder } from '../files/record.ts';
+import { holdRemaps } from '../files/remaps.ts';
 import { type RegFileChange, rewriteRegFiles } from '../files/rewrite.ts';
+
+/** CRIU writes it only where an application had files open whose names were gone. */
+const remapImage = 'images/remap-fpath.img';
 
 export interface Prepared {
   findings: Finding[];
   /** Images that CRIU shall read instead of those in the snapshot, by name. */
   rewritten: Map<string, Buffer>;
+  /** To be called when the restore has ended, one way or the other. */
+  afterwards: () => Promise<void>;
 }
 
 type Of<K extends Change['kind']> = Extract<Change, { kind: K }>;
@@ -48,11 +54,13 @@ export async function prepareSurroundings(
   const records = z.array(fileRecordSchema).parse(manifest.surroundings);
   const view: CapsuleView = { root: manifest.capsule.root, runFolder };
   const changes = await compareFiles(records, view);
-  if (changes.length === 0) return { findings: [], rewritten: new Map() };
+  if (changes.length === 0 && !hasRemaps(manifest))
+    return { findings: [], rewritten: new Map(), afterwards: async () => {} };
   const plans = changes.map((change) => planFor(change, manifest));
   refuse(plans, changes);
 
   const images = await readImages(imagesDir);
+  await holdRemaps(images, view, manifest.capsule);
   const rewrites = new Map<number, RegFileChange>();
   const findings: Finding[] = [];
   for (const plan of plans) {
@@ -67,7 +75,13 @@ export async function prepareSurroundings(
   if (rewrites.size > 0) {
     rewritten.set('files.img', rewriteRegFiles(await readFile(join(imagesDir, 'files.img')), rewrites));
   }
-  return { findings, rewritten };
+  const afterwards = () => holdRemaps(images, view, manifest.capsule);
+  return { findings, rewritten, afterwards };
+}
+
+/** Whether the application had files open whose names were gone. */
+export function hasRemaps({ files }: Pick<Manifest, 'files'>): boolean {
+  return files.some(({ path }) => path === remapImage);
 }
 
 function refuse(plans: readonly Plan[], changes: readonly Change[]): void {
