@@ -59,7 +59,7 @@ async function makeHome(application: Application): Promise<string> {
     await mkdir(join(home, '.config', version), { recursive: true });
     await writeFile(
       join(home, '.config', version, 'settings.ini'),
-      '[Settings]\ngtk-cursor-blink=false\ngtk-enable-animations=false\n',
+      '[Settings]\ngtk-cursor-blink=false\ngtk-enable-animations=false\ngtk-overlay-scrolling=false\n',
     );
   }
   await writeFile(join(home, '.gtkrc-2.0'), 'gtk-cursor-blink = 0\n');

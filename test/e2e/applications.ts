@@ -273,8 +273,11 @@ export const applications: readonly Application[] = [
     program: '/usr/bin/thunderbird',
     prepare: mozillaProfile,
     command: (home) => ['thunderbird', '--no-remote', '--profile', join(home, 'profile')],
-    act: (screen) => screen.press('ctrl+n'),
-    actAgain: (screen) => screen.press('f10'),
+    act: async (screen) => {
+      await screen.press('ctrl+k');
+      await screen.type('unsaved');
+    },
+    actAgain: (screen) => screen.type(' words'),
   },
   {
     name: 'Firefox with a page scrolled half-way',
