@@ -183,6 +183,31 @@ describe.skipIf(!canInspect)('ties of real processes', () => {
     expect(optionsFrom(tooMuch).ghostLimit).toBe(2 ** 32 - 1);
   });
 
+  test('a port at which it serves a connection may be taken for a while', async () => {
+    await using client = await Tie.hold('Tcp');
+    expect((await client.findings())[0]?.hint).not.toContain('Within a minute');
+    await using server = await Tie.hold('TcpServed');
+    const connected = (await server.findings()).find(({ verdict }) => verdict === 'degraded');
+    expect(connected?.what).toContain(`is connected to outsider (pid ${server.outsider}) at 127.0.0.1:`);
+    expect(connected?.hint).toContain('Within a minute');
+  });
+
+  test('twenty processes with 500 descriptors take less than 150 ms', async () => {
+    await using crowd = await Tie.hold('Crowd');
+    const inspector = await makeInspector(crowd.folder);
+    const times: number[] = [];
+    for (let round = 0; round < 7; round++) {
+      const startedAt = performance.now();
+      const { facts } = await inspector.inspectPid(crowd.insider, root);
+      times.push(performance.now() - startedAt);
+      expect(facts.processes).toHaveLength(20);
+      expect(facts.processes.flatMap(({ descriptors }) => descriptors).length).toBeGreaterThanOrEqual(500);
+    }
+    // The best of them: what else the machine does is not the inspection's.
+    expect(Math.min(...times)).toBeLessThan(150);
+    console.log(`inspection: ${times.map((time) => time.toFixed(0)).join(', ')} ms`);
+  });
+
   test('the report names what is open', async () => {
     await using held = await Tie.hold('UnixStream');
     const report = reportOf('it', await (await makeInspector(held.folder)).inspectPid(held.insider, root));

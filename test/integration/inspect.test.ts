@@ -178,6 +178,25 @@ describe('inspect', () => {
     expect(outcome.code).toBe(5);
   });
 
+  it('names a command that still runs in a capsule', async () => {
+    const workload = await engine.start(['xterm']);
+    const running = engine.run(['exec', workload.id, '--', 'sleep', '1000']);
+    const inspect = async () =>
+      JSON.parse((await engine.run(['inspect', '--json', workload.id])).stdout) as Inspection;
+    let found: Finding | undefined;
+    for (let round = 0; round < 20 && found === undefined; round++) {
+      found = (await inspect()).findings.find((finding) => finding.tie === 'exec');
+    }
+    expect(found).toMatchObject({ verdict: 'blocking' });
+    expect(found?.what).toContain('sleep (pid ');
+    const error = await engine.failure(3, 'suspend', workload.id);
+    expect(error.message).toContain(found?.what);
+    process.kill(Number(/pid (\d+)/.exec(found?.what ?? '')?.[1]), 'SIGKILL');
+    await running;
+    expect((await inspect()).findings.filter((finding) => finding.verdict === 'blocking')).toEqual([]);
+    await engine.json('end', workload.id);
+  });
+
   it('lists processes, memory, files and sockets of a capsule', async () => {
     const workload = await engine.start(['xterm']);
     const inspection = await engine.json<Inspection>('inspect', workload.id);

@@ -60,17 +60,32 @@ function listening(process: ProcessFacts, { local, waiting }: InternetSocket): F
   ];
 }
 
-function established(facts: Facts, process: ProcessFacts, { remote, peer }: InternetSocket): Finding {
+function established(facts: Facts, process: ProcessFacts, { local, remote, peer }: InternetSocket): Finding {
   const inside = facts.processes.find(({ descriptors }) =>
     descriptors.some((each) => each.kind === 'socket' && each.inode === peer),
   );
   const outside = ownerOutside(facts, `socket:${peer}`);
   const other = inside ?? (outside === 'stranger' ? undefined : outside);
+  const closed = 'After the resume the connection is closed, as if the other side had hung up.';
   return {
     tie,
     verdict: 'degraded',
     by: 'criu',
     what: `${named(process)} is connected to ${other === undefined ? '' : `${named(other)} at `}${remote}.`,
-    hint: 'After the resume the connection is closed, as if the other side had hung up.',
+    hint: isServed(facts, local) ? `${closed} ${lingering}` : closed,
   };
 }
+
+/** The kernel keeps the port for what is left of the connection: 60 s in TIME_WAIT or FIN_WAIT2 (tcp(7)). */
+const lingering = 'Within a minute of the suspend its port may still be taken: then resume a little later.';
+
+/** Whether the connection came to a port at which the tree listens, and will again. */
+function isServed(facts: Facts, local: string): boolean {
+  const port = portOf(local);
+  return descriptorsOf(facts).some(({ descriptor }) => {
+    const socket = descriptor.kind === 'socket' ? facts.internetSockets.get(descriptor.inode) : undefined;
+    return socket?.state === 'listening' && portOf(socket.local) === port;
+  });
+}
+
+const portOf = (address: string) => address.slice(address.lastIndexOf(':') + 1);
