@@ -53,6 +53,8 @@ export interface ProcessFacts {
   name: string;
   command: string[];
   uid: number;
+  /** All users that it acts as; a caller must be all of them to be shown what it holds. */
+  owners: readonly number[];
   /** One letter, as in /proc/PID/stat. */
   state: string;
   kernelThread: boolean;

@@ -47,7 +47,7 @@ export class Inspector {
     const { processes } = inspection.facts;
     if (processes.length === 0) throw noProcess(pid);
     // What the others below it have open is not the caller's to see either.
-    const foreign = processes.find(({ uid }) => !mayUse(caller, uid));
+    const foreign = processes.find(({ owners }) => owners.some((uid) => !mayUse(caller, uid)));
     if (foreign === undefined) return inspection;
     const below = foreign.pid === pid ? '' : `, which runs below process ${pid},`;
     throw new TorporError(

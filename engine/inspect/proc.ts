@@ -87,6 +87,7 @@ export async function readProcess(
     ...rest,
     command: command.split('\0').slice(0, -1),
     uid: field(status, 'Uid'),
+    owners: ownersOf(status),
     terminal: hasEnded ? undefined : controllingTerminal(pid, terminal),
     tracer: field(status, 'TracerPid'),
     memoryBytes: kibibytes('Pss'),
@@ -97,6 +98,11 @@ export async function readProcess(
     descriptors: hasEnded ? [] : open,
     mappings: hasEnded ? [] : readMappings(pid, maps),
   };
+}
+
+/** Whoever the process is or could be: real, effective, saved and file system user. */
+function ownersOf(status: string): number[] {
+  return [...new Set(/^Uid:\s+(.*)$/m.exec(status)?.[1]?.split(/\s+/).map(Number))];
 }
 
 /** The number is MMMmmmmmMM in hexadecimal as new_encode_dev of the kernel makes it. */
@@ -203,14 +209,15 @@ function deviceOf(stat: BigIntStats) {
 const nameless = /^\/(dev\/zero|SYSV[0-9a-f]+|memfd:.*|anon_hugepage|dmabuf:.*) \(deleted\)$/;
 
 /** A path that may be a device, or that seems to be gone. */
-const mapsLine = /^([0-9a-f]+)-([0-9a-f]+) \S+ \S+ \S+ \d+ +(\/dev\/.*|\/.* \(deleted\)|anon_inode:.*)$/gm;
+const mapsLine = /^([0-9a-f]+)-([0-9a-f]+) \S+ \S+ (\S+ \d+) +(\/dev\/.*|\/.* \(deleted\)|anon_inode:.*)$/gm;
 
 function readMappings(pid: number, maps: string): Mapping[] {
   const found: Mapping[] = [];
   const seen = new Set<string>();
-  for (const [, start = '', end = '', path = ''] of maps.matchAll(mapsLine)) {
-    if (seen.has(path)) continue;
-    seen.add(path);
+  for (const [, start = '', end = '', file = '', path = ''] of maps.matchAll(mapsLine)) {
+    // Files that had the same name one after the other are several.
+    if (seen.has(`${file} ${path}`)) continue;
+    seen.add(`${file} ${path}`);
     if (path === '/[aio] (deleted)') found.push({ kind: 'aio' });
     else if (!nameless.test(path)) found.push(...lookAtMapping(pid, `${start}-${end}`, path));
   }

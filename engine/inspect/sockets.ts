@@ -10,7 +10,10 @@ import { namespaceOf } from './proc.ts';
  * @throws TorporError `failed` where the table cannot be read: without it, no finding means nothing.
  */
 export async function readUnixSockets(sockdiag: string, pid: number): Promise<Map<number, UnixSocket>> {
-  const isOurs = namespaceOf(pid, 'net') === namespaceOf(process.pid, 'net');
+  const namespace = namespaceOf(pid, 'net');
+  // Of a process that has ended there is nothing to be asked.
+  if (namespace === undefined) return new Map();
+  const isOurs = namespace === namespaceOf(process.pid, 'net');
   const enter = isOurs ? [] : ['nsenter', `--net=/proc/${pid}/ns/net`, '--'];
   const [program = sockdiag, ...args] = [...enter, sockdiag];
   const { status, stdout, stderr } = await runCommand(program, args);

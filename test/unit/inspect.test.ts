@@ -21,6 +21,7 @@ const processOf = (more: Partial<ProcessFacts> = {}): ProcessFacts => ({
   name: 'gimp',
   command: ['gimp'],
   uid: 1000,
+  owners: [1000],
   state: 'S',
   kernelThread: false,
   startTime: '1',
