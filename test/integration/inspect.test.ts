@@ -6,6 +6,7 @@ import { createServer, type Server } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { Finding, Inspection } from '../../api/types.ts';
+import { treeBelow } from '../../engine/inspect/proc.ts';
 import { TestEngine } from '../support/engine.ts';
 
 const program = new URL('../fixtures/ties.py', import.meta.url).pathname;
@@ -23,7 +24,9 @@ afterAll(async () => {
   await rm(folder, { recursive: true, force: true });
 });
 afterEach(() => {
-  for (const child of children.splice(0)) child.kill('SIGKILL');
+  // With what they started, which would outlive them.
+  for (const child of children.splice(0))
+    for (const pid of treeBelow(child.pid ?? 0).reverse()) process.kill(pid, 'SIGKILL');
   for (const server of servers.splice(0)) server.close();
 });
 
@@ -100,11 +103,7 @@ describe('inspect', () => {
     });
     children.push(child);
     await new Promise((resolve) => child.stdout.once('data', resolve));
-    const findings = await findingsOf(child.pid ?? 0);
-    const inner =
-      (await engine.json<Inspection>('inspect', String(child.pid)).catch(() => undefined))?.processes ?? [];
-    for (const { pid } of inner) if (pid !== child.pid) process.kill(pid, 'SIGKILL');
-    return findings;
+    return findingsOf(child.pid ?? 0);
   }
 
   it('does not take a memfd for a deleted file', async () => {
