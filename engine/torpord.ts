@@ -108,6 +108,7 @@ async function main(onDemand: boolean): Promise<void> {
   log.info({ reason }, 'engine stops');
   capsules.stop();
   await hashes.flush();
+  await cgroups.removeAll();
   await rm(paths.addressFile, { force: true });
 }
 

@@ -104,7 +104,7 @@ export class Cgroups {
     }
   }
 
-  /** Removes the engine's own folder of cgroups, if it is empty. */
+  /** Removes the engine's own folder of cgroups, if no capsule runs. */
   async removeAll(): Promise<void> {
     await rmdir(join(this.#hierarchy.mountPoint, `torpor-${this.#tag}`)).catch(() => {});
   }
