@@ -27,7 +27,7 @@ import { windowManagerConfig } from './window-manager.ts';
 /** How long an application may take until the services it needs are up and it was started. */
 const readyLimitMs = 60_000;
 /** How long `run` watches for a first window or an early end before it reports success. */
-const settleMs = 1500;
+const settleMs = 700;
 const watchIntervalMs = 250;
 const endLimitMs = 8000;
 
