@@ -138,7 +138,12 @@ class Application implements AsyncDisposable {
 
   async prepare(): Promise<Prepared> {
     mkdirSync(this.at('run'), { recursive: true });
-    const manifest = { name: 'python', capsule: { root: '/', user: this.user }, surroundings: this.records };
+    const manifest = {
+      name: 'python',
+      capsule: { root: '/', user: this.user },
+      surroundings: this.records,
+      files: [],
+    };
     const images = join(this.snapshot, 'images');
     return prepareSurroundings(manifest as unknown as Manifest, images, this.at('run'), this.snapshot);
   }
