@@ -200,7 +200,9 @@ describe.skipIf(!canCheckpoint)('files that changed while suspended', { timeout:
         ['handled', `${at('settings')} was changed after python was suspended.`],
       ]),
     );
-    expect(prepared.findings).toHaveLength(5);
+    // What the test runner itself has open may have leaked into the application, and grows.
+    const own = prepared.findings.filter(({ what }) => what.includes(application.folder));
+    expect(own).toHaveLength(5);
     await application.restore(prepared);
     await application.sees('settings', 'document grown');
     writeFileSync(at('run/write'), '');
