@@ -13,8 +13,11 @@ export function openLog(stateDir: string): Logger {
   mkdirSync(folder, { recursive: true, mode: 0o700 });
   const path = join(folder, 'torpord.log');
   if ((statSync(path, { throwIfNoEntry: false })?.size ?? 0) > rotateBytes) renameSync(path, `${path}.1`);
+  const file = destination({ dest: path, sync: false, mode: 0o600 });
+  // A full disk must not end the engine for want of a log.
+  file.on('error', () => {});
   return pino(
     { level: process.env.TORPOR_LOG_LEVEL || 'info', timestamp: pino.stdTimeFunctions.isoTime },
-    destination({ dest: path, sync: false, mode: 0o600 }),
+    file,
   );
 }

@@ -105,9 +105,10 @@ export class BusService {
     answer.then(
       (reply) => this.#connection.bus.send(reply),
       (error: unknown) => {
+        // First the answer: where the disk is full, the log may fail.
+        this.#connection.bus.send(errorReply(message, error));
         if (!(error instanceof TorporError))
           this.#log.error({ err: error, member: message.member }, 'defect in a method');
-        this.#connection.bus.send(errorReply(message, error));
       },
     );
     return true;

@@ -12,7 +12,7 @@ import type { Finding } from '../../api/types.ts';
 import type { Manifest } from '../../proto/manifest.ts';
 import type { Capsules } from '../capsule/capsules.ts';
 import type { Cgroups } from '../capsule/cgroup.ts';
-import type { StatusOf, WorkloadRecord } from '../capsule/record.ts';
+import type { Status, StatusOf, WorkloadRecord } from '../capsule/record.ts';
 import type { Registry } from '../capsule/registry.ts';
 import type { CriuClient } from '../criu/client.ts';
 import type { FileHashes } from '../files/hashes.ts';
@@ -235,15 +235,17 @@ async function putBack(
   await parts.cgroups.thaw(id);
   const alive = (await identify(status.init.pid))?.startTime === status.init.startTime;
   const exists = await parts.store.has(stage.id);
-  if (exists && !alive) {
-    // The failure came after the commit: the snapshot is whole and the application has been ended.
-    await parts.capsules.cleanUp(id);
-    await parts.registry.setStatus(id, { kind: 'suspended', snapshot: stage.id });
-  } else {
-    await parts.registry.setStatus(id, exists ? { ...status, snapshot: stage.id } : status);
-    parts.capsules.watch(id);
-  }
+  // First, because on a full disk this is what makes room for the record.
   if (!exists) await parts.store.discard(stage);
+  const isSuspended = exists && !alive;
+  // Then the failure came after the commit: the snapshot is whole and the application has been ended.
+  if (isSuspended) await parts.capsules.cleanUp(id);
+  const runs: Status = exists ? { ...status, snapshot: stage.id } : status;
+  await parts.registry
+    .setStatus(id, isSuspended ? { kind: 'suspended', snapshot: stage.id } : runs)
+    // The engine knows it all the same, and the next one comes to it by the facts.
+    .catch((failed: unknown) => parts.log.error({ err: failed, workload: id }, 'could not write its record'));
+  if (!isSuspended) parts.capsules.watch(id);
   parts.log.warn(
     { err: error, workload: id, alive, snapshot: exists ? stage.id : undefined },
     'suspend failed',
