@@ -220,7 +220,9 @@ export class SnapshotStore {
    */
   async verifyBeforeRestore(manifest: Manifest): Promise<{ pages: (signal: AbortSignal) => Promise<void> }> {
     await Promise.all(
-      manifest.files.filter((file) => !isPageData(file)).map((file) => this.#verifyFile(manifest.id, file)),
+      manifest.files.map((file) =>
+        isPageData(file) ? this.#verifyLength(manifest.id, file) : this.#verifyFile(manifest.id, file),
+      ),
     );
     return {
       pages: async (signal) => {
@@ -257,12 +259,16 @@ export class SnapshotStore {
         bytesRead += file.bytes;
         continue;
       }
-      const found = await stat(join(this.folderOf(id), file.path)).catch(() => undefined);
-      if (found === undefined) throw this.#damaged(id, `${file.path} is missing`);
-      if (found.size !== file.bytes)
-        throw this.#damaged(id, `${file.path} has ${found.size} bytes instead of ${file.bytes}`);
+      await this.#verifyLength(id, file);
     }
     return bytesRead;
+  }
+
+  async #verifyLength(id: string, file: ManifestFile): Promise<void> {
+    const found = await stat(join(this.folderOf(id), file.path)).catch(() => undefined);
+    if (found === undefined) throw this.#damaged(id, `${file.path} is missing`);
+    if (found.size !== file.bytes)
+      throw this.#damaged(id, `${file.path} has ${found.size} bytes instead of ${file.bytes}`);
   }
 
   /** Notes that the snapshot was resumed from. */

@@ -76,7 +76,8 @@ export async function resume(
 
     report('restore');
     const pages = verified.pages(givenUp);
-    pages.catch(() => {});
+    // CRIU may wait for ever for what a damaged file does not have: it is not left to come to the notification.
+    pages.catch((error: unknown) => stop.abort(error));
     const startedAt = performance.now();
     const withRoot = parts.criu.withPrefix([
       ...[parts.installation.capsuleTool, 'with-root', manifest.capsule.root, mountPoint],
@@ -93,7 +94,7 @@ export async function resume(
         tcpClose: true,
       },
       {
-        signal,
+        signal: givenUp,
         onStarted: async (pid) => {
           const criu = await identify(pid);
           await parts.registry.setStatus(id, criu === undefined ? resuming : { ...resuming, criu });
