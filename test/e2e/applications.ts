@@ -22,10 +22,12 @@ export interface Application {
   prepare?(home: string): Promise<void>;
   act(screen: RfbClient): Promise<void>;
   actAgain(screen: RfbClient): Promise<void>;
-  /** What changes by itself, why, and which part of the screen stands still all the same. */
-  readonly moves?: { readonly why: string; readonly still?: Box };
-  /** A file in its home folder to which a loop appends 1, 2, 3, ... */
-  readonly counter?: string;
+  /** Whom it runs as; an ordinary user unless told. */
+  readonly user?: 'root';
+  /** The only part of the screen that need not come back to the pixel, since it changes by itself, and why it does. */
+  readonly moves?: { readonly why: string; readonly where: Box };
+  /** A file in its home folder to which it appends rising numbers for as long as it runs, none far from the last. */
+  readonly counter?: { readonly file: string; readonly largestStep: number };
 }
 
 const write = (home: string, name: string, text: string | Uint8Array) => writeFile(join(home, name), text);
@@ -55,7 +57,19 @@ function twoPages(): string {
   return `${text}xref\n0 ${objects.length + 1}\n0000000000 65535 f \n${table}trailer << /Size ${objects.length + 1} /Root 1 0 R >>\nstartxref\n${text.length}\n%%EOF\n`;
 }
 
-const countingShell = `i=0; while :; do i=$((i+1)); echo $i >> "$HOME/count"; sleep 0.05; done & exec cat`;
+/** Counts into a file and into the first line of the terminal, and leaves the lines below to what is typed. */
+const countingShell = String.raw`printf '\n\n'; i=0
+while :; do i=$((i+1)); echo $i >> "$HOME/count"; printf '\0337\033[1;1H%d\0338' $i; sleep 0.05; done & exec cat`;
+
+/** mpv itself writes down where in the film it is, in seconds, with each frame. */
+const tellPosition = String.raw`
+local file = io.open(os.getenv("HOME") .. "/positions", "a")
+mp.observe_property("time-pos", "number", function(_, position)
+  if position == nil then return end
+  file:write(position, "\n")
+  file:flush()
+end)
+`;
 
 const tkinterTimer = `
 import os, tkinter
@@ -143,7 +157,8 @@ export const applications: readonly Application[] = [
     chosen: true,
     program: '/usr/bin/xterm',
     command: () => ['xterm', '-e', 'sh', '-c', countingShell],
-    counter: 'count',
+    counter: { file: 'count', largestStep: 1 },
+    moves: { why: 'the loop counts in the first line', where: { x: 0, y: 0, width: 1280, height: 16 } },
     ...typing('before\n', 'after\n'),
   },
   {
@@ -151,12 +166,14 @@ export const applications: readonly Application[] = [
     chosen: true,
     program: '/usr/bin/gnome-calculator',
     command: () => ['gnome-calculator'],
-    ...typing('12+34', '\n'),
+    act: (screen) => screen.type('12+34'),
+    actAgain: (screen) => screen.click(900, 710),
   },
   {
     name: 'mousepad',
     chosen: true,
     program: '/usr/bin/mousepad',
+    user: 'root',
     command: () => ['mousepad'],
     ...typing('Unsaved text', ' and more'),
   },
@@ -179,8 +196,8 @@ export const applications: readonly Application[] = [
     program: '/usr/bin/python3',
     prepare: (home) => write(home, 'timer.py', tkinterTimer),
     command: (home) => ['/usr/bin/python3', join(home, 'timer.py')],
-    counter: 'count',
-    moves: { why: 'the timer counts', still: { x: 0, y: 0, width: 1280, height: 44 } },
+    counter: { file: 'count', largestStep: 1 },
+    moves: { why: 'the timer counts', where: { x: 0, y: 44, width: 1280, height: 50 } },
     ...typing('before', 'after'),
   },
   {
@@ -191,13 +208,14 @@ export const applications: readonly Application[] = [
       ...['xterm', '-e', 'tmux', '-f', '/dev/null', 'new-session', `vim -u NONE ${join(home, 'notes')}`, ';'],
       ...['set', 'status', 'off', ';', 'split-window', 'htop', ';', 'select-pane', '-t', '0'],
     ],
-    moves: { why: 'htop shows the processors', still: { x: 0, y: 0, width: 1280, height: 350 } },
+    moves: { why: 'htop shows the processors', where: { x: 0, y: 418, width: 1280, height: 382 } },
     ...typing('iUnsaved line', ' and more'),
   },
   {
     name: 'geany',
     chosen: false,
     program: '/usr/bin/geany',
+    user: 'root',
     command: () => ['geany', '--no-plugins'],
     ...typing('Unsaved text', ' and more'),
   },
@@ -226,6 +244,7 @@ export const applications: readonly Application[] = [
     name: 'KCalc (Qt)',
     chosen: false,
     program: '/usr/bin/kcalc',
+    user: 'root',
     command: () => ['kcalc'],
     ...typing('12+34', '\n'),
   },
@@ -242,21 +261,25 @@ export const applications: readonly Application[] = [
     chosen: false,
     program: '/usr/bin/mpv',
     prepare: async (home) => {
-      const film = [
-        '-f',
-        'lavfi',
-        '-i',
-        'testsrc=duration=30:size=640x360:rate=25',
-        '-pix_fmt',
-        'yuv420p',
+      await write(home, 'position.lua', tellPosition);
+      // The left half stays black, so that what mpv says about itself there can be compared.
+      const film = 'testsrc=duration=180:size=320x360:rate=25,pad=640:360:320:0';
+      const encoding = ['-preset', 'ultrafast', '-pix_fmt', 'yuv420p'];
+      await execute('ffmpeg', [
+        ...['-loglevel', 'error', '-f', 'lavfi', '-i', film],
+        ...encoding,
         join(home, 'film.mp4'),
-      ];
-      await execute('ffmpeg', ['-loglevel', 'error', ...film]);
+      ]);
     },
-    command: (home) => ['mpv', '--loop', '--osc=no', join(home, 'film.mp4')],
-    moves: { why: 'the film plays' },
-    act: (screen) => screen.pointer(20, 20),
-    actAgain: (screen) => screen.press('space'),
+    command: (home) => [
+      ...['mpv', '--osc=no', '--osd-duration=600000', `--script=${join(home, 'position.lua')}`],
+      join(home, 'film.mp4'),
+    ],
+    counter: { file: 'positions', largestStep: 0.5 },
+    // Scaling blurs the film's edge into the black half by some pixels.
+    moves: { why: 'the film plays', where: { x: 620, y: 0, width: 660, height: 800 } },
+    act: (screen) => screen.press('m'),
+    actAgain: (screen) => screen.press(']'),
   },
   {
     name: 'Evince with a PDF',
