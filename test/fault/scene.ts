@@ -149,7 +149,9 @@ async function processes(): Promise<ProcessLine[]> {
   return (await Promise.all(pids.map(readProcess))).filter((found) => found !== undefined);
 }
 
-const isCriu = ({ command }: ProcessLine) => / swrk /.test(command) && !command.includes('torpor-capsule');
+/** It renames itself once it knows what it is to do. */
+const isCriu = ({ command }: ProcessLine) =>
+  / swrk |^criu: /.test(command) && !command.includes('torpor-capsule');
 
 /**
  * Kills the CRIU that the engine has started. What it restores is the engine's child too and looks like it at first,
@@ -166,7 +168,7 @@ export async function killCriu(engine: number): Promise<boolean> {
 /** CRIU processes that any engine of this state folder has started: they have its environment. */
 async function criuProcesses(engine: TestEngine): Promise<string[]> {
   const found: string[] = [];
-  for (const line of (await processes()).filter((each) => / swrk /.test(each.command))) {
+  for (const line of (await processes()).filter(isCriu)) {
     const environment = await readFile(`/proc/${line.pid}/environ`, 'utf8').catch(() => '');
     if (environment.split('\0').includes(`TORPOR_STATE_DIR=${engine.paths.stateDir}`))
       found.push(`${line.pid} ${line.command}`);
