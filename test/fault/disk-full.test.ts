@@ -22,6 +22,8 @@ beforeAll(async () => {
   counter = await Counter.start(engine, '--name', 'counter');
 });
 afterAll(async () => {
+  // An engine cannot write down its end on a full disk.
+  await makeRoom();
   await counter?.[Symbol.asyncDispose]();
   await engine?.kill('SIGTERM');
   await run('umount', ['-l', stateDir]);
