@@ -111,7 +111,9 @@ function controllingTerminal(pid: number, device: number): string | undefined {
   const major = (device >> 8) & 0xfff;
   const minor = (device & 0xff) | ((device >> 12) & 0xf_ff00);
   if (major < slaveMajors.first || major > slaveMajors.last) return `${major}:${minor}`;
-  return terminalKey(statOf(`/proc/${pid}/root/dev/pts`)?.dev, slaveIndex(major, minor));
+  const instance = statOf(`/proc/${pid}/root/dev/pts`);
+  // A process that has just ended shows no root any more, and has no terminal either.
+  return instance && terminalKey(instance.dev, slaveIndex(major, minor));
 }
 
 const slaveIndex = (major: number, minor: number) => (major - slaveMajors.first) * 256 + minor;

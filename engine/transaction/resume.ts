@@ -20,6 +20,7 @@ import { identify } from '../process.ts';
 import type { SnapshotStore } from '../store/snapshot-store.ts';
 import { cpuFeatures } from './host.ts';
 import { restoreMounts } from './mount-keys.ts';
+import { noSpace } from './no-space.ts';
 import type { Report } from './progress.ts';
 import { type Prepared, prepareSurroundings } from './surroundings.ts';
 
@@ -178,10 +179,10 @@ async function viewOfImages(imagesDir: string, prepared: Prepared, viewDir: stri
 }
 
 function failure(name: string, snapshot: string, error: unknown): Error {
-  const known = error instanceof TorporError ? error : undefined;
+  const known = error instanceof TorporError ? error : noSpace(error);
   return new TorporError(
     known?.code ?? 'failed',
-    `${name} could not be resumed: ${sentenceOf(error).replace(/\.?$/, '.')} Its snapshot ${snapshot} is unharmed.`,
+    `${name} could not be resumed: ${sentenceOf(known ?? error).replace(/\.?$/, '.')} Its snapshot ${snapshot} is unharmed.`,
     known?.hint ?? 'The details are in the log of the engine (log/torpord.log in the state folder).',
     known?.details ?? {},
     { cause: error },

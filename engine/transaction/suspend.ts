@@ -32,6 +32,7 @@ import {
 } from '../store/snapshot-store.ts';
 import { describeHost } from './host.ts';
 import { dumpMounts } from './mount-keys.ts';
+import { noSpace } from './no-space.ts';
 import type { Report } from './progress.ts';
 
 /** CRIU ends the processes in milliseconds; one in the middle of a disk write may take longer. */
@@ -260,10 +261,10 @@ function failure(name: string, error: unknown, alive: boolean, snapshot: string 
     : snapshot === undefined
       ? 'It has ended meanwhile.'
       : `It is suspended in snapshot ${snapshot} and can be resumed.`;
-  const known = error instanceof TorporError ? error : undefined;
+  const known = error instanceof TorporError ? error : noSpace(error);
   return new TorporError(
     known?.code ?? 'failed',
-    `${name} could not be suspended: ${sentenceOf(error).replace(/\.?$/, '.')} ${outcome}`,
+    `${name} could not be suspended: ${sentenceOf(known ?? error).replace(/\.?$/, '.')} ${outcome}`,
     known?.hint ?? 'The details are in the log of the engine (log/torpord.log in the state folder).',
     { ...known?.details, running: alive, ...(snapshot === undefined ? {} : { snapshot }) },
     { cause: error },

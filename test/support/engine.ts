@@ -116,7 +116,8 @@ export class TestEngine implements AsyncDisposable {
     const pid = await this.pid();
     if (pid === undefined) return;
     process.kill(pid, signal);
-    while (isThere(pid)) await sleep(5);
+    for (const limit = Date.now() + 10_000; isThere(pid) && Date.now() < limit; ) await sleep(5);
+    if (isThere(pid)) process.kill(pid, 'SIGKILL');
   }
 
   async logTail(lines = 12): Promise<string> {
