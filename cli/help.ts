@@ -106,8 +106,11 @@ export function bashCompletion(commands: readonly CommandDefinition[]): string {
       ...(kinds.has('workload') ? ['$(torpor ps --quiet 2>/dev/null)'] : []),
       ...(kinds.has('snapshot') ? ['$(torpor snapshots --quiet 2>/dev/null)'] : []),
     ].join(' ');
-    const fallback = command.takesCommand || kinds.has('file') ? 'compopt -o default;' : '';
-    return `    ${command.name}) options="${options}"; words="${words}"; ${fallback};;`.replace('; ;;', ';;');
+    const fallback = command.takesCommand || kinds.has('file') ? ' compopt -o default;' : '';
+    return `    ${command.name}) options="${options}"; words="${words}";${fallback} ;;`.replace(
+      '; ;;',
+      ' ;;',
+    );
   });
   return `# bash completion for torpor, made from its own definitions
 _torpor() {
