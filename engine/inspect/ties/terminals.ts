@@ -6,7 +6,7 @@ import { descriptorsOf, named, namedPid, ownerOutside, type Rule } from '../rule
 const jobHint =
   'Start it in a capsule with `torpor run -- xterm`; jobs of a terminal cannot be adopted by this version.';
 
-export const terminals: Rule = (facts) => [...slaves(facts), ...masters(facts)];
+export const terminals: Rule = (facts) => [...slaves(facts), ...masters(facts), ...aliases(facts)];
 
 /** One finding a terminal: a shell and all it runs have the same one. */
 const slaves: Rule = (facts) => {
@@ -59,6 +59,28 @@ const masters: Rule = (facts) => {
     ];
   });
 };
+
+/**
+ * A terminal that is open as /dev/tty. CRIU 4.2 saves that only for the process that it met the terminal with first
+ * (`ctty inheritance detected`), which under a terminal emulator is the emulator.
+ */
+const aliases: Rule = (facts) =>
+  facts.processes.flatMap((process): Finding[] => {
+    if (!process.descriptors.some(({ target }) => target === '/dev/tty')) return [];
+    const first = facts.processes.find(({ descriptors }) =>
+      descriptors.some((each) => each.kind === 'terminal' && each.key === process.terminal),
+    );
+    if (first === undefined || first.pid === process.pid) return [];
+    return [
+      {
+        tie: 'terminal',
+        verdict: 'blocking',
+        by: '',
+        what: `${named(process)} has its terminal open by the name /dev/tty, which cannot be saved.`,
+        hint: `End ${process.name} and try again. Pagers that read from a pipe do this, and the shell dash; bash does not.`,
+      },
+    ];
+  });
 
 /** CRIU makes a session anew with its leader; one that is led from outside it cannot. */
 export const sessions: Rule = (facts) => {

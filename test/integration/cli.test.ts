@@ -1,0 +1,233 @@
+/** The command line as users and scripts meet it: what it prints, what it refuses, and for whom. */
+import { execFile } from 'node:child_process';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { DoctorCheck, Snapshot, Workload } from '../../api/types.ts';
+import { type JsonError, TestEngine } from '../support/engine.ts';
+
+const execute = promisify(execFile);
+/** games, which every Debian has. */
+const otherUser = 5;
+
+let engine: TestEngine;
+let folder: string;
+
+beforeAll(async () => {
+  engine = await TestEngine.create();
+  folder = await mkdtemp('/var/tmp/torpor-cli-');
+});
+afterAll(async () => {
+  await engine[Symbol.asyncDispose]();
+  await rm(folder, { recursive: true, force: true });
+});
+
+async function expectRefusal(code: number, args: string[], words: RegExp, options = {}): Promise<void> {
+  const outcome = await engine.run(args, options);
+  expect(outcome, args.join(' ')).toMatchObject({ code });
+  expect(outcome.stdout).toBe('');
+  expect(outcome.stderr).toMatch(words);
+  expect(outcome.stderr).not.toMatch(/\n\s+at |Error:/);
+  // A sentence, and the next step below it.
+  expect(outcome.stderr.trim().split('\n').length).toBeGreaterThan(1);
+}
+
+describe('what is wrong is said in a sentence', () => {
+  it.each<[number, string[], RegExp]>([
+    [2, ['nonsense'], /no command "nonsense"/],
+    [2, ['run'], /command to run is missing/],
+    [2, ['suspend'], /Which workload/],
+    [2, ['suspend', '--all', 'x'], /--all takes no names/],
+    [2, ['suspend', '--nonsense', 'x'], /--nonsense/],
+    [2, ['resume'], /is missing/],
+    [2, ['resume', 'a', 'b'], /"b" is one argument too many/],
+    [2, ['run', '--env', 'novalue', '--', 'true'], /not of the form K=V/],
+    [2, ['run', '--user', 'no-such-user', '--', 'true'], /no user no-such-user/],
+    [2, ['run', '--name', '', '--', 'true'], /between 1 and 200/],
+    [2, ['run', '--root', '/no/such/root', '--', 'true'], /\/no\/such\/root/],
+    [4, ['suspend', 'nobody'], /no workload nobody/],
+    [4, ['suspend', '4194304'], /no process 4194304/],
+    [4, ['resume', 'nobody'], /no workload nobody/],
+    [4, ['rm', 'nothing'], /no snapshot nothing/],
+    [4, ['exec', 'nobody', '--', 'true'], /no workload nobody/],
+    [4, ['screenshot', 'nobody', '/tmp/x.png'], /no workload nobody/],
+    [1, ['run', '--', 'true'], /true ended at once, with status 0/],
+    [1, ['run', '--', 'sh', '-c', 'echo the reason; exit 3'], /status 3.+the reason/],
+    [1, ['run', '--', '/no/such/program'], /no command \/no\/such\/program/],
+    [1, ['run', '--', '/etc/passwd'], /cannot be executed/],
+  ])('%i for %j', async (code, args, words) => {
+    await expectRefusal(code, args, words);
+    expect(await engine.json<Workload[]>('ps')).toEqual([]);
+  });
+
+  it('prints one JSON document for errors too', async () => {
+    const outcome = await engine.run(['suspend', 'nobody', '--json']);
+    const { error } = JSON.parse(outcome.stdout) as JsonError;
+    expect(error).toMatchObject({
+      code: 'not-found',
+      message: expect.stringContaining('nobody'),
+      hint: expect.stringMatching(/./),
+    });
+  });
+
+  it('names a state folder that cannot be written', async () => {
+    const file = join(folder, 'a file');
+    await writeFile(file, '');
+    await expectRefusal(1, ['ps'], /state folder .*a file.* cannot be written/, {
+      env: { TORPOR_STATE_DIR: file },
+    });
+  });
+
+  it('says that CRIU is missing, and leaves the application running', async () => {
+    await using without = await TestEngine.create({ env: { TORPOR_CRIU: '/no/such/criu' } });
+    const checks = JSON.parse((await without.run(['doctor', '--json'])).stdout) as DoctorCheck[];
+    expect(checks.find((check) => check.name === 'criu')).toMatchObject({
+      status: 'missing',
+      fix: expect.stringMatching(/./),
+    });
+    const workload = await without.start(['xterm']);
+    const error = await without.failure(1, 'suspend', workload.id);
+    expect(error.message).toMatch(/criu.*runs on as before/i);
+    expect(await without.workload(workload.id)).toMatchObject({ state: 'running' });
+  });
+});
+
+describe('a workload', () => {
+  it('has the fields that scripts rely on, whatever its name', async () => {
+    const name = 'a "strange"\nname, für immer';
+    const started = await engine.start(['xterm'], '--name', name);
+    expect(Object.keys(started)).toEqual(
+      expect.arrayContaining(['id', 'name', 'kind', 'state', 'user', 'pids', 'memoryBytes', 'snapshot']),
+    );
+    expect(started).toMatchObject({ name, kind: 'capsule', state: 'running', user: 'root', snapshot: null });
+    const taken = await engine.json<Snapshot>('suspend', name);
+    expect(taken).toMatchObject({ workload: started.id, name });
+    for (const field of ['bytesOnDisk', 'memoryBytes', 'standstillMs', 'durableMs'] as const)
+      expect(taken[field]).toBeGreaterThan(0);
+    expect(Date.parse(taken.takenAt)).toBeGreaterThan(0);
+    expect(await engine.snapshots()).toHaveLength(1);
+
+    const both = await Promise.all(
+      [0, 1].map(() => engine.run(['resume', '--json', started.id.slice(0, 6)])),
+    );
+    expect(both.map((outcome) => outcome.code).sort()).toEqual([0, 1]);
+    const copy = await engine.json<Workload>('resume', '--copy', taken.id);
+    expect(copy.id).not.toBe(started.id);
+    const running = (await engine.json<Workload[]>('ps')).filter((workload) => workload.state === 'running');
+    expect(new Set(running.flatMap((workload) => workload.pids)).size).toBe(
+      running.flatMap((each) => each.pids).length,
+    );
+    expect(running).toHaveLength(2);
+    for (const { id } of running) await engine.json('end', id);
+    await engine.json('rm', taken.id);
+    expect(await engine.snapshots()).toEqual([]);
+  });
+
+  it('is not touched where its shell has /dev/tty open, which CRIU cannot save', async () => {
+    const { id } = await engine.start(['xterm', '-e', 'dash']);
+    const error = await engine.failure(3, 'suspend', id);
+    expect(error.message).toMatch(/dash \(pid \d+\) has its terminal open by the name \/dev\/tty/);
+    expect(error.hint).toContain('dash');
+    expect(await engine.workload(id)).toMatchObject({ state: 'running' });
+    await engine.json('end', id);
+  });
+
+  it('reports how its application ended', async () => {
+    const { id } = await engine.start(['sh', '-c', 'sleep 2; exit 7']);
+    for (let round = 0; (await engine.workload(id)).state !== 'ended' && round < 100; round++)
+      await sleep(100);
+    expect(await engine.workload(id)).toMatchObject({ state: 'ended', exit: { code: 7 }, pids: [] });
+  });
+
+  it('runs commands inside, with input, output and status', async () => {
+    const { id } = await engine.start(
+      ['xterm'],
+      '--user',
+      'games',
+      '--env',
+      'SHELL=/bin/sh',
+      '--env',
+      'HOME=/tmp',
+    );
+    const echoed = await engine.run(['exec', id, '--', 'cat'], { input: 'über\n' });
+    expect(echoed).toMatchObject({ code: 0, stdout: 'über\n' });
+    const outcome = await engine.run([
+      'exec',
+      id,
+      '--',
+      'sh',
+      '-c',
+      'id -un; echo $DISPLAY; echo no >&2; exit 42',
+    ]);
+    expect(outcome).toMatchObject({ code: 42, stdout: 'games\n:0\n', stderr: 'no\n' });
+    await engine.json('end', id);
+  });
+
+  it('is its owner’s alone', async () => {
+    const mine = await engine.start(['xterm']);
+    const as = { uid: otherUser };
+    expect((await engine.run(['ps', '--json'], as)).stdout).not.toContain(mine.id);
+    for (const args of [
+      ['suspend', mine.id],
+      ['resume', mine.id],
+      ['end', mine.id],
+      ['exec', mine.id, '--', 'id'],
+      ['screenshot', mine.id, '/tmp/x.png'],
+    ]) {
+      await expectRefusal(5, args, /another user/, as);
+    }
+    await expectRefusal(
+      5,
+      ['run', '--user', 'root', '--', 'xterm'],
+      /may not start applications as root/,
+      as,
+    );
+    await expectRefusal(5, ['run', '--root', folder, '--', 'xterm'], /Only root/, as);
+    const { id } = await engine.json<Snapshot>('suspend', mine.id);
+    await expectRefusal(5, ['rm', id], /another user/, as);
+    await expectRefusal(5, ['resume', id], /another user/, as);
+    expect((await engine.run(['snapshots', '--json'], as)).stdout.trim()).toBe('[]');
+    expect(await engine.workload(mine.id)).toMatchObject({ state: 'suspended' });
+
+    const outcome = await engine.run(['run', '--json', '--env', 'SHELL=/bin/bash', '--', 'xterm'], as);
+    const theirs = JSON.parse(outcome.stdout) as Workload;
+    expect(theirs.user).toBe('games');
+    const suspended = await engine.run(['suspend', theirs.id], as);
+    expect(suspended).toMatchObject({ code: 0 });
+    expect(await engine.run(['resume', theirs.id], as)).toMatchObject({ code: 0 });
+    expect(await engine.run(['end', theirs.id], as)).toMatchObject({ code: 0 });
+  });
+});
+
+it('documents every command, from the same definitions', async () => {
+  const overview = (await engine.run(['--help'])).stdout;
+  const names = [...overview.matchAll(/^ {2}(\w+) {2,}/gm)].map((match) => match[1] ?? '');
+  expect(names).toEqual(
+    expect.arrayContaining([
+      'run',
+      'ps',
+      'inspect',
+      'suspend',
+      'resume',
+      'exec',
+      'screenshot',
+      'snapshots',
+      'rm',
+      'verify',
+      'doctor',
+      'demo',
+    ]),
+  );
+  const man = (await engine.run(['man'])).stdout;
+  for (const name of names) {
+    const help = await engine.run([name, '--help']);
+    expect(help).toMatchObject({ code: 0 });
+    expect(help.stdout).toMatch(/Usage: torpor .+Examples:/s);
+    expect(man).toContain(`torpor ${name}`);
+  }
+  const completion = join(folder, 'completion');
+  await writeFile(completion, (await engine.run(['completion'])).stdout);
+  await execute('bash', ['-n', completion]);
+});
