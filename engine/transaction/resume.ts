@@ -19,6 +19,7 @@ import { readMounts } from '../mounts.ts';
 import { identify } from '../process.ts';
 import type { SnapshotStore } from '../store/snapshot-store.ts';
 import { cpuFeatures } from './host.ts';
+import { mendedMappings } from './mapping-flags.ts';
 import { restoreMounts } from './mount-keys.ts';
 import { noSpace } from './no-space.ts';
 import type { Report } from './progress.ts';
@@ -73,7 +74,8 @@ export async function resume(
     const cgroup = await parts.cgroups.make(id);
     const mountPoint = join(scratch, 'root');
     await mkdir(mountPoint, { recursive: true, mode: 0o700 });
-    const images = await viewOfImages(imagesDir, prepared, join(scratch, 'images'));
+    const rewritten = new Map([...prepared.rewritten, ...(await mendedMappings(imagesDir))]);
+    const images = await viewOfImages(imagesDir, rewritten, join(scratch, 'images'));
 
     report('restore');
     const pages = verified.pages(givenUp);
@@ -167,11 +169,15 @@ async function refuseMissingMounts(manifest: Manifest): Promise<void> {
  * The images as CRIU shall read them. A snapshot is immutable: where an image must be rewritten, CRIU gets a folder of
  * links with the new one among them.
  */
-async function viewOfImages(imagesDir: string, prepared: Prepared, viewDir: string): Promise<string> {
-  if (prepared.rewritten.size === 0) return imagesDir;
+async function viewOfImages(
+  imagesDir: string,
+  changed: ReadonlyMap<string, Buffer>,
+  viewDir: string,
+): Promise<string> {
+  if (changed.size === 0) return imagesDir;
   await mkdir(viewDir, { recursive: true, mode: 0o700 });
   for (const name of await readdir(imagesDir)) {
-    const rewritten = prepared.rewritten.get(name);
+    const rewritten = changed.get(name);
     if (rewritten === undefined) await symlink(join(imagesDir, name), join(viewDir, name));
     else await writeFile(join(viewDir, name), rewritten, { mode: 0o600 });
   }

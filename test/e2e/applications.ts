@@ -254,7 +254,11 @@ export const applications: readonly Application[] = [
     program: '/usr/bin/java',
     prepare: (home) => write(home, 'Form.java', swing),
     command: (home) => ['java', join(home, 'Form.java')],
-    ...typing('before', ' after'),
+    act: (screen) => screen.type('before'),
+    actAgain: async (screen) => {
+      await screen.type(' after');
+      await screen.click(753, 17);
+    },
   },
   {
     name: 'mpv playing a film',
