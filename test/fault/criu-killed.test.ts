@@ -41,9 +41,12 @@ it.each<[Phase, number]>([
     // At the freeze it may not have been started yet.
     for (let tries = 0; tries < 200 && !(await killCriu(pid)); tries++) await sleep(1);
   });
-  expectSentence(outcome, 1, /counter could not be suspended: .+(It runs on as before|can be resumed)\./);
+  // At the commit CRIU may be quicker than its killer: then the suspend has simply worked.
+  const inTime = phase !== 'commit' || outcome.code !== 0;
+  if (inTime)
+    expectSentence(outcome, 1, /counter could not be suspended: .+(It runs on as before|can be resumed)\./);
   const state = await counter.expectUsable();
-  expect(outcome.stderr).toContain(state === 'running' ? 'It runs on' : 'can be resumed');
+  if (inTime) expect(outcome.stderr).toContain(state === 'running' ? 'It runs on' : 'can be resumed');
   await expectTidy(engine);
 });
 
