@@ -1,7 +1,7 @@
 /** The engine's log: one JSON line an event, in one place: `log/torpord.log` in the state folder. */
-import { mkdirSync, renameSync, statSync } from 'node:fs';
+import { mkdirSync, openSync, renameSync, statSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
-import { destination, type Logger, pino } from 'pino';
+import { type Logger, pino } from 'pino';
 
 export type { Logger } from 'pino';
 
@@ -13,11 +13,17 @@ export function openLog(stateDir: string): Logger {
   mkdirSync(folder, { recursive: true, mode: 0o700 });
   const path = join(folder, 'torpord.log');
   if ((statSync(path, { throwIfNoEntry: false })?.size ?? 0) > rotateBytes) renameSync(path, `${path}.1`);
-  const file = destination({ dest: path, sync: false, mode: 0o600 });
-  // A full disk must not end the engine for want of a log.
-  file.on('error', () => {});
+  const file = openSync(path, 'a', 0o600);
+  const write = (line: string) => {
+    try {
+      // At once: what was going on when the engine was killed is what the log is wanted for.
+      writeSync(file, line);
+    } catch {
+      // A full disk must not end the engine for want of a log.
+    }
+  };
   return pino(
     { level: process.env.TORPOR_LOG_LEVEL || 'info', timestamp: pino.stdTimeFunctions.isoTime },
-    file,
+    { write },
   );
 }
