@@ -32,7 +32,7 @@ import {
 } from '../store/snapshot-store.ts';
 import { describeHost } from './host.ts';
 import { dumpMounts } from './mount-keys.ts';
-import { noSpace } from './no-space.ts';
+import { noSpace, noSpaceAt } from './no-space.ts';
 import type { Report } from './progress.ts';
 
 /** CRIU ends the processes in milliseconds; one in the middle of a disk write may take longer. */
@@ -236,6 +236,7 @@ async function putBack(
   await parts.cgroups.thaw(id);
   const alive = (await identify(status.init.pid))?.startTime === status.init.startTime;
   const exists = await parts.store.has(stage.id);
+  const full = exists ? undefined : await noSpaceAt(stage.folder);
   // First, because on a full disk this is what makes room for the record.
   if (!exists) await parts.store.discard(stage);
   const isSuspended = exists && !alive;
@@ -252,7 +253,7 @@ async function putBack(
     'suspend failed',
   );
   if (error instanceof TorporError && error.code === 'blocked') return error;
-  return failure(record.name, error, alive, exists ? stage.id : undefined);
+  return failure(record.name, full ?? error, alive, exists ? stage.id : undefined);
 }
 
 function failure(name: string, error: unknown, alive: boolean, snapshot: string | undefined): Error {

@@ -61,7 +61,9 @@ it.each<[Phase, number]>([
   ['freeze', 0],
 ])('is met while the snapshot is written: at %s only %i MiB are left', async (phase, left) => {
   const outcome = await strikeAt(engine, phase, ['suspend', 'counter'], () => leaveFree(left * mebibyte));
-  expectSentence(outcome, 1, /counter could not be suspended: .*(space|ENOSPC).* It runs on as before\./);
+  // With nothing left at all CRIU cannot even log why it failed, and what it gave up may have made room again.
+  const reason = left > 0 ? '.*(space|ENOSPC).*' : '.+';
+  expectSentence(outcome, 1, new RegExp(`counter could not be suspended: ${reason} It runs on as before\\.`));
   expect(await counter.expectUsable()).toBe('running');
   await makeRoom();
   await expectTidy(engine);
