@@ -17,7 +17,7 @@ import { devices } from './ties/devices.ts';
 import { internetSockets } from './ties/internet-sockets.ts';
 import { kernelObjects } from './ties/kernel-objects.ts';
 import { namespaces } from './ties/namespaces.ts';
-import { deletedFiles, largestGhost, openFiles } from './ties/open-files.ts';
+import { largestGhost, openFiles } from './ties/open-files.ts';
 import { pipes } from './ties/pipes.ts';
 import { space } from './ties/space.ts';
 import { strangers, stuck } from './ties/strangers.ts';
@@ -217,18 +217,13 @@ function describeSocket(facts: Facts, descriptor: Descriptor): [number, string][
   return [[inode, [protocol, state, local, remote].filter(Boolean).join(' ')]];
 }
 
-/** At least so much is given to CRIU, whose own default is 1 MiB: a file may grow until the freeze. */
-const leastGhostLimit = 64 * 1024 * 1024;
-
-/** What CRIU must be told, from the facts alone: nobody else chooses its options. */
-export function optionsFrom({
-  facts,
-}: TreeInspection): Pick<DumpOptions, 'tcpClose' | 'fileLocks' | 'linkRemap' | 'ghostLimit'> {
-  return {
-    // Harmless where there is nothing of the kind, and an application may come by it until the freeze.
-    tcpClose: true,
-    fileLocks: true,
-    linkRemap: true,
-    ghostLimit: Math.min(largestGhost, Math.max(leastGhostLimit, deletedFiles(facts).largest * 2)),
-  };
-}
+/**
+ * What CRIU must be told of a capsule. All of it is harmless where there is nothing of the kind, and an application may
+ * come by it until the freeze.
+ */
+export const capsuleOptions: Pick<DumpOptions, 'tcpClose' | 'fileLocks' | 'linkRemap' | 'ghostLimit'> = {
+  tcpClose: true,
+  fileLocks: true,
+  linkRemap: true,
+  ghostLimit: largestGhost,
+};

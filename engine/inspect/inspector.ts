@@ -8,7 +8,7 @@ import type { Installation } from '../installation.ts';
 import { inspectTree, type Surroundings, type TreeInspection } from './inspect.ts';
 import { memoryOf, readProcessLine } from './proc.ts';
 
-export { optionsFrom, reportOf } from './inspect.ts';
+export { capsuleOptions, reportOf } from './inspect.ts';
 
 export class Inspector {
   readonly #paths: EnginePaths;

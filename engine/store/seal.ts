@@ -16,9 +16,13 @@ const sliceBytes = 1024 * 1024;
 const quietNs = 25_000_000n;
 const lookAgainMs = 10;
 
-/** SHA-256 and length of a file, which must not be a symbolic link. With `sync` it is made durable as well. */
+/**
+ * SHA-256 and length of a file, which must not be a symbolic link. `expectedBytes` is how long it probably is: most
+ * images are small, and are had by one read then. With `sync` it is made durable as well.
+ */
 export async function hashFile(
   path: string,
+  expectedBytes: number,
   { signal, sync = false }: { signal?: AbortSignal; sync?: boolean } = {},
 ): Promise<{ sha256: string; bytes: number }> {
   const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW);
@@ -27,15 +31,16 @@ export async function hashFile(
     const synced = sync ? file.datasync() : undefined;
     synced?.catch(() => {});
     const hash = createHash('sha256');
-    const slice = Buffer.allocUnsafe(sliceBytes);
+    // One byte more than expected, so that the end of the file shows.
+    const slice = Buffer.allocUnsafe(Math.min(sliceBytes, expectedBytes + 1));
     let bytes = 0;
-    for (;;) {
+    let bytesRead: number;
+    do {
       signal?.throwIfAborted();
-      const { bytesRead } = await file.read(slice, 0, sliceBytes, bytes);
-      if (bytesRead === 0) break;
+      ({ bytesRead } = await file.read(slice, 0, slice.length, bytes));
       hash.update(slice.subarray(0, bytesRead));
       bytes += bytesRead;
-    }
+    } while (bytesRead === slice.length);
     await synced;
     return { sha256: hash.digest('hex'), bytes };
   } finally {
@@ -108,7 +113,7 @@ export class Sealer {
   async #seal(path: string): Promise<void> {
     const full = join(this.#folder, path);
     const { size, mtimeNs } = await stat(full, { bigint: true });
-    const file = { path, ...(await hashFile(full, { sync: true })) };
+    const file = { path, ...(await hashFile(full, Number(size), { sync: true })) };
     this.#sealed.set(path, { size, mtimeNs, file });
   }
 

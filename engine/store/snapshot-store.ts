@@ -235,7 +235,8 @@ export class SnapshotStore {
   async #verifyFile(id: string, file: ManifestFile, signal?: AbortSignal): Promise<void> {
     let found: { sha256: string; bytes: number };
     try {
-      found = await hashFile(join(this.folderOf(id), file.path), signal === undefined ? {} : { signal });
+      const path = join(this.folderOf(id), file.path);
+      found = await hashFile(path, file.bytes, signal === undefined ? {} : { signal });
     } catch (error) {
       if (signal?.aborted) throw error;
       throw this.#damaged(id, `${file.path} cannot be read (${(error as NodeJS.ErrnoException).code})`);

@@ -1,7 +1,8 @@
 /**
- * The suspend transaction of DESIGN.md: inspect, detach, freeze, checkpoint, commit, release. Until the snapshot is
- * complete and durable the application is only paused: CRIU is told to go on to ending it by the answer to its
- * post-dump notification, and that answer is given after the commit. Whatever fails before makes the answer a
+ * The suspend transaction of DESIGN.md: inspect, detach, freeze, checkpoint, commit, release. CRIU gets ready while the
+ * inspection is under way, and has leave to touch the application with the answer to its pre-dump notification. Until
+ * the snapshot is complete and durable the application is only paused: CRIU is told to go on to ending it by the answer
+ * to its post-dump notification, and that answer is given after the commit. Whatever fails before makes the answer a
  * refusal, upon which CRIU lets the application run on.
  */
 import { writeFile } from 'node:fs/promises';
@@ -17,7 +18,8 @@ import type { Registry } from '../capsule/registry.ts';
 import type { CriuClient } from '../criu/client.ts';
 import type { FileHashes } from '../files/hashes.ts';
 import { type FileRecord, keepVolatile, recordFiles } from '../files/record.ts';
-import { type Inspector, optionsFrom } from '../inspect/inspector.ts';
+import type { TreeInspection } from '../inspect/inspect.ts';
+import { capsuleOptions, type Inspector } from '../inspect/inspector.ts';
 import type { Installation } from '../installation.ts';
 import type { Logger } from '../log.ts';
 import { identify, waitGone } from '../process.ts';
@@ -71,37 +73,23 @@ export async function suspend(
   const { init } = status;
   report('inspect');
   const stage = await parts.store.stage();
+  const examined = examine(parts, record);
+  examined.catch(() => {});
   try {
-    const [inspection, picture] = await Promise.all([
-      parts.inspector.inspectCapsule(record),
-      captureScreen(parts.capsules.screenSocket(id), parts.log),
-    ]);
-    refuseIfBlocked(record.name, inspection.findings);
     const view = { root: record.capsule.root, runFolder: parts.capsules.runFolder(id) };
     const recordNow = async () => {
       const records = await recordFiles(await parts.cgroups.pids(id), view, parts.hashes);
       // While CRIU dumps a process, it has CRIU's own log open in it.
       return records.filter((each) => !each.path.startsWith(`${stage.folder}/`));
     };
-    signal.throwIfAborted();
-
-    report('detach');
-    await cutViewers(
-      parts.installation,
-      init.pid,
-      inspection.facts.processes.map((process) => process.pid),
-    );
-
-    report('freeze');
-    const pictures = writePictures(stage, picture);
-    pictures.catch(() => {});
-    const frozenAt = performance.now();
     let committed: Manifest | undefined;
+    let frozenAt = 0;
+    let pictures: Promise<void> | undefined;
     let surroundings: Promise<FileRecord[]> | undefined;
     let noted: Promise<unknown> | undefined;
     await parts.criu.dump(
       {
-        ...optionsFrom(inspection),
+        ...capsuleOptions,
         pid: init.pid,
         imagesDir: stage.images,
         workDir: stage.folder,
@@ -128,9 +116,24 @@ export async function suspend(
           noted.catch(() => {});
         },
         onNotify: {
-          'pre-dump': async () => report('checkpoint'),
+          // The last moment at which nothing has been touched.
+          'pre-dump': async () => {
+            const { inspection, picture } = await examined;
+            signal.throwIfAborted();
+            report('detach');
+            await cutViewers(
+              parts.installation,
+              init.pid,
+              inspection.facts.processes.map((process) => process.pid),
+            );
+            report('freeze');
+            pictures = writePictures(stage, picture);
+            pictures.catch(() => {});
+            frozenAt = performance.now();
+          },
           // Comes as soon as all are frozen. The recording runs beside the dump.
           'query-ext-files': () => {
+            report('checkpoint');
             stage.sealer.start();
             surroundings = recordNow();
             surroundings.catch(() => {});
@@ -139,10 +142,11 @@ export async function suspend(
             report('commit');
             signal.throwIfAborted();
             await pictures;
-            const [, files, host] = await Promise.all([
-              stage.sealer.finish(),
+            const [{ inspection }, files, host] = await Promise.all([
+              examined,
               surroundings ?? recordNow(),
               describeHost(parts.criu),
+              stage.sealer.finish(),
               noted,
             ]);
             await keepVolatile(files, view, stage.folder);
@@ -180,10 +184,28 @@ export async function suspend(
       },
       'suspended',
     );
-    return { manifest: committed, findings: inspection.findings };
+    return { manifest: committed, findings: committed.findings };
   } catch (error) {
-    throw await putBack(parts, record, stage, error);
+    // Of an application that cannot be suspended or has ended, CRIU may have come to know first, in its own words.
+    const refusal = await examined.then(
+      () => undefined,
+      (reason: unknown) => reason,
+    );
+    throw await putBack(parts, record, stage, refusal ?? error);
   }
+}
+
+/** What there is to know beforehand. @throws TorporError `blocked`, or `failed` where the application has ended. */
+async function examine(
+  { inspector, capsules, log }: SuspendParts,
+  record: WorkloadRecord,
+): Promise<{ inspection: TreeInspection; picture: Picture | undefined }> {
+  const [inspection, picture] = await Promise.all([
+    inspector.inspectCapsule(record),
+    captureScreen(capsules.screenSocket(record.id), log),
+  ]);
+  refuseIfBlocked(record.name, inspection.findings);
+  return { inspection, picture };
 }
 
 function refuseIfBlocked(name: string, findings: readonly Finding[]): void {

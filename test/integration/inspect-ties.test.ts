@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { describe, expect, test } from 'vitest';
 import type { TorporError } from '../../api/errors.ts';
 import type { Finding } from '../../api/types.ts';
-import { optionsFrom, reportOf } from '../../engine/inspect/inspector.ts';
+import { reportOf } from '../../engine/inspect/inspector.ts';
 import { allProcesses, namespaceOf, readProcessLine } from '../../engine/inspect/proc.ts';
 import { canInspect, makeInspector, root, Tie, until } from './inspect-fixture.ts';
 
@@ -172,15 +172,6 @@ describe.skipIf(!canInspect)('ties of real processes', () => {
       expect(each.tie).toBe(tie);
       if (each.verdict === 'blocking') expect(each.hint).not.toBe('');
     }
-  });
-
-  test('deleted files decide what CRIU takes along', async () => {
-    await using held = await Tie.hold('DeletedFile');
-    const inspection = await (await makeInspector(held.folder)).inspectPid(held.insider, root);
-    expect(optionsFrom(inspection).ghostLimit).toBe(400 * 1024 * 1024);
-    await using huge = await Tie.hold('HugeDeletedFile');
-    const tooMuch = await (await makeInspector(huge.folder)).inspectPid(huge.insider, root);
-    expect(optionsFrom(tooMuch).ghostLimit).toBe(2 ** 32 - 1);
   });
 
   test('a port at which it serves a connection may be taken for a while', async () => {
