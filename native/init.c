@@ -10,6 +10,7 @@
  *
  * What it tells the engine are files in /run/torpor: `ready`, `window`, `failed`, `output`, `exit`.
  */
+#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -86,8 +87,10 @@ static char *tail_of(const char *path)
 	if (!text || fd < 0 || fstat(fd, &info) < 0)
 		return text;
 	off_t start = info.st_size > LOG_TAIL ? info.st_size - LOG_TAIL : 0;
-	if (RETRY(pread(fd, text, LOG_TAIL, start)) < 0)
-		text[0] = '\0';
+	ssize_t length = RETRY(pread(fd, text, LOG_TAIL, start));
+	while (length > 0 && isspace((unsigned char)text[length - 1]))
+		length--;
+	text[length > 0 ? length : 0] = '\0';
 	return text;
 }
 
@@ -258,9 +261,11 @@ static void start_and_await(struct service *service, char *const *arguments, boo
 	while (!is_ready()) {
 		if (service->pid == 0 || now_ms() > limit) {
 			CLEANUP_FREE char *said = tail_of(service->log);
+			bool is_silent = !said || !*said;
 			CLEANUP_FREE char *message =
-				format_string("%s %s. It said: %s", arguments[0],
-					      service->pid ? "did not come up in time" : "ended at once", said ? said : "");
+				format_string("%s %s%s%s", arguments[0],
+					      service->pid ? "did not come up in time" : "ended at once",
+					      is_silent ? "" : ". It said: ", is_silent ? "" : said);
 			fail(service->step, message);
 		}
 		if (terminating)

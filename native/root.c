@@ -34,9 +34,10 @@ static char *path_of(int fd)
 static void mount_below(int root, const char *path, const char *source, const char *type, unsigned long flags,
 			const char *options)
 {
-	CLEANUP_FD int target = open_below(root, path, O_PATH | O_DIRECTORY);
+	/* A single file can be bound as well, as /etc/resolv.conf often is. */
+	CLEANUP_FD int target = open_below(root, path, O_PATH);
 	if (target < 0)
-		die_with_error("opening the folder %s of the capsule", path);
+		die_with_error("opening %s of the capsule", path);
 	CLEANUP_FREE char *target_path = path_of(target);
 	if (mount(source, target_path, type, flags, options) < 0)
 		die_with_error("mounting %s in the capsule", path);

@@ -25,18 +25,24 @@ export interface JsonError {
 export class TestEngine implements AsyncDisposable {
   readonly paths: EnginePaths;
   readonly env: Record<string, string>;
+  readonly #prefix: readonly string[];
 
-  private constructor(paths: EnginePaths, env: Record<string, string>) {
+  private constructor(paths: EnginePaths, env: Record<string, string>, prefix: readonly string[]) {
     this.paths = paths;
     this.env = env;
+    this.#prefix = prefix;
   }
 
-  /** The engine itself starts with the first command. `stateDir` must be empty; otherwise one is made. */
+  /**
+   * The engine itself starts with the first command. `stateDir` must be empty; otherwise one is made. `prefix` is what
+   * every command is started by.
+   */
   static async create(
-    options: { stateDir?: string; env?: Record<string, string> } = {},
+    options: { stateDir?: string; env?: Record<string, string>; prefix?: readonly string[] } = {},
   ): Promise<TestEngine> {
     const stateDir = options.stateDir ?? (await mkdtemp('/var/tmp/torpor-test-'));
-    return new TestEngine(enginePaths(stateDir), { TORPOR_STATE_DIR: stateDir, ...options.env });
+    const env = { TORPOR_STATE_DIR: stateDir, ...options.env };
+    return new TestEngine(enginePaths(stateDir), env, options.prefix ?? []);
   }
 
   /** Runs `torpor` to its end. */
@@ -45,7 +51,8 @@ export class TestEngine implements AsyncDisposable {
     options: { env?: Record<string, string>; cwd?: string; uid?: number; input?: string } = {},
   ): Promise<Outcome> {
     return new Promise((resolve, reject) => {
-      const child = spawn(program, args, {
+      const [first = program, ...rest] = [...this.#prefix, program, ...args];
+      const child = spawn(first, rest, {
         env: { ...process.env, ...this.env, ...options.env },
         cwd: options.cwd ?? '/',
         stdio: ['pipe', 'pipe', 'pipe'],
