@@ -4,7 +4,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { DoctorCheck, Snapshot, Workload } from '../../api/types.ts';
 import { type JsonError, TestEngine } from '../support/engine.ts';
 
@@ -127,6 +127,8 @@ describe('a workload', () => {
 
   it('is not touched where its shell has /dev/tty open, which CRIU cannot save', async () => {
     const { id } = await engine.start(['xterm', '-e', 'dash']);
+    const blocks = async () => expect((await engine.run(['inspect', id])).code).toBe(3);
+    await vi.waitFor(blocks, { timeout: 10_000, interval: 50 });
     const error = await engine.failure(3, 'suspend', id);
     expect(error.message).toMatch(/dash \(pid \d+\) has its terminal open by the name \/dev\/tty/);
     expect(error.hint).toContain('dash');
