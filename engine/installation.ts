@@ -2,6 +2,7 @@
 import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import type { TracerPaths } from './criu/tracer.ts';
 
 export interface Installation {
   criu: string;
@@ -11,6 +12,8 @@ export interface Installation {
   capsuleInit: string;
   sockdiag: string;
   rlimitPreload: string;
+  /** What traces for CRIU, and the library that lets it. */
+  tracer: TracerPaths;
 }
 
 function buildFolder(): string {
@@ -31,5 +34,9 @@ export function findInstallation(env: NodeJS.ProcessEnv = process.env): Installa
     capsuleInit: join(build, 'native', 'torpor-init'),
     sockdiag: join(build, 'native', 'torpor-sockdiag'),
     rlimitPreload: join(build, 'native', 'libtorpor-rlimit.so'),
+    tracer: {
+      program: join(build, 'native', 'torpor-tracer'),
+      preload: join(build, 'native', 'libtorpor-trace.so'),
+    },
   };
 }

@@ -2,7 +2,7 @@
  * Processes as the engine remembers them: a pid alone may be another process tomorrow, so it is kept with the boot
  * it belongs to and its start time (proc(5), /proc/PID/stat field 22).
  */
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
@@ -76,6 +76,31 @@ export async function waitGone(identity: ProcessIdentity, limitMs: number): Prom
     pause = Math.min(pause * 2, 20);
   }
   return true;
+}
+
+/**
+ * Ends every process of a session, at once. Only for a session whose leader this engine started, just after its end: the
+ * number may be given to another later.
+ */
+export function endSession(leader: number): void {
+  for (const entry of readdirSync('/proc')) {
+    if (!/^\d+$/.test(entry) || sessionOf(entry) !== leader) continue;
+    try {
+      process.kill(Number(entry), 'SIGKILL');
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+    }
+  }
+}
+
+/** The session of a process (proc(5), /proc/PID/stat field 6); undefined where it is gone. */
+function sessionOf(pid: string): number | undefined {
+  try {
+    const text = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    return Number(text.slice(text.lastIndexOf(')') + 2).split(' ')[3]);
+  } catch {
+    return undefined;
+  }
 }
 
 /** Sends a signal to this very process, if it is still there. */

@@ -71,6 +71,7 @@ async function main(onDemand: boolean): Promise<void> {
   const criu = new CriuClient({
     criuPath: installation.criu,
     rlimitPreload: installation.rlimitPreload,
+    tracer: installation.tracer,
     logger: log,
   });
   const inspector = new Inspector(paths, installation, cgroups);

@@ -118,26 +118,38 @@ export class SeqpacketSocket implements AsyncDisposable {
   }
 }
 
-/** The other end of a pair: a descriptor to be inherited by a child, then disposed of in this process. */
+/** An end of a pair: a descriptor to be inherited by a child, then disposed of in this process. */
 export interface PeerDescriptor extends Disposable {
   readonly fd: number;
 }
 
 /** A connected pair, both ends closed on exec. @throws SocketError, for instance EMFILE. */
 export function openSeqpacketPair(): { ours: SeqpacketSocket; peer: PeerDescriptor } {
+  const [ours, peer] = openEnds();
+  return { ours: new SeqpacketSocket(ours), peer: descriptor(peer) };
+}
+
+/** A connected pair for two children. @throws SocketError, for instance EMFILE. */
+export function openSeqpacketPeers(): [PeerDescriptor, PeerDescriptor] {
+  const [one, other] = openEnds();
+  return [descriptor(one), descriptor(other)];
+}
+
+function openEnds(): [number, number] {
   const ends = [0, 0];
   if (socketpair(afUnix, sockSeqpacket | sockCloexec, 0, ends) < 0)
     throw new SocketError('socketpair', koffi.errno());
-  const [ours = -1, peer = -1] = ends;
+  const [one = -1, other = -1] = ends;
+  return [one, other];
+}
+
+function descriptor(fd: number): PeerDescriptor {
   let open = true;
   return {
-    ours: new SeqpacketSocket(ours),
-    peer: {
-      fd: peer,
-      [Symbol.dispose]() {
-        if (open) closeSync(peer);
-        open = false;
-      },
+    fd,
+    [Symbol.dispose]() {
+      if (open) closeSync(fd);
+      open = false;
     },
   };
 }

@@ -7,12 +7,18 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { TorporError } from '../../api/errors.ts';
-import { openSeqpacketPair, type SeqpacketSocket, SocketError } from '../../native/seqpacket.ts';
+import {
+  openSeqpacketPair,
+  type PeerDescriptor,
+  type SeqpacketSocket,
+  SocketError,
+} from '../../native/seqpacket.ts';
 import { type CriuResponse, criuRequest, criuResponse, requestType } from '../../proto/criu-rpc.ts';
 import { decode, encode, type InputOf } from '../../proto/wire.ts';
 import type { Logger } from '../log.ts';
-import { identify, type ProcessIdentity, signalProcess } from '../process.ts';
+import { endSession, identify, type ProcessIdentity, signalProcess } from '../process.ts';
 import { CriuError, type CriuExit, type CriuOperation } from './criu-error.ts';
 import {
   type DumpOptions,
@@ -23,6 +29,7 @@ import {
   restoreOptions,
 } from './options.ts';
 import { Semaphore } from './semaphore.ts';
+import { Tracer, type TracerPaths } from './tracer.ts';
 
 export interface CriuVersion {
   major: number;
@@ -66,11 +73,14 @@ export type NotificationHandler = (pid?: number) => Promise<void> | void;
 export interface OperationHandlers<N extends string> {
   /** A handler that throws cancels the operation, which then rejects with that very error. */
   onNotify?: Partial<Record<N, NotificationHandler>>;
-  /** CRIU's process is there. A throw ends it before it is asked for anything. */
-  onStarted?: (pid: number) => Promise<void> | void;
+  /**
+   * CRIU's process is there, and the one that traces for it where that is not CRIU itself. A throw ends it before it is
+   * asked for anything.
+   */
+  onStarted?: (pid: number, tracer?: number) => Promise<void> | void;
   /**
    * Cancels at the next notification. Where none comes within {@link abortGraceMs}, CRIU is ended: its target survives
-   * that, and a half-restored tree is ended with it. A handler that is running when it comes decides for itself. Once
+   * that, thanks to the tracer, and a half-restored tree is ended with it. A handler that is running when it comes decides for itself. Once
    * the last notification that can cancel has been answered it is too late, and the operation completes.
    */
   signal?: AbortSignal;
@@ -101,6 +111,8 @@ export interface CriuClientOptions {
   spawnPrefix?: readonly string[];
   /** Preload library that answers for limits root may not read; used where root lacks CAP_SYS_RESOURCE. */
   rlimitPreload?: string;
+  /** What traces for CRIU in a dump. Where it is not there, CRIU does, and its target may die with it. */
+  tracer?: TracerPaths;
   logger: Pick<Logger, 'debug' | 'warn'>;
   facts?: CriuFacts;
 }
@@ -109,6 +121,8 @@ export interface CriuClientOptions {
 export const abortGraceMs = 5000;
 /** CRIU exits at once after its response; one that does not hangs. */
 const exitLimitMs = 10_000;
+/** The tracer is done in milliseconds, except with processes that somebody else keeps frozen. */
+const tracerLimitMs = 3000;
 /** CRIU's last words arrive with its end, or not at all. */
 const lastWordsMs = 200;
 const stderrLimit = 64 * 1024;
@@ -130,6 +144,12 @@ interface Conversation {
   fds?: readonly number[];
   logPath?: string;
   handlers?: OperationHandlers<string>;
+}
+
+/** A tracer, and the end of the connection to it that CRIU is to have. */
+interface Tracing {
+  tracer: Tracer;
+  socket: PeerDescriptor;
 }
 
 interface Outcome {
@@ -258,20 +278,26 @@ export class CriuClient {
     const { handlers = {}, operation } = conversation;
     const { ours, peer } = openSeqpacketPair();
     await using socket = ours;
+    // A restored tree is CRIU's own.
+    const tracing = operation === 'dump' ? this.#startTracer() : undefined;
     let child: CriuChild;
     try {
-      child = this.#start(peer.fd, conversation.fds ?? [], handlers.terminal);
+      child = this.#start(peer.fd, conversation.fds ?? [], handlers.terminal, tracing);
     } finally {
       // Held by CRIU alone from here on, so that its end is seen as the end of the connection.
       peer[Symbol.dispose]();
+      tracing?.socket[Symbol.dispose]();
     }
-    // A half-restored tree may hold the socket as well: what counts is CRIU's own end.
-    const exited = child.exit.finally(() => socket.shutdown());
+    const exited = child.exit.finally(async () => {
+      // A half-restored tree may hold the socket as well: what counts is CRIU's own end.
+      socket.shutdown();
+      await this.#awaitTracer(tracing?.tracer);
+    });
     exited.catch(() => {});
     const talk = new Talk(socket, operation, handlers, () => child.kill());
     try {
       await child.started;
-      await handlers.onStarted?.(child.pid);
+      await handlers.onStarted?.(child.pid, tracing?.tracer.pid);
       handlers.signal?.throwIfAborted();
       const response = await talk.run(encode(criuRequest, conversation.request));
       const exit = await this.#awaitExit(child, exited, operation);
@@ -297,28 +323,56 @@ export class CriuClient {
     }
   }
 
-  #start(socketFd: number, fds: readonly number[], terminal: number | undefined): CriuChild {
-    const { criuPath, spawnPrefix = [] } = this.#options;
-    const [program = criuPath, ...args] = [...spawnPrefix, criuPath, 'swrk', '3'];
-    const child = spawn(program, args, {
-      stdio: [terminal ?? 'ignore', 'ignore', 'pipe', socketFd, ...fds],
-      env: this.#environment(),
-    });
-    return new CriuChild(child, program);
+  #startTracer(): Tracing | undefined {
+    const { tracer, logger } = this.#options;
+    if (tracer === undefined) return undefined;
+    const tracing = Tracer.start(tracer);
+    if (tracing === undefined)
+      logger.warn({ ...tracer }, 'the tracer cannot be started; criu traces by itself');
+    return tracing;
   }
 
-  #environment(): NodeJS.ProcessEnv {
+  /** Only when the tracer has ended, too, is the target as it was, and may be looked at, thawed and dumped again. */
+  async #awaitTracer(tracer: Tracer | undefined): Promise<void> {
+    if (tracer === undefined) return;
+    const limit = sleep(tracerLimitMs, undefined, { ref: false });
+    const words = await Promise.race([tracer.ended, limit]);
+    if (words === undefined)
+      this.#options.logger.warn({ pid: tracer.pid }, 'the tracer waits for what does not stop');
+    else if (words !== '') this.#options.logger.warn({ pid: tracer.pid, words }, 'tracer');
+  }
+
+  #start(
+    socketFd: number,
+    fds: readonly number[],
+    terminal: number | undefined,
+    tracing: Tracing | undefined,
+  ): CriuChild {
+    const { criuPath, spawnPrefix = [] } = this.#options;
+    const [program = criuPath, ...args] = [...spawnPrefix, criuPath, 'swrk', '3'];
+    const stdio = [terminal ?? 'ignore', 'ignore', 'pipe', socketFd, ...fds] as const;
+    // What a job is restored to is the session of its terminal; any other CRIU has one of its own, to be ended with it.
+    const ownSession = terminal === undefined;
+    const child = spawn(program, args, {
+      stdio: [...stdio, ...(tracing === undefined ? [] : [tracing.socket.fd])],
+      env: this.#environment(tracing && { preload: tracing.tracer.preload, socket: stdio.length }),
+      detached: ownSession,
+    });
+    return new CriuChild(child, program, ownSession);
+  }
+
+  #environment(tracer: { preload: string; socket: number } | undefined): NodeJS.ProcessEnv {
     const { env = process.env, rlimitPreload } = this.#options;
-    const preload =
-      rlimitPreload !== undefined && !mayReadForeignLimits() && existsSync(rlimitPreload)
-        ? { LD_PRELOAD: rlimitPreload }
-        : {};
+    const answersForLimits =
+      rlimitPreload !== undefined && !mayReadForeignLimits() && existsSync(rlimitPreload);
+    const preloads = [env.LD_PRELOAD, tracer?.preload, ...(answersForLimits ? [rlimitPreload] : [])];
     return {
       ...env,
       PATH: env.PATH ?? '/usr/sbin:/usr/bin:/sbin:/bin',
       // Plugins run as root inside CRIU, so none may slip in: a folder that is always there, where nobody can put one.
       CRIU_LIBS_DIR: '/proc/self/task',
-      ...preload,
+      LD_PRELOAD: preloads.filter(Boolean).join(':') || undefined,
+      TORPOR_TRACER_SOCKET: tracer === undefined ? undefined : String(tracer.socket),
     };
   }
 }
@@ -437,7 +491,8 @@ class CriuChild {
   readonly exit: Promise<CriuExit>;
   #stderr = '';
 
-  constructor(child: ChildProcess, program: string) {
+  /** @param ownSession whether it was started in a session of its own. */
+  constructor(child: ChildProcess, program: string, ownSession: boolean) {
     this.#child = child;
     child.stderr?.setEncoding('utf8');
     child.stderr?.on('data', (text: string) => {
@@ -451,6 +506,8 @@ class CriuChild {
     this.started.catch(() => {});
     const exited = new Promise<CriuExit>((resolve) => {
       child.once('exit', (status, signal) => {
+        // Helpers that it had forked would stay for ever.
+        if (signal !== null && ownSession) endSession(this.pid);
         // The rest of standard error, but not for as long as a half-restored process may hold that pipe.
         const finish = () => {
           clearTimeout(limit);
@@ -473,7 +530,7 @@ class CriuChild {
     return this.#stderr;
   }
 
-  /** Ends it at once: CRIU's target survives that, and it holds nothing that needs tidying. */
+  /** Ends it at once: the tracer sees to it that CRIU's target survives that. */
   kill(): void {
     this.#child.kill('SIGKILL');
   }

@@ -21,6 +21,7 @@ export function makeClient(more: Partial<CriuClientOptions> = {}): CriuClient {
   return new CriuClient({
     criuPath: installation.criu,
     rlimitPreload: installation.rlimitPreload,
+    tracer: installation.tracer,
     logger: pino({ level: 'silent' }),
     ...more,
   });
