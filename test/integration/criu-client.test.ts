@@ -1,22 +1,13 @@
 /** The real CRIU on a real process tree. */
 import { execFileSync } from 'node:child_process';
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readFileSync,
-  rmdirSync,
-  rmSync,
-  truncateSync,
-  writeFileSync,
-} from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it, vi } from 'vitest';
 import { CriuError } from '../../engine/criu/criu-error.ts';
 import { readImages } from '../../engine/criu/images.ts';
-import { Counter, canCheckpoint, makeClient } from './criu-fixture.ts';
+import { Counter, canCheckpoint, makeClient, TestCgroup } from './criu-fixture.ts';
 
 /** The number of processes in the tree's pid namespace, by its root. */
 function children(pid: number): string[] {
@@ -341,41 +332,4 @@ async function gone(pid: number): Promise<void> {
     await sleep(10);
   }
   throw new Error(`process ${pid} is still there`);
-}
-
-/** A cgroup with a process tree in it, where the machine has version 2 and lets us. */
-class TestCgroup implements AsyncDisposable {
-  readonly path: string | undefined;
-
-  constructor(pid: number) {
-    const mount = readFileSync('/proc/self/mountinfo', 'utf8')
-      .split('\n')
-      .find((line) => / - cgroup2 /.test(line))
-      ?.split(' ')[4];
-    if (mount === undefined) return;
-    const path = join(mount, `torpor-test-criu-${process.pid}-${pid}`);
-    mkdirSync(path);
-    for (const one of [pid, ...children(pid).map(Number)]) {
-      writeFileSync(join(path, 'cgroup.procs'), String(one));
-    }
-    this.path = path;
-  }
-
-  thaw(): void {
-    if (this.path !== undefined) writeFileSync(join(this.path, 'cgroup.freeze'), '0');
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    if (this.path === undefined) return;
-    this.thaw();
-    writeFileSync(join(this.path, 'cgroup.kill'), '1');
-    for (let round = 0; round < 200; round++) {
-      try {
-        rmdirSync(this.path);
-        return;
-      } catch {
-        await sleep(10);
-      }
-    }
-  }
 }

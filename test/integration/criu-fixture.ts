@@ -3,7 +3,16 @@
  * private /proc and no descriptor from outside. It counts into a file, so that a gap or a restart would show.
  */
 import { spawn } from 'node:child_process';
-import { chownSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chownSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmdirSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -44,6 +53,7 @@ umount -l /mnt
 cd /
 exec </dev/null >/dev/null 2>&1
 setpriv --groups 27,100 --no-new-privs sleep 100000 &
+[ -z "$5" ] || exec setpriv --reuid "$4" "$5" "$1"
 exec setpriv --reuid "$4" perl -e '
   use IO::Handle;
   open(my $f, "+>", $ARGV[0]) or die; $f->autoflush(1);
@@ -71,8 +81,9 @@ export class Counter implements AsyncDisposable {
   /**
    * @param megabytes of memory it holds, to make a dump take a while.
    * @param uid whose it is; its child stays root's.
+   * @param executable what counts instead: is given the file, into which it writes numbers, the first of which rises.
    */
-  static async start(megabytes = 1, uid = 0): Promise<Counter> {
+  static async start(megabytes = 1, uid = 0, executable = ''): Promise<Counter> {
     const folder = mkdtempSync(join(tmpdir(), 'torpor-criu-'));
     mkdirSync(join(folder, 'images'));
     mkdirSync(join(folder, 'root'));
@@ -100,12 +111,13 @@ export class Counter implements AsyncDisposable {
         String(megabytes),
         join(folder, 'root'),
         String(uid),
+        executable,
       ],
       { stdio: 'ignore', detached: true },
     );
     unshare.unref();
     for (let round = 0; round < 500; round++) {
-      const root = await findRoot(unshare.pid ?? -1);
+      const root = await findRoot(unshare.pid ?? -1, executable || 'perl');
       if (root !== undefined && readFileSync(counting, 'utf8') !== '') return new Counter(folder, root);
       await sleep(10);
     }
@@ -136,8 +148,13 @@ export class Counter implements AsyncDisposable {
     await client.dump({ pid: this.root.pid, imagesDir, logFile: 'dump.log', ...more }, handlers);
   }
 
+  /** What it has written last. */
+  numbers(): number[] {
+    return readFileSync(join(this.folder, 'count file'), 'utf8').trim().split(' ').map(Number);
+  }
+
   count(): number {
-    return Number(readFileSync(join(this.folder, 'count file'), 'utf8'));
+    return this.numbers()[0] ?? 0;
   }
 
   isAlive(): Promise<boolean> {
@@ -161,12 +178,54 @@ export class Counter implements AsyncDisposable {
 }
 
 /** The pid 1 of the new namespace, once it is what it will be: the counter. */
-async function findRoot(parent: number): Promise<ProcessIdentity | undefined> {
+async function findRoot(parent: number, program: string): Promise<ProcessIdentity | undefined> {
   try {
     const [child] = readFileSync(`/proc/${parent}/task/${parent}/children`, 'utf8').trim().split(' ');
-    if (!child || !readFileSync(`/proc/${child}/cmdline`, 'utf8').startsWith('perl')) return undefined;
+    if (!child || !readFileSync(`/proc/${child}/cmdline`, 'utf8').startsWith(program)) return undefined;
     return await identify(Number(child));
   } catch {
     return undefined;
   }
+}
+
+/** A cgroup with a process tree in it, where the machine has version 2 and lets us. */
+export class TestCgroup implements AsyncDisposable {
+  readonly path: string | undefined;
+
+  constructor(pid: number) {
+    const mount = readFileSync('/proc/self/mountinfo', 'utf8')
+      .split('\n')
+      .find((line) => / - cgroup2 /.test(line))
+      ?.split(' ')[4];
+    if (mount === undefined) return;
+    const path = join(mount, `torpor-test-criu-${process.pid}-${pid}`);
+    mkdirSync(path);
+    for (const one of [pid, ...childrenOf(pid)]) {
+      writeFileSync(join(path, 'cgroup.procs'), String(one));
+    }
+    this.path = path;
+  }
+
+  thaw(): void {
+    if (this.path !== undefined) writeFileSync(join(this.path, 'cgroup.freeze'), '0');
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.path === undefined) return;
+    this.thaw();
+    writeFileSync(join(this.path, 'cgroup.kill'), '1');
+    for (let round = 0; round < 200; round++) {
+      try {
+        rmdirSync(this.path);
+        return;
+      } catch {
+        await sleep(10);
+      }
+    }
+  }
+}
+
+function childrenOf(pid: number): number[] {
+  const text = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim();
+  return text === '' ? [] : text.split(' ').map(Number);
 }

@@ -1,0 +1,196 @@
+/**
+ * The real CRIU, killed at each step of a dump: whatever it was doing with its target, that goes on as if nothing had
+ * been. Every step is struck where TORPOR_TEST_SWEEP is set; otherwise a sample.
+ */
+import { execFileSync } from 'node:child_process';
+import {
+  closeSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readSync,
+  rmSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import type { CriuError } from '../../engine/criu/criu-error.ts';
+import { Counter, canCheckpoint, makeClient, TestCgroup } from './criu-fixture.ts';
+
+const sources = join(import.meta.dirname, 'killed-criu');
+const everyStep = process.env.TORPOR_TEST_SWEEP !== undefined;
+/** Steps of each sweep of a sample. */
+const sampleSize = 30;
+/** How many signals the target of several threads may have sent itself that have not been handled yet. */
+const signalsUnderway = 3;
+
+let folder = '';
+const killer = () => join(folder, 'kill-at.so');
+const threads = () => join(folder, 'threads');
+
+function killingClient(environment: Record<string, string>) {
+  return makeClient({ env: { ...process.env, LD_PRELOAD: killer(), ...environment } });
+}
+
+function freezing({ path }: TestCgroup): { freezeCgroup?: string } {
+  return path === undefined ? {} : { freezeCgroup: path };
+}
+
+/** How many steps a whole dump of this target takes. */
+async function countSteps(counter: Counter, cgroup: TestCgroup): Promise<number> {
+  const file = join(folder, 'steps');
+  const client = killingClient({ KILL_COUNT: file });
+  await counter.dump(client, {}, { leaveRunning: true, ...freezing(cgroup) });
+  return Number(readFileSync(file, 'utf8'));
+}
+
+function chooseSteps(count: number): number[] {
+  const size = everyStep ? count : Math.min(count, sampleSize);
+  return Array.from({ length: size }, (_, index) => 1 + Math.floor(((index + 0.5) * count) / size));
+}
+
+interface Thread {
+  id: string;
+  blocked: string;
+  tracer: string;
+  stopped: boolean;
+}
+
+/** Every thread of these processes, as far as a dump could leave traces in it. */
+function threadsOf(pids: readonly number[]): Thread[] {
+  return pids.flatMap((pid) =>
+    readdirSync(`/proc/${pid}/task`).map((tid) => {
+      const status = readFileSync(`/proc/${pid}/task/${tid}/status`, 'utf8');
+      const field = (name: string) => new RegExp(`^${name}:\\s*(\\S+)`, 'm').exec(status)?.[1] ?? '';
+      return {
+        id: tid,
+        blocked: field('SigBlk'),
+        tracer: field('TracerPid'),
+        stopped: 'tT'.includes(field('State')),
+      };
+    }),
+  );
+}
+
+/** The beginning of the first executable mapping, where CRIU writes system calls: in memory and in the file. */
+function codeOf(pid: number): { memory: string; file: string } {
+  const line = readFileSync(`/proc/${pid}/maps`, 'utf8')
+    .split('\n')
+    .find((each) => / r-xp /.test(each));
+  const [, start = '', offset = '', path = ''] =
+    /^([0-9a-f]+)-\S+ \S+ ([0-9a-f]+) \S+ \d+ +(\S+)/.exec(line ?? '') ?? [];
+  return {
+    memory: readAt(`/proc/${pid}/mem`, Number.parseInt(start, 16)),
+    file: readAt(`/proc/${pid}/root${path}`, Number.parseInt(offset, 16)),
+  };
+}
+
+function readAt(path: string, position: number): string {
+  const fd = openSync(path, 'r');
+  try {
+    const bytes = Buffer.alloc(256);
+    readSync(fd, bytes, 0, bytes.length, position);
+    return bytes.toString('hex');
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function children(pid: number): number[] {
+  const text = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim();
+  return text === '' ? [] : text.split(' ').map(Number);
+}
+
+/**
+ * Kills CRIU at one step, and looks what has become of the target.
+ * @returns whether that dump had so many: CRIU does not wait equally often in each.
+ */
+async function strike(
+  counter: Counter,
+  cgroup: TestCgroup,
+  step: number,
+  before: Thread[],
+  pids: number[],
+): Promise<boolean> {
+  rmSync(counter.imagesDir, { recursive: true });
+  mkdirSync(counter.imagesDir);
+  const client = killingClient({ KILL_AT: String(step) });
+  const error = await counter.dump(client, {}, { leaveRunning: true, ...freezing(cgroup) }).then(
+    () => undefined,
+    (reason: CriuError) => reason,
+  );
+  if (error !== undefined) expect(error.message, `step ${step}`).toContain('ended by SIGKILL');
+  cgroup.thaw();
+  expect(await counter.isAlive(), `alive after step ${step}`).toBe(true);
+  await vi.waitFor(
+    () => {
+      const now = threadsOf(pids);
+      expect(now, `threads after step ${step}`).toEqual(before);
+    },
+    { timeout: 2000, interval: 5 },
+  );
+  for (const pid of pids) {
+    const { memory, file } = codeOf(pid);
+    expect(memory, `code after step ${step}`).toBe(file);
+  }
+  await expectProgress(counter, step);
+  return error !== undefined;
+}
+
+/** Every number rises, except for the last, which tells of what went wrong. */
+async function expectProgress(counter: Counter, step: number): Promise<void> {
+  const first = counter.numbers();
+  await vi.waitFor(
+    () => {
+      const now = counter.numbers();
+      const counting = now.length > 1 ? now.slice(0, -1) : now;
+      expect(
+        counting.every((number, index) => number > (first[index] ?? 0)),
+        `progress after step ${step}: ${first} to ${now}`,
+      ).toBe(true);
+      if (now.length === 1) return;
+      expect(now.at(-1), `what went wrong at step ${step}`).toBe(0);
+      const [sent = 0, , , , handled = 0] = now;
+      expect(sent - handled, `signals lost at step ${step}`).toBeLessThanOrEqual(signalsUnderway);
+    },
+    { timeout: 5000, interval: 5 },
+  );
+}
+
+describe.skipIf(!canCheckpoint)('a CRIU that is killed', { timeout: everyStep ? 1_200_000 : 60_000 }, () => {
+  beforeAll(() => {
+    folder = mkdtempSync(join(tmpdir(), 'torpor-killed-'));
+    const cc = (...args: string[]) => execFileSync('cc', ['-O1', '-D_GNU_SOURCE', ...args]);
+    cc('-shared', '-fPIC', '-o', killer(), join(sources, 'kill-at.c'), '-ldl');
+    cc('-pthread', '-o', threads(), join(sources, 'threads.c'));
+  });
+  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+  it.each([
+    { target: 'two processes', start: () => Counter.start(1) },
+    { target: 'a process of six threads', start: () => Counter.start(1, 0, threads()) },
+  ])('leaves $target as they were, whatever it was doing', async ({ start }) => {
+    await using counter = await start();
+    await using cgroup = new TestCgroup(counter.root.pid);
+    const steps = await countSteps(counter, cgroup);
+    expect(steps).toBeGreaterThan(100);
+    const pids = [counter.root.pid, ...children(counter.root.pid)];
+    await sleep(100);
+    const before = threadsOf(pids);
+    expect(before.every(({ tracer }) => tracer === '0')).toBe(true);
+    const chosen = chooseSteps(steps - 1);
+    let kills = 0;
+    for (const step of chosen) if (await strike(counter, cgroup, step, before, pids)) kills++;
+    if (everyStep) process.stdout.write(`${kills} kills\n`);
+    expect(kills).toBeGreaterThan(chosen.length * 0.9);
+    rmSync(counter.imagesDir, { recursive: true });
+    mkdirSync(counter.imagesDir);
+    const client = makeClient();
+    await counter.dump(client, {}, freezing(cgroup));
+    await counter.restore(client);
+    await expectProgress(counter, 0);
+  });
+});
