@@ -2,8 +2,8 @@
  * Processes as the engine remembers them: a pid alone may be another process tomorrow, so it is kept with the boot
  * it belongs to and its start time (proc(5), /proc/PID/stat field 22).
  */
-import { readdirSync, readFileSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
+import { readFileSync } from 'node:fs';
+import { readdir, readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
 import { reapChild } from '../native/child-reaper.ts';
@@ -23,6 +23,7 @@ export const bootId = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').tr
 
 interface Stat {
   state: string;
+  session: number;
   startTime: string;
 }
 
@@ -31,7 +32,7 @@ async function readStat(pid: number): Promise<Stat | undefined> {
     const text = await readFile(`/proc/${pid}/stat`, 'utf8');
     // The name in parentheses may hold anything; the fields after the last one are numbers and a letter.
     const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
-    return { state: fields[0] ?? '', startTime: fields[19] ?? '' };
+    return { state: fields[0] ?? '', session: Number(fields[3]), startTime: fields[19] ?? '' };
   } catch {
     return undefined;
   }
@@ -78,28 +79,36 @@ export async function waitGone(identity: ProcessIdentity, limitMs: number): Prom
   return true;
 }
 
+/** Helpers of CRIU's live in the first tenths of a second of its own life; in clock ticks, of which there are 100. */
+const helpersStartWithin = 100;
+
 /**
- * Ends every process of a session, at once. Only for a session whose leader this engine started, just after its end: the
- * number may be given to another later.
+ * Ends every process of a session at once. Only for a session whose leader this engine has started and has just seen
+ * the end of: later the number may be another's.
  */
-export function endSession(leader: number): void {
-  for (const entry of readdirSync('/proc')) {
-    if (!/^\d+$/.test(entry) || sessionOf(entry) !== leader) continue;
-    try {
-      process.kill(Number(entry), 'SIGKILL');
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
-    }
-  }
+export async function endSession(leader: number): Promise<void> {
+  await endMembers(leader, () => true);
 }
 
-/** The session of a process (proc(5), /proc/PID/stat field 6); undefined where it is gone. */
-function sessionOf(pid: string): number | undefined {
-  try {
-    const text = readFileSync(`/proc/${pid}/stat`, 'utf8');
-    return Number(text.slice(text.lastIndexOf(')') + 2).split(' ')[3]);
-  } catch {
-    return undefined;
+/**
+ * The same for helpers that a leader of long ago forked right after its own start, and which it left behind: what has
+ * its number today is not of that age.
+ */
+export async function endOrphans(leader: ProcessIdentity): Promise<void> {
+  if (leader.boot !== bootId || (await isAlive(leader))) return;
+  const earliest = Number(leader.startTime);
+  await endMembers(leader.pid, (startTime) => {
+    const age = Number(startTime) - earliest;
+    return age >= 0 && age < helpersStartWithin;
+  });
+}
+
+async function endMembers(session: number, isMeant: (startTime: string) => boolean): Promise<void> {
+  const pids = (await readdir('/proc')).filter((entry) => /^\d+$/.test(entry)).map(Number);
+  for (const pid of pids) {
+    const stat = await readStat(pid);
+    if (stat?.session !== session || !isMeant(stat.startTime)) continue;
+    await signalProcess({ pid, startTime: stat.startTime, boot: bootId }, 'SIGKILL');
   }
 }
 

@@ -33,7 +33,7 @@
 #define EVENT_OF(status) ((status) >> 16)
 /* A borrowed thread gets this long to come to its int3 by itself, before it is interrupted where it is. */
 #define NATURAL_MS 200
-/* A daemon that has lost its CRIU has cured its process long before. */
+/* A daemon that has lost its CRIU has cured its process long before. One that has not is left as it is. */
 #define CURE_MS 2000
 #define BUCKETS 1024
 #define REGSETS 4
@@ -483,6 +483,8 @@ static void take_news(void)
 		note(tid, status);
 }
 
+static int64_t cure_end;
+
 static void pause_ms(int milliseconds)
 {
 	nanosleep(&(struct timespec){ milliseconds / 1000, milliseconds % 1000 * 1000000L }, NULL);
@@ -558,6 +560,13 @@ static void give_back(struct thread *thread)
 	trace(PTRACE_SETSIGMASK, thread->tid, sizeof(thread->mask), (uint64_t)&thread->mask);
 }
 
+static bool runs_parasite(const struct thread *thread)
+{
+	uint64_t mask = 0;
+	trace(PTRACE_GETSIGMASK, thread->tid, sizeof(mask), (uint64_t)&mask);
+	return mask == PARASITE_MASK;
+}
+
 /* @returns whether there is more to do for this thread. */
 static bool mend(struct thread *thread)
 {
@@ -567,9 +576,14 @@ static bool mend(struct thread *thread)
 		return true;
 	if (thread->breakpoints && trace(PTRACE_POKEUSER, thread->tid, DEBUG_CONTROL, 0) == 0)
 		thread->breakpoints = false;
+	bool is_cured = thread->phase == DAEMON && !runs_parasite(thread);
 	/* Its SIGTRAP is taken where it is delivered. */
-	bool at_trap = is_signal_stop(thread) && WSTOPSIG(thread->status) == SIGTRAP;
-	if (!at_trap && has_trap_pending(thread)) {
+	bool at_trap = is_signal_stop(thread) && WSTOPSIG(thread->status) == SIGTRAP && !is_cured;
+	if (!at_trap && !is_cured && has_trap_pending(thread)) {
+		step_on(thread);
+		return true;
+	}
+	if (thread->phase == DAEMON && !is_cured && now_ms() < cure_end) {
 		step_on(thread);
 		return true;
 	}
@@ -582,7 +596,7 @@ static bool mend(struct thread *thread)
 	}
 	if (at_trap)
 		thread->status = W_STOPCODE(0);
-	thread->phase = thread->phase == DAEMON ? DAEMON : MENDED;
+	thread->phase = MENDED;
 	return false;
 }
 
@@ -596,24 +610,6 @@ static bool detach(struct thread *thread)
 	trace(PTRACE_DETACH, thread->tid, 0, (uint64_t)signal);
 	thread->stopped = false;
 	return true;
-}
-
-/* Whether CRIU's daemon is still in it. */
-static bool is_uncured(struct thread *thread)
-{
-	if (thread->phase != DAEMON)
-		return false;
-	CLEANUP_FREE char *path = format_string("/proc/%d/status", thread->tid);
-	FILE *file = fopen(path, "re");
-	if (!file)
-		return false;
-	char line[256];
-	unsigned long long mask = 0;
-	while (fgets(line, sizeof(line), file))
-		if (sscanf(line, "SigBlk: %llx", &mask) == 1)
-			break;
-	fclose(file);
-	return (mask & PARASITE_MASK) == PARASITE_MASK;
 }
 
 static bool count_foreign(struct thread *thread)
@@ -630,12 +626,12 @@ static void mend_all(void)
 	bool foreign = false;
 	take_news();
 	each(count_foreign, &foreign);
-	each(interrupt_daemon, NULL);
+	cure_end = now_ms() + CURE_MS;
 	int64_t since = now_ms();
-	bool interrupted = false;
 	int pause = 1;
 	for (;;) {
 		bool more = false;
+		each(interrupt_daemon, NULL);
 		take_news();
 		each(mend, &more);
 		if (!more)
@@ -643,26 +639,16 @@ static void mend_all(void)
 		/* Over and over: one that has been let go on to its trap may not get there. */
 		if (now_ms() - since > NATURAL_MS) {
 			each(interrupt_borrowed, NULL);
-			if (interrupted)
-				each(interrupt_daemon, NULL);
-			interrupted = true;
 			since = now_ms();
 			pause = 20;
 		}
 		pause_ms(pause);
 	}
+	take_news();
+	/* Those that have not been stopped the kernel detaches at the end, and passes on what reached them meanwhile. */
 	each(detach, NULL);
 	if (foreign)
 		fprintf(stderr, "CRIU ended in the middle of a dump; its traces were removed from the application\n");
-	for (int64_t end = now_ms() + CURE_MS; now_ms() < end; pause_ms(1)) {
-		/* Untouched ones that stop only now. Those that have not been stopped the kernel detaches at the end. */
-		take_news();
-		each(detach, NULL);
-		bool uncured = false;
-		each(is_uncured, &uncured);
-		if (!uncured)
-			break;
-	}
 }
 
 /* --- */

@@ -22,6 +22,8 @@ const statusSchema = z.discriminatedUnion('kind', [
     stage: z.string(),
     leaveRunning: z.boolean(),
     criu: processIdentitySchema.optional(),
+    /** What traces for it, and outlives it until everything is as it was. */
+    tracer: processIdentitySchema.optional(),
     snapshot: z.string().optional(),
   }),
   z.object({ kind: z.literal('suspended'), snapshot: z.string() }),

@@ -507,12 +507,12 @@ class CriuChild {
     const exited = new Promise<CriuExit>((resolve) => {
       child.once('exit', (status, signal) => {
         // Helpers that it had forked would stay for ever.
-        if (signal !== null && ownSession) endSession(this.pid);
+        const tidied = signal !== null && ownSession ? endSession(this.pid) : Promise.resolve();
         // The rest of standard error, but not for as long as a half-restored process may hold that pipe.
         const finish = () => {
           clearTimeout(limit);
           child.stderr?.destroy();
-          resolve({ status, signal });
+          tidied.catch(() => {}).then(() => resolve({ status, signal }));
         };
         const limit = setTimeout(finish, lastWordsMs);
         if (child.stderr === null || child.stderr.readableEnded) finish();

@@ -1,7 +1,7 @@
 /**
  * What a new engine does about the operations in the middle of which its predecessor died. CRIU fails by itself when
- * the engine's end of its socket closes, so it is waited for; then the facts decide: whether the process is there,
- * and whether the snapshot was committed.
+ * the engine's end of its socket closes, so it is waited for, and so is the tracer, which mends what a CRIU that was
+ * killed has left; then the facts decide: whether the process is there, and whether the snapshot was committed.
  */
 import { rm } from 'node:fs/promises';
 import type { Capsules } from '../capsule/capsules.ts';
@@ -9,10 +9,12 @@ import type { Cgroups } from '../capsule/cgroup.ts';
 import type { Status, StatusOf, WorkloadRecord } from '../capsule/record.ts';
 import type { Registry } from '../capsule/registry.ts';
 import type { Logger } from '../log.ts';
-import { bootId, isAlive, type ProcessIdentity, signalProcess, waitGone } from '../process.ts';
+import { bootId, endOrphans, isAlive, type ProcessIdentity, signalProcess, waitGone } from '../process.ts';
 import type { SnapshotStore } from '../store/snapshot-store.ts';
 
 const criuLimitMs = 15_000;
+/** Of this it needs milliseconds, except where something is frozen. */
+const tracerLimitMs = 3000;
 
 export interface RecoverParts {
   registry: Registry;
@@ -83,7 +85,11 @@ async function factsAbout(parts: RecoverParts, record: WorkloadRecord): Promise<
 
 async function afterSuspend(parts: RecoverParts, id: string, status: StatusOf<'suspending'>): Promise<Found> {
   await outlive(status.criu);
+  // Before it is done, what was dumped may stand in CRIU's code. Only what is frozen can keep it waiting.
+  const mended = status.tracer === undefined || (await waitGone(status.tracer, tracerLimitMs));
   await parts.cgroups.thaw(id);
+  if (!mended && status.tracer !== undefined && !(await waitGone(status.tracer, tracerLimitMs)))
+    parts.log.warn({ workload: id, tracer: status.tracer.pid }, 'the tracer waits for what does not stop');
   const committed = await parts.store.has(status.stage);
   const snapshot = committed ? status.stage : status.snapshot;
   // Before it committed, CRIU had no leave to end anything; and what it was given leave to end, it has ended by now.
@@ -115,7 +121,10 @@ async function afterResume(parts: RecoverParts, status: StatusOf<'resuming'>): P
 }
 
 async function outlive(criu: ProcessIdentity | undefined): Promise<void> {
-  if (criu === undefined || (await waitGone(criu, criuLimitMs))) return;
-  await signalProcess(criu, 'SIGKILL');
-  await waitGone(criu, criuLimitMs);
+  if (criu === undefined) return;
+  if (!(await waitGone(criu, criuLimitMs))) {
+    await signalProcess(criu, 'SIGKILL');
+    await waitGone(criu, criuLimitMs);
+  }
+  await endOrphans(criu);
 }

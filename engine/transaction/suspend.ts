@@ -101,14 +101,16 @@ export async function suspend(
       {
         signal,
         // CRIU acts only after this: by it a new engine knows what to wait for and where the snapshot would be.
-        onStarted: async (pid) => {
+        onStarted: async (pid, tracerPid) => {
           const criu = await identify(pid);
+          const tracer = tracerPid === undefined ? undefined : await identify(tracerPid);
           const suspending: StatusOf<'suspending'> = {
             ...status,
             kind: 'suspending',
             stage: stage.id,
             leaveRunning,
             ...(criu === undefined ? {} : { criu }),
+            ...(tracer === undefined ? {} : { tracer }),
           };
           await parts.registry.setPassingStatus(id, suspending);
           // Durable it must be before the commit only.

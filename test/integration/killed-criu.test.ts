@@ -2,7 +2,8 @@
  * The real CRIU, killed at each step of a dump: whatever it was doing with its target, that goes on as if nothing had
  * been. Every step is struck where TORPOR_TEST_SWEEP is set; otherwise a sample.
  */
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import {
   closeSync,
   mkdirSync,
@@ -123,6 +124,17 @@ async function strike(
     (reason: CriuError) => reason,
   );
   if (error !== undefined) expect(error.message, `step ${step}`).toContain('ended by SIGKILL');
+  await expectUntouched(counter, cgroup, step, before, pids);
+  return error !== undefined;
+}
+
+async function expectUntouched(
+  counter: Counter,
+  cgroup: TestCgroup,
+  step: number,
+  before: Thread[],
+  pids: number[],
+): Promise<void> {
   cgroup.thaw();
   expect(await counter.isAlive(), `alive after step ${step}`).toBe(true);
   await vi.waitFor(
@@ -137,7 +149,6 @@ async function strike(
     expect(memory, `code after step ${step}`).toBe(file);
   }
   await expectProgress(counter, step);
-  return error !== undefined;
 }
 
 /** Every number rises, except for the last, which tells of what went wrong. */
@@ -193,4 +204,114 @@ describe.skipIf(!canCheckpoint)('a CRIU that is killed', { timeout: everyStep ? 
     await counter.restore(client);
     await expectProgress(counter, 0);
   });
+
+  it('mends its target also where the engine is killed with it', async () => {
+    await using counter = await Counter.start(1, 0, threads());
+    await using cgroup = new TestCgroup(counter.root.pid);
+    const pids = [counter.root.pid];
+    const before = threadsOf(pids);
+    const steps = await countSteps(counter, cgroup);
+    for (const step of [0.2, 0.3, 0.5, 0.7, 0.9].map((part) => Math.round(part * steps))) {
+      const engine = spawn(
+        process.execPath,
+        ['--import', 'tsx', join(sources, 'engine.ts'), String(counter.root.pid), counter.imagesDir],
+        {
+          env: {
+            ...process.env,
+            ...{ LD_PRELOAD_OF_CRIU: killer(), CGROUP: cgroup.path, KILL_AT: String(step), KILL_PARENT: '1' },
+          },
+          stdio: 'inherit',
+        },
+      );
+      const [, signal] = await once(engine, 'exit');
+      expect(signal).toBe('SIGKILL');
+      const areTraced = () => threadsOf(pids).some(({ tracer }) => tracer !== '0');
+      await vi.waitFor(() => expect(areTraced()).toBe(false), { timeout: 5000 });
+      await expectUntouched(counter, cgroup, step, before, pids);
+    }
+  });
+
+  it('leaves a stopped target stopped', async () => {
+    await using counter = await Counter.start(1, 0, threads());
+    await using cgroup = new TestCgroup(counter.root.pid);
+    const steps = await countSteps(counter, cgroup);
+    process.kill(counter.root.pid, 'SIGSTOP');
+    await vi.waitFor(() => expect(threadsOf([counter.root.pid]).every(({ stopped }) => stopped)).toBe(true));
+    const before = threadsOf([counter.root.pid]);
+    for (const step of [0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9].map((part) => Math.round(part * steps))) {
+      const dump = counter.dump(
+        killingClient({ KILL_AT: String(step) }),
+        {},
+        { leaveRunning: true, ...freezing(cgroup) },
+      );
+      await expect(dump).rejects.toThrow('ended by SIGKILL');
+      cgroup.thaw();
+      await vi.waitFor(() => expect(threadsOf([counter.root.pid]), `step ${step}`).toEqual(before));
+    }
+    process.kill(counter.root.pid, 'SIGCONT');
+    await expectProgress(counter, 0);
+  });
+
+  it.each([0, 5, 10, 15, 20, 25, 30, 35])(
+    'leaves nothing of its own behind where that is %i ms after its start',
+    async (delay) => {
+      await using counter = await Counter.start();
+      let criu = -1;
+      const dump = counter.dump(makeClient(), {
+        onStarted: (pid) => {
+          criu = pid;
+          setTimeout(() => process.kill(pid, 'SIGKILL'), delay);
+        },
+        onNotify: { 'post-dump': () => sleep(10_000, undefined, { ref: false }) },
+      });
+      await expect(dump).rejects.toThrow('ended by SIGKILL');
+      await vi.waitFor(() => expect(membersOf(criu)).toEqual([]));
+      expect(tracers()).toEqual([]);
+      expect(await counter.counts()).toBe(true);
+    },
+  );
+
+  it('goes on alone where the tracer has ended before, and fails where it ends later', async () => {
+    await using counter = await Counter.start(1, 0, threads());
+    const killTracer = () => {
+      for (const pid of tracers()) process.kill(pid, 'SIGKILL');
+      return sleep(50);
+    };
+    await counter.dump(makeClient(), { onNotify: { 'pre-dump': killTracer } }, { leaveRunning: true });
+    await expectProgress(counter, 0);
+    const dump = counter.dump(
+      makeClient(),
+      { onNotify: { 'query-ext-files': killTracer } },
+      { leaveRunning: true },
+    );
+    await expect(dump).rejects.toThrow();
+    await expectProgress(counter, 0);
+  });
 });
+
+/** Those that this process has started. */
+function tracers(): number[] {
+  return processes(
+    (pid, [, parent]) =>
+      parent === String(process.pid) &&
+      readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('torpor-tracer'),
+  );
+}
+
+function membersOf(session: number): number[] {
+  return processes((_pid, [, , , member]) => member === String(session));
+}
+
+/** Those that have not ended, by the fields of /proc/PID/stat after the name. */
+function processes(isMeant: (pid: string, fields: string[]) => boolean): number[] {
+  return readdirSync('/proc')
+    .filter((entry) => {
+      try {
+        const fields = readFileSync(`/proc/${entry}/stat`, 'utf8').split(') ').at(-1)?.split(' ') ?? [];
+        return /^\d+$/.test(entry) && fields[0] !== 'Z' && isMeant(entry, fields);
+      } catch {
+        return false;
+      }
+    })
+    .map(Number);
+}

@@ -1,5 +1,6 @@
 /*
- * Preloaded into CRIU before the tracer's library: ends CRIU by SIGKILL just before its KILL_AT-th step of a dump. A
+ * Preloaded into CRIU before the tracer's library: ends CRIU by SIGKILL just before its KILL_AT-th step of a dump, where KILL_PARENT
+ * is set together with its parent. A
  * step is a call that deals with what is dumped: ptrace, a wait, a message to or from the code that CRIU runs in it.
  * At its end CRIU writes the number of steps to the file KILL_COUNT, if there is one.
  */
@@ -24,8 +25,11 @@ static void step(void)
 	if (getpid() != owner)
 		return;
 	const char *at = getenv("KILL_AT");
-	if (++steps == (at ? atol(at) : 0))
-		kill(owner, SIGKILL);
+	if (++steps != (at ? atol(at) : 0))
+		return;
+	if (getenv("KILL_PARENT"))
+		kill(getppid(), SIGKILL);
+	kill(owner, SIGKILL);
 }
 
 long ptrace(enum __ptrace_request request, ...)
