@@ -60,7 +60,7 @@ exec setpriv --reuid "$4" perl -e '
   open(my $gone, "+>", "$ARGV[0].gone"); print $gone "ghost"; unlink "$ARGV[0].gone";
   use Socket; socket(my $s, PF_UNIX, SOCK_STREAM, 0); bind($s, sockaddr_un("$ARGV[0].socket")); listen($s, 1);
   my $memory = "torpor" x ($ARGV[1] * 174763);
-  for (my $n = 1; ; $n++) { seek($f, 0, 0); printf $f "%d\\n", $n; select(undef, undef, undef, 0.01); }
+  for (my $n = 1; ; $n++) { seek($f, 0, 0); printf $f "%09d\\n", $n; select(undef, undef, undef, 0.01); }
 ' "$1" "$2"
 `;
 
