@@ -8,6 +8,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -58,10 +59,26 @@ static void set_routed(pid_t tid, bool on)
 	routed_count += on ? 1 : -1;
 }
 
+/* @returns the processor this process keeps to from here on, which is the one it is on; -1 where it may not choose. */
+static int keep_to_processor(void)
+{
+	cpu_set_t one;
+	int processor = sched_getcpu();
+	CPU_ZERO(&one);
+	if (processor < 0 || processor >= CPU_SETSIZE)
+		return -1;
+	CPU_SET(processor, &one);
+	return sched_setaffinity(0, sizeof(one), &one) == 0 ? processor : -1;
+}
+
 static bool say_hello(int socket, int memory, int process)
 {
 	int fds[2] = { memory, process };
-	struct trace_hello hello = { .criu = getpid(), .leads_group = getpgrp() == getpid() };
+	struct trace_hello hello = {
+		.criu = getpid(),
+		.leads_group = getpgrp() == getpid(),
+		.processor = keep_to_processor(),
+	};
 	struct iovec part = { &hello, sizeof(hello) };
 	union {
 		struct cmsghdr header;
@@ -126,7 +143,7 @@ static bool transact(void)
 	atomic_fetch_add(&mailbox->requested, 1);
 	if (atomic_exchange(&mailbox->tracer_sleeps, 0))
 		send(tracer, "", 1, MSG_NOSIGNAL);
-	while (!trace_spin(&mailbox->answered, before)) {
+	while (atomic_load(&mailbox->answered) == before) {
 		atomic_store(&mailbox->criu_sleeps, 1);
 		if (atomic_load(&mailbox->answered) == before && !sleep_for_tracer() && lost)
 			return false;

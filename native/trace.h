@@ -1,8 +1,9 @@
 /*
  * What libtorpor-trace.so in CRIU and torpor-tracer say to each other: one mailbox in shared memory, with one request
- * at a time, and a SOCK_SEQPACKET pair between them. Whoever has waited a moment in vain says in the mailbox that it
- * sleeps and then receives from the socket, where the other sends it a byte; the end of the other is the end of the
- * socket. The first packet, from CRIU, is a struct trace_hello with descriptors of the mailbox and of CRIU's process.
+ * at a time, and a SOCK_SEQPACKET pair between them. Whoever has nothing to do says in the mailbox that it sleeps and
+ * then receives from the socket, where the other sends it a byte; the end of the other is the end of the socket. Both
+ * keep to one processor, on which the one goes on where the other goes to sleep: to wake a second one takes ten times
+ * as long, and there are thousands of requests in a dump. The first packet, from CRIU, is a struct trace_hello with descriptors of the mailbox and of CRIU's process.
  */
 #ifndef TORPOR_TRACE_H
 #define TORPOR_TRACE_H
@@ -23,6 +24,8 @@ struct trace_hello {
 	pid_t criu;
 	/* CRIU leads a process group of its own, which may be ended with it. */
 	bool leads_group;
+	/* The processor it keeps to; -1 where it may not choose. */
+	int processor;
 };
 
 enum trace_kind {
@@ -52,16 +55,5 @@ struct trace_mailbox {
 	uint32_t length;
 	unsigned char bytes[TRACE_BYTES];
 };
-
-/* Waits for at most about 30 us, in which an answer on another processor comes. @returns whether it came. */
-static inline bool trace_spin(_Atomic uint32_t *counter, uint32_t old)
-{
-	for (int round = 0; round < 500; round++) {
-		if (atomic_load(counter) != old)
-			return true;
-		__builtin_ia32_pause();
-	}
-	return false;
-}
 
 #endif

@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -71,6 +72,8 @@ struct thread {
 	bool stopped;
 	/* While it is stopped: how, as wait(2) says it. */
 	int status;
+	/* While it is mended: asked to stop, and not yet seen to. */
+	bool interrupted;
 	bool breakpoints;
 	/* A signal that was taken away so that it goes on: a stop signal by CRIU, any while it is mended. */
 	int owed;
@@ -141,6 +144,7 @@ static void note(pid_t tid, int status)
 		return;
 	}
 	thread->stopped = true;
+	thread->interrupted = false;
 	thread->status = status;
 }
 
@@ -413,15 +417,12 @@ static long serve_wait(void)
 	return tid;
 }
 
-/* @returns whether CRIU will now wait for a tracee. */
-static bool serve(void)
+static void serve(void)
 {
 	errno = 0;
 	mailbox->result = mailbox->kind == TRACE_WAIT ? serve_wait() : serve_ptrace();
 	mailbox->error = errno;
-	bool waits = mailbox->kind == TRACE_WAIT && mailbox->result == 0;
 	atomic_fetch_add(&mailbox->answered, 1);
-	return waits;
 }
 
 static void wake_criu(void)
@@ -447,18 +448,13 @@ static void on_child(int signal)
 static void serve_all(void)
 {
 	uint32_t done = 0;
-	bool waits = false;
 	int socket = TRACER_SOCKET;
 	for (;;) {
 		while (atomic_load(&mailbox->requested) != done) {
 			done++;
-			waits = serve();
+			serve();
 			wake_criu();
 		}
-		/* The tracees need the processors more while CRIU waits for them. */
-		if (!waits && trace_spin(&mailbox->requested, done))
-			continue;
-		waits = false;
 		atomic_store(&mailbox->tracer_sleeps, 1);
 		if (atomic_load(&mailbox->requested) != done)
 			continue;
@@ -497,14 +493,22 @@ static int64_t now_ms(void)
 	return now.tv_sec * 1000LL + now.tv_nsec / 1000000;
 }
 
+/* Only once until it has stopped: what is asked of a stopped thread stops it again before it has moved at all. */
+static bool interrupt(struct thread *thread)
+{
+	if (!thread->stopped && !thread->interrupted)
+		thread->interrupted = trace(PTRACE_INTERRUPT, thread->tid, 0, 0) == 0;
+	return thread->interrupted;
+}
+
 static bool interrupt_daemon(struct thread *thread)
 {
-	return thread->phase == DAEMON && !thread->stopped && trace(PTRACE_INTERRUPT, thread->tid, 0, 0) == 0;
+	return thread->phase == DAEMON && interrupt(thread);
 }
 
 static bool interrupt_borrowed(struct thread *thread)
 {
-	return thread->phase == BORROWED && !thread->stopped && trace(PTRACE_INTERRUPT, thread->tid, 0, 0) == 0;
+	return thread->phase == BORROWED && interrupt(thread);
 }
 
 /* Whether a SIGTRAP is on its way to it: one of CRIU's, for CRIU dumps nothing that has one of its own. */
@@ -540,7 +544,7 @@ static void leave_syscall(struct thread *thread)
 		registers.orig_rax = (unsigned long long)-1;
 		trace(PTRACE_SETREGSET, thread->tid, NT_PRSTATUS, (uint64_t)&part);
 	}
-	trace(PTRACE_INTERRUPT, thread->tid, 0, 0);
+	thread->interrupted = trace(PTRACE_INTERRUPT, thread->tid, 0, 0) == 0;
 	step_on(thread);
 }
 
@@ -631,7 +635,6 @@ static void mend_all(void)
 	int pause = 1;
 	for (;;) {
 		bool more = false;
-		each(interrupt_daemon, NULL);
 		take_news();
 		each(mend, &more);
 		if (!more)
@@ -643,6 +646,7 @@ static void mend_all(void)
 			pause = 20;
 		}
 		pause_ms(pause);
+		each(interrupt_daemon, NULL);
 	}
 	take_news();
 	/* Those that have not been stopped the kernel detaches at the end, and passes on what reached them meanwhile. */
@@ -677,6 +681,13 @@ static bool greet(void)
 	if (mapped == MAP_FAILED)
 		die_with_error("mapping the mailbox");
 	close(fds[0]);
+	cpu_set_t one;
+	CPU_ZERO(&one);
+	if (hello.processor >= 0 && hello.processor < CPU_SETSIZE) {
+		CPU_SET(hello.processor, &one);
+		/* Only slower where it may not. */
+		sched_setaffinity(0, sizeof(one), &one);
+	}
 	criu = fds[1];
 	mailbox = mapped;
 	return true;
