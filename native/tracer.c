@@ -35,7 +35,8 @@
 /* A borrowed thread gets this long to come to its int3 by itself, before it is interrupted where it is. */
 #define NATURAL_MS 200
 /* A daemon that has lost its CRIU has cured its process long before. One that has not is left as it is. */
-#define CURE_MS 2000
+#define CURE_MS 5000
+#define LONGEST_PAUSE_MS 50
 #define BUCKETS 1024
 #define REGSETS 4
 #define DEBUG_REGISTERS offsetof(struct user, u_debugreg)
@@ -643,9 +644,10 @@ static void mend_all(void)
 		if (now_ms() - since > NATURAL_MS) {
 			each(interrupt_borrowed, NULL);
 			since = now_ms();
-			pause = 20;
 		}
+		/* Longer each time: on a busy machine what has been let go on has not moved yet. */
 		pause_ms(pause);
+		pause = pause < LONGEST_PAUSE_MS ? pause * 2 : pause;
 		each(interrupt_daemon, NULL);
 	}
 	take_news();

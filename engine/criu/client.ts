@@ -121,8 +121,8 @@ export interface CriuClientOptions {
 export const abortGraceMs = 5000;
 /** CRIU exits at once after its response; one that does not hangs. */
 const exitLimitMs = 10_000;
-/** The tracer is done in milliseconds, except with processes that somebody else keeps frozen. */
-const tracerLimitMs = 3000;
+/** The tracer is done in milliseconds, except on a busy machine or with processes that somebody else keeps frozen. */
+const tracerLimitMs = 6000;
 /** CRIU's last words arrive with its end, or not at all. */
 const lastWordsMs = 200;
 const stderrLimit = 64 * 1024;

@@ -13,8 +13,8 @@ import { bootId, endOrphans, isAlive, type ProcessIdentity, signalProcess, waitG
 import type { SnapshotStore } from '../store/snapshot-store.ts';
 
 const criuLimitMs = 15_000;
-/** Of this it needs milliseconds, except where something is frozen. */
-const tracerLimitMs = 3000;
+/** It needs milliseconds, except on a busy machine or where something is frozen. */
+const tracerLimitMs = 6000;
 
 export interface RecoverParts {
   registry: Registry;
