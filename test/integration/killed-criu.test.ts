@@ -144,7 +144,7 @@ async function expectUntouched(
       const now = threadsOf(pids);
       expect(now, `threads after step ${step}`).toEqual(before);
     },
-    { timeout: 2000, interval: 5 },
+    { timeout: 5000, interval: 5 },
   );
   for (const pid of pids) {
     const { memory, file } = codeOf(pid);
@@ -210,7 +210,8 @@ describe.skipIf(!canCheckpoint)('a CRIU that is killed', { timeout: everyStep ? 
       await expectProgress(counter, 0);
     }
     if (everyStep) process.stderr.write(`${kills} kills at ${chosen.length} steps\n`);
-    expect(kills).toBeGreaterThan(chosen.length * 0.9);
+    // A dump that waits less often than the one that was counted has no such step.
+    expect(kills).toBeGreaterThan(chosen.length * 0.7);
   });
 
   it('mends its target also where the engine is killed with it', async () => {
@@ -254,7 +255,9 @@ describe.skipIf(!canCheckpoint)('a CRIU that is killed', { timeout: everyStep ? 
       );
       await expect(dump).rejects.toThrow('ended by SIGKILL');
       cgroup.thaw();
-      await vi.waitFor(() => expect(threadsOf([counter.root.pid]), `step ${step}`).toEqual(before));
+      await vi.waitFor(() => expect(threadsOf([counter.root.pid]), `step ${step}`).toEqual(before), {
+        timeout: 5000,
+      });
     }
     process.kill(counter.root.pid, 'SIGCONT');
     await expectProgress(counter, 0);
@@ -273,7 +276,7 @@ describe.skipIf(!canCheckpoint)('a CRIU that is killed', { timeout: everyStep ? 
         onNotify: { 'post-dump': () => sleep(10_000, undefined, { ref: false }) },
       });
       await expect(dump).rejects.toThrow('ended by SIGKILL');
-      await vi.waitFor(() => expect(membersOf(criu)).toEqual([]));
+      await vi.waitFor(() => expect(membersOf(criu)).toEqual([]), { timeout: 5000 });
       expect(tracers()).toEqual([]);
       expect(await counter.counts()).toBe(true);
     },
