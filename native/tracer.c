@@ -31,10 +31,12 @@
 #include <unistd.h>
 
 #define SYSCALL_TRAP (SIGTRAP | 0x80)
+/* The status of a signal's delivery where it is not to be delivered. */
+#define NO_SIGNAL W_STOPCODE(0)
 #define EVENT_OF(status) ((status) >> 16)
 /* A borrowed thread gets this long to come to its int3 by itself, before it is interrupted where it is. */
 #define NATURAL_MS 200
-/* A daemon that has lost its CRIU has cured its process long before. One that has not is left as it is. */
+/* A daemon that has lost its CRIU has cured its process long before. */
 #define CURE_MS 5000
 #define LONGEST_PAUSE_MS 50
 #define BUCKETS 1024
@@ -79,6 +81,11 @@ struct thread {
 	/* A signal that was taken away so that it goes on: a stop signal by CRIU, any while it is mended. */
 	int owed;
 	uint64_t mask;
+	/* A SIGPIPE was on its way to it: any other that is found later is the daemon's. */
+	bool had_pipe;
+	/* While it is mended: the daemon's SIGPIPE is being taken from it, for which its mask is set aside. */
+	bool draining;
+	uint64_t own_mask;
 	struct regset regsets[REGSETS];
 	/* The latest first. */
 	struct word *words;
@@ -182,6 +189,21 @@ static const struct regset *saved_regset(const struct thread *thread, int type)
 	return NULL;
 }
 
+/* Whether a signal is on its way to this thread alone. */
+static bool has_pending(const struct thread *thread, int signal)
+{
+	struct __ptrace_peeksiginfo_args arguments = { .off = 0, .flags = 0, .nr = 16 };
+	siginfo_t found[16];
+	long count;
+	while ((count = trace(PTRACE_PEEKSIGINFO, thread->tid, (uint64_t)&arguments, (uint64_t)found)) > 0) {
+		for (long index = 0; index < count; index++)
+			if (found[index].si_signo == signal)
+				return true;
+		arguments.off += (uint64_t)count;
+	}
+	return false;
+}
+
 /* Before anything of it is changed. @returns false with errno where it cannot be written down: then nothing may be. */
 static bool borrow(struct thread *thread)
 {
@@ -194,6 +216,7 @@ static bool borrow(struct thread *thread)
 	/* A processor without it has no such registers. */
 	if (!save_regset(thread, NT_X86_XSTATE) && errno != ENODEV && errno != EINVAL)
 		return false;
+	thread->had_pipe = has_pending(thread, SIGPIPE);
 	thread->phase = BORROWED;
 	return true;
 }
@@ -512,22 +535,10 @@ static bool interrupt_borrowed(struct thread *thread)
 	return thread->phase == BORROWED && interrupt(thread);
 }
 
-/* Whether a SIGTRAP is on its way to it: one of CRIU's, for CRIU dumps nothing that has one of its own. */
-static bool has_trap_pending(const struct thread *thread)
-{
-	struct __ptrace_peeksiginfo_args arguments = { .off = 0, .flags = 0, .nr = 16 };
-	siginfo_t found[16];
-	long count = trace(PTRACE_PEEKSIGINFO, thread->tid, (uint64_t)&arguments, (uint64_t)found);
-	for (long index = 0; index < count; index++)
-		if (found[index].si_signo == SIGTRAP)
-			return true;
-	return false;
-}
-
 /* Lets it go to the next stop, which comes before any instruction of its own. */
 static void step_on(struct thread *thread)
 {
-	if (is_signal_stop(thread) && WSTOPSIG(thread->status) != SIGTRAP)
+	if (is_signal_stop(thread) && WSTOPSIG(thread->status) != SIGTRAP && thread->status != NO_SIGNAL)
 		thread->owed = WSTOPSIG(thread->status);
 	thread->stopped = false;
 	trace(PTRACE_CONT, thread->tid, 0, 0);
@@ -572,6 +583,48 @@ static bool runs_parasite(const struct thread *thread)
 	return mask == PARASITE_MASK;
 }
 
+/*
+ * A daemon that finds the connection to CRIU closed gets a SIGPIPE, which would end the application as soon as that has
+ * its own signal mask back. It is let through where only it can come, and taken where it is delivered.
+ * @returns whether there is more to do for this.
+ */
+static bool drain_pipe(struct thread *thread)
+{
+	if (thread->had_pipe)
+		return false;
+	bool arrived = is_signal_stop(thread) && WSTOPSIG(thread->status) == SIGPIPE;
+	if (!arrived && has_pending(thread, SIGPIPE)) {
+		const uint64_t all_but_pipe = ~(1ULL << (SIGPIPE - 1));
+		if (!thread->draining)
+			trace(PTRACE_GETSIGMASK, thread->tid, sizeof(uint64_t), (uint64_t)&thread->own_mask);
+		thread->draining = true;
+		trace(PTRACE_SETSIGMASK, thread->tid, sizeof(all_but_pipe), (uint64_t)&all_but_pipe);
+		step_on(thread);
+		return true;
+	}
+	if (thread->draining)
+		trace(PTRACE_SETSIGMASK, thread->tid, sizeof(uint64_t), (uint64_t)&thread->own_mask);
+	if (arrived)
+		thread->status = NO_SIGNAL;
+	return false;
+}
+
+static bool mend_daemon(struct thread *thread)
+{
+	if (!thread->draining && runs_parasite(thread)) {
+		/* All others are blocked in it, except for those by which it would crash. */
+		if (is_signal_stop(thread) && WSTOPSIG(thread->status) != SIGSTOP)
+			thread->status = NO_SIGNAL;
+		if (now_ms() < cure_end) {
+			step_on(thread);
+			return true;
+		}
+		/* It has crashed or hangs: what its leader had before is there to be given back. */
+		give_back(thread);
+	}
+	return drain_pipe(thread);
+}
+
 /* @returns whether there is more to do for this thread. */
 static bool mend(struct thread *thread)
 {
@@ -581,17 +634,16 @@ static bool mend(struct thread *thread)
 		return true;
 	if (thread->breakpoints && trace(PTRACE_POKEUSER, thread->tid, DEBUG_CONTROL, 0) == 0)
 		thread->breakpoints = false;
-	bool is_cured = thread->phase == DAEMON && !runs_parasite(thread);
 	/* Its SIGTRAP is taken where it is delivered. */
-	bool at_trap = is_signal_stop(thread) && WSTOPSIG(thread->status) == SIGTRAP && !is_cured;
-	if (!at_trap && !is_cured && has_trap_pending(thread)) {
+	bool is_foreign = thread->phase == BORROWED || (thread->phase == DAEMON && !thread->draining && runs_parasite(thread));
+	if (is_foreign && is_signal_stop(thread) && WSTOPSIG(thread->status) == SIGTRAP) {
+		thread->status = NO_SIGNAL;
+	} else if (is_foreign && has_pending(thread, SIGTRAP)) {
 		step_on(thread);
 		return true;
 	}
-	if (thread->phase == DAEMON && !is_cured && now_ms() < cure_end) {
-		step_on(thread);
+	if (thread->phase == DAEMON && mend_daemon(thread))
 		return true;
-	}
 	if (thread->phase == BORROWED) {
 		if (EVENT_OF(thread->status) == 0 && WSTOPSIG(thread->status) == SYSCALL_TRAP) {
 			leave_syscall(thread);
@@ -599,8 +651,6 @@ static bool mend(struct thread *thread)
 		}
 		give_back(thread);
 	}
-	if (at_trap)
-		thread->status = W_STOPCODE(0);
 	thread->phase = MENDED;
 	return false;
 }

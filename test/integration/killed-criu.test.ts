@@ -60,6 +60,7 @@ interface Thread {
   blocked: string;
   tracer: string;
   stopped: boolean;
+  ended: boolean;
 }
 
 /** Every thread of these processes, as far as a dump could leave traces in it. */
@@ -73,6 +74,7 @@ function threadsOf(pids: readonly number[]): Thread[] {
         blocked: field('SigBlk'),
         tracer: field('TracerPid'),
         stopped: 'tT'.includes(field('State')),
+        ended: 'ZX'.includes(field('State')),
       };
     }),
   );
