@@ -16,7 +16,7 @@ import { readdir, readlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { external } from '../../engine/criu/options.ts';
 import { FileHashes } from '../../engine/files/hashes.ts';
 import { type FileRecord, keepVolatile, recordFiles } from '../../engine/files/record.ts';
@@ -66,6 +66,10 @@ while True:
         log.write("more\\\\n"); log.flush()
         os.remove("/run/torpor/write")
     time.sleep(0.01)
+    if os.path.exists("/run/torpor/hold"):
+        os.symlink("hold", "/run/torpor/held")
+    while os.path.exists("/run/torpor/hold"):
+        time.sleep(0.01)
 `.replaceAll('\\\\', '\\');
 
 const closeAll = 'use POSIX; POSIX::close($_) for 3..1023; exec @ARGV';
@@ -117,6 +121,9 @@ class Application implements AsyncDisposable {
 
   async suspend(): Promise<void> {
     const { pid } = this;
+    // Not while it has open what it tells by, which goes with the run folder.
+    writeFileSync(this.at('run/hold'), '');
+    await vi.waitFor(() => expect(existsSync(this.at('run/held'))).toBe(true), { timeout: 5000 });
     await makeClient().dump(
       {
         pid,
