@@ -24,6 +24,8 @@ const statusSchema = z.discriminatedUnion('kind', [
     criu: processIdentitySchema.optional(),
     /** What traces for it, and outlives it until everything is as it was. */
     tracer: processIdentitySchema.optional(),
+    /** The snapshot is committed, and what runs of it is only there to be ended. */
+    releasing: z.boolean().optional(),
     snapshot: z.string().optional(),
   }),
   z.object({ kind: z.literal('suspended'), snapshot: z.string() }),

@@ -85,6 +85,10 @@ async function factsAbout(parts: RecoverParts, record: WorkloadRecord): Promise<
 
 async function afterSuspend(parts: RecoverParts, id: string, status: StatusOf<'suspending'>): Promise<Found> {
   await outlive(status.criu);
+  if (status.releasing) {
+    await parts.cgroups.kill(id);
+    return { kind: 'status', status: { kind: 'suspended', snapshot: status.stage } };
+  }
   // Before it is done, what was dumped may stand in CRIU's code. Only what is frozen can keep it waiting.
   const mended = status.tracer === undefined || (await waitGone(status.tracer, tracerLimitMs));
   await parts.cgroups.thaw(id);

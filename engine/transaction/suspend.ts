@@ -3,7 +3,9 @@
  * inspection is under way, and has leave to touch the application with the answer to its pre-dump notification. Until
  * the snapshot is complete and durable the application is only paused: CRIU is told to go on to ending it by the answer
  * to its post-dump notification, and that answer is given after the commit. Whatever fails before makes the answer a
- * refusal, upon which CRIU lets the application run on.
+ * refusal, upon which CRIU lets the application run on. Before CRIU has that leave the application is held still by its
+ * cgroup, so that what CRIU does not end, because it is ended itself, has not gone on since the snapshot and is ended
+ * by the engine: an application of which a part has been ended must not run on.
  */
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -22,7 +24,7 @@ import type { TreeInspection } from '../inspect/inspect.ts';
 import { capsuleOptions, type Inspector } from '../inspect/inspector.ts';
 import type { Installation } from '../installation.ts';
 import type { Logger } from '../log.ts';
-import { identify, waitGone } from '../process.ts';
+import { identify, isAlive, waitGone } from '../process.ts';
 import { captureScreen, encodeScreen } from '../screen/picture.ts';
 import { cutViewers } from '../screen/viewers.ts';
 import {
@@ -87,7 +89,9 @@ export async function suspend(
     let pictures: Promise<void> | undefined;
     let surroundings: Promise<FileRecord[]> | undefined;
     let noted: Promise<unknown> | undefined;
-    await parts.criu.dump(
+    let suspending: StatusOf<'suspending'> | undefined;
+    let isReleasing = false;
+    const dumped = parts.criu.dump(
       {
         ...capsuleOptions,
         pid: init.pid,
@@ -104,7 +108,7 @@ export async function suspend(
         onStarted: async (pid, tracerPid) => {
           const criu = await identify(pid);
           const tracer = tracerPid === undefined ? undefined : await identify(tracerPid);
-          const suspending: StatusOf<'suspending'> = {
+          suspending = {
             ...status,
             kind: 'suspending',
             stage: stage.id,
@@ -168,11 +172,20 @@ export async function suspend(
               findings: inspection.findings,
               surroundings: files,
             }));
+            if (!leaveRunning) {
+              await pointOfNoReturn(parts, id, suspending);
+              isReleasing = true;
+            }
             report('release');
           },
         },
       },
     );
+    await dumped.catch(async (error: unknown) => {
+      if (!isReleasing) throw error;
+      parts.log.warn({ err: error, workload: id }, 'CRIU did not end the application');
+      await parts.cgroups.kill(id);
+    });
     if (committed === undefined)
       throw new TorporError('failed', 'CRIU ended without having made a snapshot.');
     await release(parts, record, committed.id, leaveRunning);
@@ -231,6 +244,21 @@ async function writePictures(stage: Stage, picture: Picture | undefined): Promis
   const { full, thumbnail } = await encodeScreen(picture);
   await writeFile(join(stage.folder, pictureFile), full);
   await writeFile(join(stage.folder, thumbnailFile), thumbnail);
+}
+
+/**
+ * The snapshot is committed, and the application is held still so that the two cannot come to differ.
+ * @throws TorporError `failed` where CRIU has ended already: then the application may have run on.
+ */
+async function pointOfNoReturn(
+  { cgroups, registry }: SuspendParts,
+  id: string,
+  suspending: StatusOf<'suspending'> | undefined,
+): Promise<void> {
+  await cgroups.hold(id);
+  if (suspending?.criu === undefined || !(await isAlive(suspending.criu)))
+    throw new TorporError('failed', 'CRIU ended before it had ended the application.');
+  await registry.setPassingStatus(id, { ...suspending, releasing: true });
 }
 
 async function release(

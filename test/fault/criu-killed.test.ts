@@ -1,14 +1,20 @@
 /** CRIU is killed in the middle of a dump and of a restore: the application runs on, the snapshot is unharmed. */
+import { execFileSync } from 'node:child_process';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
 import type { Phase } from '../../api/types.ts';
+import { findInstallation } from '../../engine/installation.ts';
 import { TestEngine } from '../support/engine.ts';
 import { Counter, expectSentence, expectTidy, killCriu, removeSnapshots, strikeAt } from './scene.ts';
 
 let engine: TestEngine;
 let counter: Counter;
+let folder = '';
 
 beforeAll(async () => {
+  folder = await mkdtemp('/var/tmp/torpor-criu-killed-');
   engine = await TestEngine.create();
   counter = await Counter.start(engine, '--name', 'counter');
 });
@@ -16,10 +22,24 @@ afterEach(() => removeSnapshots(engine));
 afterAll(async () => {
   await counter[Symbol.asyncDispose]();
   await engine[Symbol.asyncDispose]();
+  await rm(folder, { recursive: true, force: true });
 });
 
 /** Shares of the time from the phase's beginning until the whole is done. */
 const moments = [0, 0.3, 0.6];
+
+/** A CRIU that is killed when it has leave to end the application, and begins with that. @returns its path. */
+async function killedAtRelease(): Promise<string> {
+  const library = join(folder, 'kill-at-release.so');
+  const source = join(import.meta.dirname, 'criu-killed/kill-at-release.c');
+  execFileSync('cc', ['-shared', '-fPIC', '-D_GNU_SOURCE', '-o', library, source]);
+  const path = join(folder, 'criu');
+  const real = findInstallation().criu;
+  await writeFile(path, `#!/bin/sh\nLD_PRELOAD="${library}:$LD_PRELOAD" exec ${real} "$@"\n`, {
+    mode: 0o755,
+  });
+  return path;
+}
 
 /** How long a command takes from that phase on, in milliseconds. */
 async function timeFrom(phase: Phase, args: readonly string[]): Promise<number> {
@@ -47,6 +67,31 @@ it.each<[Phase, number]>([
     expectSentence(outcome, 1, /counter could not be suspended: .+(It runs on as before|can be resumed)\./);
   const state = await counter.expectUsable();
   if (inTime) expect(outcome.stderr).toContain(state === 'running' ? 'It runs on' : 'can be resumed');
+  await expectTidy(engine);
+});
+
+it.each([
+  ['before', {}],
+  ['after', { KILL_AFTER: '1' }],
+])('is suspended when CRIU is killed %s it ended the first process', async (_when, environment) => {
+  await using engine = await TestEngine.create({
+    env: { TORPOR_CRIU: await killedAtRelease(), ...environment },
+  });
+  await using counter = await Counter.start(engine);
+  const { id } = await engine.json<{ id: string }>('suspend', counter.id);
+  expect(await engine.logTail()).toContain('CRIU did not end the application');
+  expect(await engine.workload(counter.id)).toMatchObject({ state: 'suspended', snapshot: id, pids: [] });
+  await expectTidy(engine);
+  expect(await counter.expectUsable()).toBe('suspended');
+});
+
+it('is suspended when the engine is killed with CRIU while that ends the application', async () => {
+  await using engine = await TestEngine.create({
+    env: { TORPOR_CRIU: await killedAtRelease(), KILL_AFTER: '1', KILL_PARENT: '1' },
+  });
+  await using counter = await Counter.start(engine);
+  await engine.run(['suspend', counter.id]);
+  expect(await counter.expectUsable()).toBe('suspended');
   await expectTidy(engine);
 });
 
