@@ -124,7 +124,7 @@ async function gather(root: number, surroundings: Surroundings): Promise<Facts> 
     unixSockets: unix,
     internetSockets: internet,
     mounts: new Map(processes.flatMap(({ pid }) => [...mountsOf(pid)])),
-    outsiders: await findOutsiders(missingEnds(processes, unix, internet), inside),
+    outsiders: await findOutsiders(missingEnds(processes, unix, internet), root, inside),
     names: namesOf(pointedTo(processes).filter((pid) => pid > 0 && !inside.has(pid))),
     privateFileBytes,
     freeBytes: disk.bavail * disk.bsize,

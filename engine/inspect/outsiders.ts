@@ -13,9 +13,10 @@ export type Ends = ReadonlyMap<string, string>;
 
 const terminalTarget = /\/(ptmx|pts\/\d+)$/;
 
-/** Who outside has one of these. */
+/** Who outside has one of these; what has been started below the root since the tree was read is not outside. */
 export async function findOutsiders(
   wanted: Ends,
+  root: number,
   inside: ReadonlySet<number>,
 ): Promise<Map<string, Outsider>> {
   const found = new Map<string, Outsider>();
@@ -26,7 +27,8 @@ export async function findOutsiders(
     if (inside.has(pid)) continue;
     for (const descriptor of searchDescriptors(pid, isWanted)) {
       const key = endKey(descriptor);
-      if (key !== undefined && wanted.has(key) && !found.has(key)) found.set(key, outsiderOf(pid));
+      if (key === undefined || !wanted.has(key) || found.has(key)) continue;
+      if (!isBelow(pid, root) && isRunning(pid)) found.set(key, outsiderOf(pid));
     }
     await yieldToOthers();
   }

@@ -4,8 +4,16 @@ import { once } from 'node:events';
 import { describe, expect, test } from 'vitest';
 import type { TorporError } from '../../api/errors.ts';
 import type { Finding } from '../../api/types.ts';
+import { endKey } from '../../engine/inspect/facts.ts';
 import { reportOf } from '../../engine/inspect/inspector.ts';
-import { allProcesses, namespaceOf, readProcessLine } from '../../engine/inspect/proc.ts';
+import { findOutsiders } from '../../engine/inspect/outsiders.ts';
+import {
+  allProcesses,
+  namespaceOf,
+  readProcessLine,
+  searchDescriptors,
+  treeBelow,
+} from '../../engine/inspect/proc.ts';
 import { canInspect, makeInspector, root, Tie, until } from './inspect-fixture.ts';
 
 interface Expected {
@@ -304,6 +312,28 @@ describe.skipIf(!canInspect)('what is refused', () => {
         what: expect.stringContaining(`sleep (pid ${guest.stranger})`),
       }),
     );
+  });
+
+  test('what was started below the root since the tree was read is not outside', async () => {
+    const child = spawn('sh', ['-c', 'sleep 100 | sleep 100'], { stdio: 'ignore', detached: true });
+    const top = child.pid ?? 0;
+    const ended = once(child, 'exit');
+    try {
+      const ends = await until(() => {
+        const [, ...below] = treeBelow(top);
+        const pipes = below.flatMap((pid) => [...searchDescriptors(pid, (target) => /^pipe:/.test(target))]);
+        const own = pipes.filter(({ fd }) => fd < 2);
+        return own.length === 2 ? new Map(own.map((each) => [endKey(each) ?? '', each.target])) : undefined;
+      });
+      const outside = async (root: number) => [
+        ...(await findOutsiders(ends, root, new Set([root]))).values(),
+      ];
+      expect(await outside(top)).toEqual([]);
+      expect(await outside(treeBelow(top).at(-1) ?? 0)).toEqual([expect.objectContaining({ name: 'sleep' })]);
+    } finally {
+      process.kill(-top, 'SIGKILL');
+      await ended;
+    }
   });
 
   test('processes that end meanwhile are left out', async () => {
