@@ -1,6 +1,8 @@
 /** The `torpor` command: finds the subcommand, runs it, and turns what it throws into a sentence and an exit code. */
+
 import type { EngineClient } from '../api/client.ts';
 import { exitCodes, sentenceOf, TorporError } from '../api/errors.ts';
+import { reachEngine } from '../api/reach.ts';
 import { version } from '../package.json';
 import { demo } from './commands/demo.ts';
 import { attach, exec, screenshot } from './commands/inside.ts';
@@ -10,7 +12,7 @@ import { resume, suspend } from './commands/suspend-resume.ts';
 import { end, inspect, ps, run } from './commands/workloads.ts';
 import type { Command, Context } from './context.ts';
 import { parseInvocation } from './definition.ts';
-import { reachEngine } from './engine.ts';
+
 import { printable } from './format.ts';
 import { commandHelp, overview } from './help.ts';
 import { engineLost, hasEnded } from './lost-engine.ts';

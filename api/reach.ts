@@ -5,10 +5,10 @@ import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { Message } from '@jellybrick/dbus-next';
-import { busName, connectEngine, type EngineClient, readEngineAddress } from '../api/client.ts';
-import { BusConnection } from '../api/connection.ts';
-import { TorporError } from '../api/errors.ts';
-import { type EnginePaths, enginePaths } from '../api/paths.ts';
+import { busName, connectEngine, type EngineClient, readEngineAddress } from './client.ts';
+import { BusConnection } from './connection.ts';
+import { TorporError } from './errors.ts';
+import { type EnginePaths, enginePaths } from './paths.ts';
 
 const startLimitMs = 40_000;
 

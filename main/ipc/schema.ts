@@ -1,0 +1,128 @@
+/**
+ * Everything that a window and the app say to each other. Both ends take their types from here; the app checks what
+ * comes in against it, whichever way it came.
+ */
+import { z } from 'zod';
+import {
+  applicationSchema,
+  appStateSchema,
+  findingViewSchema,
+  noticeSchema,
+  placeSchema,
+  settingsSchema,
+  snapshotViewSchema,
+  windowSchema,
+} from './view.ts';
+
+const call = <A extends z.ZodTuple, R extends z.ZodType>(args: A, result: R) => ({ args, result });
+const id = z.string().min(1).max(200);
+
+/** From a window to the app: `[arguments, result]`. */
+export const calls = {
+  'state.get': call(z.tuple([]), appStateSchema),
+
+  /** What a suspend would meet; touches nothing. */
+  'workload.inspect': call(z.tuple([id]), z.array(findingViewSchema)),
+  /** Does what a finding's remedy says, then inspects again. */
+  'workload.remedy': call(
+    z.tuple([id, z.object({ id: z.string(), pid: z.number().int().optional() })]),
+    z.array(findingViewSchema),
+  ),
+  /** Ends when it is suspended; `keepRunning` only takes a snapshot. */
+  'workload.suspend': call(
+    z.tuple([id, z.object({ keepRunning: z.boolean() })]),
+    z.object({ freedBytes: z.number() }),
+  ),
+  'workload.resume': call(z.tuple([id]), z.void()),
+  /** Gives up the operation under way; the application is as it was before. */
+  'workload.cancel': call(z.tuple([id]), z.void()),
+  'workload.end': call(z.tuple([id]), z.void()),
+  /** Forgets one that has ended or is suspended, with all its snapshots. */
+  'workload.forget': call(z.tuple([id]), z.void()),
+
+  /** Newest first. */
+  'snapshots.list': call(z.tuple([id]), z.array(snapshotViewSchema)),
+  /** Takes the application back to that state: what runs of it is suspended first, so that there is a way forward. */
+  'snapshot.goTo': call(z.tuple([id]), z.void()),
+  /** Starts a second instance from it. @returns the new workload's id */
+  'snapshot.resumeCopy': call(z.tuple([id]), z.string()),
+  /** A kept snapshot is never removed to make room. */
+  'snapshot.keep': call(z.tuple([id, z.boolean()]), z.void()),
+  'snapshot.remove': call(z.tuple([id]), z.void()),
+
+  /** Recently used first, then by name. */
+  'applications.list': call(z.tuple([]), z.array(applicationSchema)),
+  /** Those that open such a file, the default first. */
+  'applications.forFile': call(z.tuple([z.string().min(1)]), z.array(applicationSchema)),
+  /** Starts one in a capsule. @returns the workload's id */
+  'applications.launch': call(
+    z.tuple([
+      id,
+      z.object({
+        action: z.string().optional(),
+        files: z.array(z.string()).optional(),
+        /** Device pixels a CSS pixel of the window that asks, so that it is drawn sharp. */
+        scale: z.number().min(0.5).max(8).optional(),
+      }),
+    ]),
+    z.string(),
+  ),
+  /** Runs a command line as a shell would, in a terminal window where asked. @returns the workload's id */
+  'command.run': call(
+    z.tuple([
+      z.string().min(1).max(10_000),
+      z.object({ terminal: z.boolean(), scale: z.number().min(0.5).max(8).optional() }),
+    ]),
+    z.string(),
+  ),
+
+  /** Opens a window there, or brings the one that is there to the front. */
+  'window.open': call(z.tuple([placeSchema]), z.void()),
+  /** Closes the window that asks. */
+  'window.close': call(z.tuple([]), z.void()),
+  /** The windows of the application in a capsule. */
+  'screen.windows': call(z.tuple([id]), z.array(windowSchema)),
+  'screen.activate': call(z.tuple([id, z.number().int()]), z.void()),
+
+  'session.suspendAll': call(z.tuple([]), z.object({ suspended: z.number(), failed: z.array(noticeSchema) })),
+  /** Resumes what was suspended together last. */
+  'session.resumeLast': call(z.tuple([]), z.object({ resumed: z.number(), failed: z.array(noticeSchema) })),
+  'automation.pause': call(z.tuple([z.boolean()]), z.void()),
+  'settings.set': call(z.tuple([settingsSchema.partial()]), settingsSchema),
+  /** Opens a web address in the user's browser: http, https and mailto only. */
+  'external.open': call(z.tuple([z.string().max(2000)]), z.void()),
+} as const;
+
+/** From the app to every window. */
+export const events = {
+  state: appStateSchema,
+  notice: noticeSchema,
+  /** This window is to go to a place. */
+  go: placeSchema,
+} as const;
+
+export type CallName = keyof typeof calls;
+export type CallArguments<N extends CallName> = z.output<(typeof calls)[N]['args']>;
+export type CallResult<N extends CallName> = z.output<(typeof calls)[N]['result']>;
+export type EventName = keyof typeof events;
+export type EventValue<N extends EventName> = z.output<(typeof events)[N]>;
+
+/** An error as it reaches a window: the same sentence as everywhere. */
+export const callErrorSchema = z.object({ code: z.string(), message: z.string(), hint: z.string() });
+export type CallError = z.infer<typeof callErrorSchema>;
+
+/** Messages of a channel that carries both ways, such as a WebSocket: one JSON document each. */
+export type ToApp = { id: number; call: CallName; args: unknown[] };
+export type ToWindow =
+  | { id: number; result: unknown }
+  | { id: number; error: CallError }
+  | { event: EventName; value: unknown };
+
+/** What a shell puts into a window for the renderer, as `window.torpor`; without it the renderer uses a WebSocket. */
+export interface WindowBridge {
+  call(name: CallName, args: unknown[]): Promise<{ result: unknown } | { error: CallError }>;
+  /** @returns a function that ends it */
+  listen(listener: (event: EventName, value: unknown) => void): () => void;
+  /** A MessagePort to the screen of a capsule, binary messages both ways; null ends the connection. */
+  openScreen(workload: string): Promise<unknown>;
+}

@@ -1,0 +1,153 @@
+/** What the windows show, as the app makes it from the engine, the desktop and the settings: data only. */
+import { z } from 'zod';
+import { findingSchema, phases, snapshotSchema, workloadSchema } from '../../api/types.ts';
+
+/** Where a window is: its address is `#` and this as a path, such as `#/snapshots/1a2b3c4d`. */
+export const placeSchema = z.discriminatedUnion('kind', [
+  z.object({ kind: z.literal('home') }),
+  z.object({ kind: z.literal('launch') }),
+  z.object({ kind: z.literal('snapshots'), workload: z.string() }),
+  z.object({ kind: z.literal('settings') }),
+  z.object({ kind: z.literal('screen'), workload: z.string() }),
+]);
+export type Place = z.infer<typeof placeSchema>;
+
+/** A sentence for the user, and the next step; `hint` may be empty. */
+export const noticeSchema = z.object({
+  level: z.enum(['info', 'warning', 'error']),
+  message: z.string(),
+  hint: z.string(),
+});
+export type Notice = z.infer<typeof noticeSchema>;
+
+export const engineStateSchema = z.discriminatedUnion('kind', [
+  z.object({ kind: z.literal('connecting') }),
+  z.object({ kind: z.literal('ready'), version: z.string(), stateDir: z.string() }),
+  /** Not there, or of another version; it is tried again by itself. */
+  z.object({ kind: z.literal('unavailable'), message: z.string(), hint: z.string() }),
+]);
+export type EngineState = z.infer<typeof engineStateSchema>;
+
+export const operationSchema = z.object({
+  operation: z.enum(['suspend', 'resume']),
+  phase: z.enum(phases),
+  /** 0 where not known. */
+  bytesDone: z.number(),
+  bytesTotal: z.number(),
+  /** Over the last seconds; absent until it can be told. */
+  bytesPerSecond: z.number().optional(),
+  secondsLeft: z.number().optional(),
+  /** A cancel is under way. */
+  cancelling: z.boolean(),
+});
+export type Operation = z.infer<typeof operationSchema>;
+
+/** A card of the home view. */
+export const workloadViewSchema = workloadSchema.omit({ screen: true }).extend({
+  /** The desktop entry's name in the user's language, or the workload's own. */
+  title: z.string(),
+  /** Address of its icon on this origin. */
+  icon: z.string(),
+  /** Address of its latest picture on this origin, another one whenever the picture is; absent where there is none. */
+  thumbnail: z.string().optional(),
+  /** When it came into its state, ISO 8601. */
+  since: z.string(),
+  /** What its snapshots take on disk, in bytes. */
+  bytesOnDisk: z.number(),
+  snapshots: z.number().int(),
+  /** Memory that is free because it is suspended, in bytes; 0 otherwise. */
+  freedBytes: z.number(),
+  operation: operationSchema.optional(),
+});
+export type WorkloadView = z.infer<typeof workloadViewSchema>;
+
+/** One point of an application's timeline. */
+export const snapshotViewSchema = snapshotSchema.extend({
+  thumbnail: z.string().optional(),
+  picture: z.string().optional(),
+  /** The workload is suspended in it or was last resumed from it. */
+  current: z.boolean(),
+});
+export type SnapshotView = z.infer<typeof snapshotViewSchema>;
+
+export const applicationSchema = z.object({
+  /** Desktop file id, such as `org.gnome.Calculator.desktop`. */
+  id: z.string(),
+  name: z.string(),
+  comment: z.string(),
+  keywords: z.array(z.string()),
+  categories: z.array(z.string()),
+  icon: z.string(),
+  terminal: z.boolean(),
+  /** Desktop actions, such as "New window". */
+  actions: z.array(z.object({ id: z.string(), name: z.string() })),
+  mimeTypes: z.array(z.string()),
+  /** When it was last started from here, ISO 8601. */
+  usedAt: z.string().optional(),
+  /** Why it cannot be started, such as a broken entry. */
+  problem: z.string().optional(),
+});
+export type Application = z.infer<typeof applicationSchema>;
+
+export const findingViewSchema = findingSchema.extend({
+  /** What Torpor can do about it at the press of a button. */
+  remedy: z.object({ id: z.string(), pid: z.number().int().optional(), label: z.string() }).optional(),
+});
+export type FindingView = z.infer<typeof findingViewSchema>;
+
+/** A window of an application inside its capsule. */
+export const windowSchema = z.object({ id: z.number().int(), title: z.string(), active: z.boolean() });
+export type CapsuleWindow = z.infer<typeof windowSchema>;
+
+export const languages = ['system', 'en', 'de'] as const;
+
+export const settingsSchema = z.object({
+  language: z.enum(languages),
+  /** Start with the log-in, in the tray only. */
+  startAtLogin: z.boolean(),
+  /** What happens to running applications when the session ends. */
+  atLogout: z.enum(['leave', 'suspend']),
+  /** What happens when memory runs short. */
+  atLowMemory: z.enum(['nothing', 'ask', 'suspend']),
+  /** Share of memory that must stay available before it counts as short, in percent. */
+  lowMemoryPercent: z.number().int().min(1).max(50),
+  /** Most that all snapshots may take together, in bytes; 0 is no limit. */
+  diskLimitBytes: z.number().int().min(0),
+  /** What goes first when the limit is reached; a kept snapshot and the one that is needed to resume never go. */
+  removeFirst: z.enum(['oldest', 'largest']),
+  /** Global shortcut, such as `Control+Alt+S`, that suspends the application in front; empty for none. */
+  suspendShortcut: z.string(),
+});
+export type Settings = z.infer<typeof settingsSchema>;
+
+export const defaultSettings: Settings = {
+  language: 'system',
+  startAtLogin: false,
+  atLogout: 'leave',
+  atLowMemory: 'ask',
+  lowMemoryPercent: 8,
+  diskLimitBytes: 0,
+  removeFirst: 'oldest',
+  suspendShortcut: '',
+};
+
+export const appStateSchema = z.object({
+  engine: engineStateSchema,
+  workloads: z.array(workloadViewSchema),
+  /** Memory free because of all that is suspended, in bytes. */
+  freedBytes: z.number(),
+  /** What all snapshots take, and what is free where they are, in bytes. */
+  diskBytes: z.number(),
+  diskFreeBytes: z.number(),
+  /** Nothing is suspended automatically until this is over. */
+  paused: z.boolean(),
+  settings: settingsSchema,
+  shell: z.object({
+    kind: z.enum(['electron', 'chromium', 'browser']),
+    tray: z.boolean(),
+    globalShortcut: z.boolean(),
+  }),
+  /** The desktop's language, such as `de_DE`. */
+  locale: z.string(),
+});
+export type AppState = z.infer<typeof appStateSchema>;
