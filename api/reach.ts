@@ -52,11 +52,14 @@ export async function reachEngine(): Promise<EngineClient> {
 }
 
 async function startEngine(paths: EnginePaths): Promise<EngineClient> {
-  const program = join(dirname(fileURLToPath(import.meta.url)), 'torpord.mjs');
-  if (!existsSync(program)) {
+  const here = dirname(fileURLToPath(import.meta.url));
+  // Beside the bundle that this is in, or where it is run from its sources, in the build folder.
+  const programs = ['.', '../build'].map((folder) => join(here, folder, 'torpord.mjs'));
+  const program = programs.find((path) => existsSync(path));
+  if (program === undefined) {
     throw new TorporError(
       'failed',
-      `The engine is not built: ${program} is missing.`,
+      `The engine is not built: ${programs[0]} is missing.`,
       'Run `npm start` or `npm test` once.',
     );
   }

@@ -1,5 +1,4 @@
 /** The `torpor` command: finds the subcommand, runs it, and turns what it throws into a sentence and an exit code. */
-
 import type { EngineClient } from '../api/client.ts';
 import { exitCodes, sentenceOf, TorporError } from '../api/errors.ts';
 import { reachEngine } from '../api/reach.ts';
@@ -12,7 +11,6 @@ import { resume, suspend } from './commands/suspend-resume.ts';
 import { end, inspect, ps, run } from './commands/workloads.ts';
 import type { Command, Context } from './context.ts';
 import { parseInvocation } from './definition.ts';
-
 import { printable } from './format.ts';
 import { commandHelp, overview } from './help.ts';
 import { engineLost, hasEnded } from './lost-engine.ts';

@@ -1,0 +1,404 @@
+/**
+ * The app: follows the engine, answers the windows, keeps them up to date, and has the shell show things. It runs as the
+ * user and can do what the user may; the engine decides that.
+ */
+import { existsSync } from 'node:fs';
+import { statfs } from 'node:fs/promises';
+import { homedir } from 'node:os';
+import { sentenceOf, TorporError } from '../api/errors.ts';
+import type { RunSpec, Workload } from '../api/types.ts';
+import type { Desktop, Icon, LaunchCommand } from './desktop-parts.ts';
+import {
+  type CallArguments,
+  type CallError,
+  type CallName,
+  type CallResult,
+  calls,
+  type EventName,
+  type EventValue,
+} from './ipc/schema.ts';
+import type { AppState, FindingView, Notice, Place, WorkloadView } from './ipc/view.ts';
+import { LivePictures } from './pictures/pictures.ts';
+import { noticeOf, Session } from './session.ts';
+import type { Shell, WindowHost } from './shells/shell.ts';
+import { EngineLink } from './state/engine-link.ts';
+import { snapshotView, workloadView } from './state/view.ts';
+import { Workloads } from './state/workloads.ts';
+
+/** Changes come in bursts; a window is told once in this time, in milliseconds. */
+const tellEveryMs = 60;
+/** Memory and disk change without a signal; asked for while somebody looks. */
+const refreshMs = 5000;
+const iconPixels = 128;
+
+type Send = <E extends EventName>(event: E, value: EventValue<E>) => void;
+type Handlers = { [N in CallName]: (args: CallArguments<N>, window: string) => Promise<CallResult<N>> };
+
+export class App implements WindowHost, AsyncDisposable {
+  readonly #desktop: Desktop;
+  readonly #link = new EngineLink();
+  readonly #workloads = new Workloads(this.#link);
+  readonly #session: Session;
+  readonly #pictures: LivePictures;
+  readonly #windows = new Map<string, Send>();
+  readonly #stateListeners: ((state: AppState) => void)[] = [];
+  #shell: Shell | undefined;
+  #hasTray = false;
+  #paused = false;
+  #disk = { bytes: 0, free: 0 };
+  #telling: NodeJS.Timeout | undefined;
+  #refreshing: NodeJS.Timeout | undefined;
+
+  constructor(desktop: Desktop) {
+    this.#desktop = desktop;
+    this.#session = new Session(this.#link, this.#workloads, desktop.settings);
+    this.#pictures = new LivePictures(
+      () => this.#workloads.all().filter(({ state }) => state === 'running'),
+      () => this.#changed(),
+    );
+    this.#workloads.on('changed', () => this.#changed());
+    desktop.settings.onChange(() => this.#changed());
+  }
+
+  /** Connects with the engine and shows things in this shell from now on. */
+  async start(shell: Shell): Promise<void> {
+    this.#shell = shell;
+    await this.#link.start();
+  }
+
+  /** Calls the listener with every new state, such as for the tray. */
+  onState(listener: (state: AppState) => void): void {
+    this.#stateListeners.push(listener);
+  }
+
+  set hasTray(hasTray: boolean) {
+    this.#hasTray = hasTray;
+    this.#changed();
+  }
+
+  /** Says something in every window, and by the desktop where none is open. */
+  tell(notice: Notice): void {
+    for (const send of this.#windows.values()) send('notice', notice);
+    if (this.#windows.size === 0) void this.#shell?.notify(notice);
+  }
+
+  // ---- windows ----
+
+  windowOpened(window: string, send: Send): void {
+    this.#windows.set(window, send);
+    this.#attend();
+    void this.state().then((state) => send('state', state));
+  }
+
+  windowClosed(window: string): void {
+    this.#windows.delete(window);
+    this.#attend();
+  }
+
+  #attend(): void {
+    const isWatched = this.#windows.size > 0;
+    this.#pictures.active = isWatched;
+    clearInterval(this.#refreshing);
+    this.#refreshing = undefined;
+    if (!isWatched) return;
+    this.#refreshing = setInterval(() => void this.#refresh(), refreshMs);
+    void this.#refresh();
+  }
+
+  async #refresh(): Promise<void> {
+    if (this.#link.state.kind !== 'ready') return;
+    await this.#workloads.refresh().catch(() => {});
+  }
+
+  async call(
+    window: string,
+    name: CallName | string,
+    args: unknown[],
+  ): Promise<{ result: unknown } | { error: CallError }> {
+    try {
+      if (!Object.hasOwn(calls, name)) throw new TorporError('usage', `There is no call ${name}.`);
+      const known = name as CallName;
+      const checked = calls[known].args.safeParse(args);
+      if (!checked.success)
+        throw new TorporError(
+          'usage',
+          `The arguments of ${name} are not understood: ${checked.error.message}`,
+        );
+      const handler = this.#handlers[known] as (args: unknown, window: string) => Promise<unknown>;
+      return { result: await handler(checked.data, window) };
+    } catch (error) {
+      const code = error instanceof TorporError ? error.code : 'failed';
+      return {
+        error: { code, message: sentenceOf(error), hint: error instanceof TorporError ? error.hint : '' },
+      };
+    }
+  }
+
+  async screenSocket(id: string): Promise<string> {
+    const { screen, name } = this.#known(id);
+    if (screen === undefined || !existsSync(screen))
+      throw new TorporError('failed', `${name} does not run, so it has no screen.`, 'Resume it first.');
+    return screen;
+  }
+
+  // ---- state ----
+
+  async state(): Promise<AppState> {
+    const { settings, locale } = this.#desktop;
+    const workloads = await Promise.all(this.#workloads.all().map((workload) => this.#view(workload)));
+    await this.#measureDisk();
+    return {
+      engine: this.#link.state,
+      workloads,
+      freedBytes: workloads.reduce((sum, { freedBytes }) => sum + freedBytes, 0),
+      diskBytes: this.#disk.bytes,
+      diskFreeBytes: this.#disk.free,
+      paused: this.#paused,
+      settings: settings.value,
+      shell: {
+        kind: this.#shell?.kind ?? 'browser',
+        tray: this.#hasTray,
+        globalShortcut: this.#shell?.canGlobalShortcut ?? false,
+      },
+      locale,
+    };
+  }
+
+  async #view(workload: Workload): Promise<WorkloadView> {
+    return workloadView(workload, {
+      application: await this.#desktop.applications.of(workload),
+      snapshots: this.#workloads.snapshotsOf(workload.id),
+      operation: this.#workloads.operation(workload.id),
+      live: this.#pictures.version(workload.id),
+    });
+  }
+
+  async #measureDisk(): Promise<void> {
+    const bytes = this.#workloads.snapshots.reduce((sum, { bytesOnDisk }) => sum + bytesOnDisk, 0);
+    const { state } = this.#link;
+    const disk = state.kind === 'ready' ? await statfs(state.stateDir).catch(() => undefined) : undefined;
+    this.#disk = { bytes, free: disk === undefined ? 0 : disk.bavail * disk.bsize };
+  }
+
+  #changed(): void {
+    this.#telling ??= setTimeout(async () => {
+      this.#telling = undefined;
+      const state = await this.state();
+      for (const send of this.#windows.values()) send('state', state);
+      for (const listener of this.#stateListeners) listener(state);
+    }, tellEveryMs);
+  }
+
+  // ---- calls ----
+
+  readonly #handlers: Handlers = {
+    'state.get': () => this.state(),
+
+    'workload.inspect': ([id]) => this.#inspect(id),
+    'workload.remedy': async ([id, { pid }]) => {
+      const { processes } = await this.#link.client().inspect(id);
+      const found = processes.find((process) => process.pid === pid);
+      if (found === undefined)
+        throw new TorporError('not-found', 'The process that was found has ended meanwhile.', 'Try again.');
+      process.kill(found.pid, 'SIGTERM');
+      return this.#inspect(id);
+    },
+    'workload.suspend': async ([id, { keepRunning }]) => {
+      try {
+        const { freedBytes } = await this.#link.client().suspend(id, { leaveRunning: keepRunning });
+        return { freedBytes };
+      } finally {
+        this.#workloads.markDone(id);
+      }
+    },
+    'workload.resume': ([id]) => this.#resume(id),
+    'workload.cancel': async ([id]) => {
+      this.#workloads.markCancelling(id);
+      await this.#link.client().cancel(id);
+    },
+    'workload.end': async ([id]) => {
+      await this.#link.client().end(id);
+    },
+    'workload.forget': async ([id]) => {
+      for (const snapshot of this.#workloads.snapshotsOf(id)) await this.#link.client().remove(snapshot.id);
+      await this.#workloads.refresh();
+    },
+
+    'snapshots.list': async ([id]) => {
+      await this.#workloads.readSnapshots();
+      return this.#workloads
+        .snapshotsOf(id)
+        .map((snapshot) => snapshotView(snapshot, this.#workloads.get(id)));
+    },
+    'snapshot.goTo': async ([id]) => {
+      const snapshot = this.#knownSnapshot(id);
+      const workload = this.#workloads.get(snapshot.workload);
+      if (workload?.state === 'running')
+        await this.#link.client().suspend(workload.id, { leaveRunning: false });
+      await this.#resume(id, snapshot.workload);
+    },
+    'snapshot.resumeCopy': async ([id]) => {
+      const { workload } = await this.#link.client().resume(id, { copy: true });
+      return workload.id;
+    },
+    'snapshot.keep': async ([id]) => {
+      this.#knownSnapshot(id);
+      throw notYet();
+    },
+    'snapshot.remove': async ([id]) => {
+      await this.#link.client().remove(id);
+      await this.#workloads.readSnapshots();
+    },
+
+    'applications.list': () => this.#desktop.applications.list(),
+    'applications.forFile': ([path]) => this.#desktop.applications.forFile(path),
+    'applications.launch': async ([id, { action, files, scale }]) => {
+      const command = await this.#desktop.applications.commandFor(id, {
+        ...(action === undefined ? {} : { action }),
+        ...(files === undefined ? {} : { files }),
+      });
+      const workload = await this.#run(command, scale, id);
+      await this.#desktop.applications.used(id);
+      return workload;
+    },
+    'command.run': async ([line, { terminal, scale }]) => {
+      const argv = ['/bin/sh', '-c', line];
+      const command = terminal
+        ? await this.#desktop.applications.inTerminal(argv)
+        : { name: line.trim().split(/\s+/)[0] ?? line, argv };
+      return this.#run(command, scale);
+    },
+
+    'window.open': async ([place]) => this.show(place),
+    'window.close': async (_args, window) => this.#shell?.close(window),
+
+    'screen.windows': async () => [],
+    'screen.activate': async () => {
+      throw notYet();
+    },
+
+    'session.suspendAll': () => this.#session.suspendAll(),
+    'session.resumeLast': () => this.#session.resumeLast(),
+    'automation.pause': async ([paused]) => {
+      this.#paused = paused;
+      this.#changed();
+    },
+    'settings.set': ([change]) => this.#desktop.settings.set(change),
+    'external.open': ([address]) => this.#desktop.openExternal(address),
+  };
+
+  /** Opens a window there, or brings the one that is there to the front. */
+  async show(place: Place): Promise<void> {
+    if (this.#shell === undefined)
+      throw new TorporError('failed', 'The app is still starting.', 'Try again.');
+    await this.#shell.open(place);
+  }
+
+  /** Opens files: with the application that is the user's default for the first. */
+  async openFiles(files: readonly string[]): Promise<void> {
+    const [first] = files;
+    if (first === undefined) return;
+    const [application] = await this.#desktop.applications.forFile(first);
+    if (application === undefined)
+      throw new TorporError(
+        'not-found',
+        `No installed application opens ${first}.`,
+        'Start one in Torpor and open the file from there.',
+      );
+    const command = await this.#desktop.applications.commandFor(application.id, { files });
+    await this.show({ kind: 'screen', workload: await this.#run(command, undefined, application.id) });
+    await this.#desktop.applications.used(application.id);
+  }
+
+  suspendAll(): Promise<{ suspended: number; failed: Notice[] }> {
+    return this.#session.suspendAll();
+  }
+
+  async #inspect(id: string): Promise<FindingView[]> {
+    const { findings } = await this.#link.client().inspect(id);
+    return findings;
+  }
+
+  async #resume(target: string, workload = target): Promise<void> {
+    try {
+      await this.#link.client().resume(target, { copy: false });
+    } finally {
+      this.#workloads.markDone(workload);
+    }
+  }
+
+  async #run(command: LaunchCommand, scale = 1, application?: string): Promise<string> {
+    // GTK draws at whole multiples only; Qt takes any, and a terminal's fonts follow neither.
+    const env = scale >= 1.5 ? { GDK_SCALE: String(Math.round(scale)), QT_SCALE_FACTOR: String(scale) } : {};
+    const spec: RunSpec = {
+      command: command.argv,
+      env: { ...env },
+      callerEnv: Object.fromEntries(
+        Object.entries(process.env).filter((entry): entry is [string, string] => entry[1] !== undefined),
+      ),
+      cwd: command.cwd ?? homedir(),
+      ...(application === undefined ? {} : {}),
+    };
+    const { id } = await this.#link.client().run(spec);
+    await this.#refresh();
+    return id;
+  }
+
+  #known(id: string): Workload {
+    const found = this.#workloads.get(id);
+    if (found === undefined)
+      throw new TorporError('not-found', `There is no application ${id} any more.`, 'Start it anew.');
+    return found;
+  }
+
+  #knownSnapshot(id: string) {
+    const found = this.#workloads.snapshot(id);
+    if (found === undefined)
+      throw new TorporError('not-found', `There is no snapshot ${id} any more.`, 'Choose another one.');
+    return found;
+  }
+
+  // ---- pictures ----
+
+  async fetch(request: Request): Promise<Response> {
+    const path = new URL(request.url).pathname.split('/').slice(1).map(decodeURIComponent);
+    try {
+      const picture = await this.#picture(path);
+      if (picture !== undefined)
+        return new Response(new Uint8Array(picture.bytes), { headers: { 'content-type': picture.type } });
+    } catch (error) {
+      return new Response(noticeOf(error).message, {
+        status: 404,
+        headers: { 'content-type': 'text/plain' },
+      });
+    }
+    return new Response('There is no such picture.', {
+      status: 404,
+      headers: { 'content-type': 'text/plain' },
+    });
+  }
+
+  async #picture([kind, of, id]: string[]): Promise<Icon | undefined> {
+    const { applications } = this.#desktop;
+    if (kind === 'icons' && id !== undefined)
+      return applications.icon(of === 'app' ? { application: id, name: id } : { name: id }, iconPixels);
+    if (kind === 'thumbnails' && of === 'live' && id !== undefined) {
+      const bytes = this.#pictures.png(id);
+      return bytes && { type: 'image/png', bytes };
+    }
+    if ((kind === 'thumbnails' || kind === 'pictures') && of !== undefined) {
+      return undefined;
+    }
+    return undefined;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    clearInterval(this.#refreshing);
+    clearTimeout(this.#telling);
+    this.#pictures[Symbol.dispose]();
+    await this.#link[Symbol.asyncDispose]();
+  }
+}
+
+const notYet = () =>
+  new TorporError('failed', 'The engine cannot do that yet.', 'It comes with the next version.');

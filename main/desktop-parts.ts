@@ -1,0 +1,53 @@
+/** What the app needs to know of the user's desktop, apart from how that is found out. */
+import type { Application, Notice, Settings } from './ipc/view.ts';
+
+export interface LaunchCommand {
+  /** Of the workload. */
+  name: string;
+  argv: string[];
+  /** The user's home where it is absent. */
+  cwd?: string;
+}
+
+export interface Icon {
+  /** Media type. */
+  type: string;
+  bytes: Uint8Array;
+}
+
+/** The installed applications. */
+export interface Applications {
+  /** Recently used first, then by name. */
+  list(): Promise<Application[]>;
+  /** Those that open the file, the default one first. @throws TorporError where there is no such file. */
+  forFile(path: string): Promise<Application[]>;
+  /** @throws TorporError where there is no such application or action, or its entry is broken. */
+  commandFor(id: string, options: { action?: string; files?: readonly string[] }): Promise<LaunchCommand>;
+  /** A command line in a terminal window. @throws TorporError where no terminal is installed. */
+  inTerminal(argv: readonly string[]): Promise<LaunchCommand>;
+  /** The one that has started a workload, where it can be told. */
+  of(workload: { application?: string; command: readonly string[] }): Promise<Application | undefined>;
+  /** Of an application by its id, or for a name a picture of our own. */
+  icon(of: { application?: string; name: string }, sizePx: number): Promise<Icon>;
+  /** It has just been started. */
+  used(id: string): Promise<void>;
+}
+
+export interface SettingsStore {
+  readonly value: Settings;
+  /** @throws TorporError `usage` where it does not fit. */
+  set(change: { [K in keyof Settings]?: Settings[K] | undefined }): Promise<Settings>;
+  onChange(listener: (settings: Settings) => void): void;
+  /** Ids of what was suspended together last. */
+  lastSession: readonly string[];
+}
+
+export interface Desktop {
+  applications: Applications;
+  settings: SettingsStore;
+  /** Such as `de_DE`. */
+  locale: string;
+  openExternal(address: string): Promise<void>;
+  /** Where the shell cannot. @returns whether somebody shows it */
+  notify(notice: Notice): Promise<boolean>;
+}
