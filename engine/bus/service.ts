@@ -59,9 +59,9 @@ export class BusService {
     this.#log = log;
   }
 
-  /** When a client last called, in milliseconds since the epoch. */
+  /** When a client last called or listened, in milliseconds since the epoch. */
   get lastCall(): number {
-    return this.#lastCall;
+    return this.#subscribers.size > 0 ? Date.now() : this.#lastCall;
   }
 
   /**
