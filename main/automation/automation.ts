@@ -1,0 +1,85 @@
+/** What the app does by itself, as the settings say: making room on the disk, and acting when memory runs short. */
+import { sentenceOf } from '../../api/errors.ts';
+import type { Workload } from '../../api/types.ts';
+import type { SettingsStore } from '../desktop-parts.ts';
+import type { Notice } from '../ipc/view.ts';
+import type { EngineLink } from '../state/engine-link.ts';
+import type { Workloads } from '../state/workloads.ts';
+import { toMakeRoom } from './disk-limit.ts';
+
+export interface AutomationTexts {
+  /** @param gain memory that suspending it would free, in bytes */
+  memoryIsShort(name: string, gain: number): Notice;
+  suspendedForMemory(name: string, gain: number): Notice;
+  snapshotRemoved(name: string, bytes: number): Notice;
+  roomNotMade(reason: string): Notice;
+}
+
+export interface AutomationParts {
+  link: EngineLink;
+  workloads: Workloads;
+  settings: SettingsStore;
+  texts: () => AutomationTexts;
+  tell: (notice: Notice) => void;
+}
+
+export class Automation {
+  readonly #parts: AutomationParts;
+  /** Until it is over nothing is done. */
+  paused = false;
+  #makingRoom: Promise<void> | undefined;
+
+  constructor(parts: AutomationParts) {
+    this.#parts = parts;
+    parts.workloads.on('changed', () => this.#makeRoom());
+    parts.settings.onChange(() => this.#makeRoom());
+  }
+
+  #makeRoom(): void {
+    if (this.paused) return;
+    this.#makingRoom ??= this.#removeWhatIsTooMuch().finally(() => {
+      this.#makingRoom = undefined;
+    });
+  }
+
+  async #removeWhatIsTooMuch(): Promise<void> {
+    const { link, workloads, settings, texts, tell } = this.#parts;
+    // While something is under way it may be about to need one of them.
+    if (link.state.kind !== 'ready' || workloads.isBusy) return;
+    const chosen = toMakeRoom(workloads.snapshots, workloads.all(), settings.value);
+    if (chosen.length === 0) return;
+    try {
+      for (const id of chosen) {
+        const snapshot = workloads.snapshot(id);
+        await link.client().remove(id);
+        if (snapshot !== undefined) tell(texts().snapshotRemoved(snapshot.name, snapshot.bytesOnDisk));
+      }
+    } catch (error) {
+      tell(texts().roomNotMade(sentenceOf(error)));
+    }
+    await workloads.readSnapshots();
+  }
+
+  /** To be called when memory has come to be short. */
+  async memoryIsShort(): Promise<void> {
+    const { link, workloads, settings, texts, tell } = this.#parts;
+    const { atLowMemory } = settings.value;
+    if (this.paused || atLowMemory === 'nothing' || link.state.kind !== 'ready') return;
+    await workloads.refresh();
+    const largest = largestRunning(workloads.all());
+    if (largest === undefined) return;
+    if (atLowMemory === 'ask') {
+      tell(texts().memoryIsShort(largest.name, largest.memoryBytes));
+      return;
+    }
+    const { freedBytes } = await link.client().suspend(largest.id, { leaveRunning: false });
+    tell(texts().suspendedForMemory(largest.name, freedBytes));
+  }
+}
+
+/** The one whose suspend gives most. */
+function largestRunning(workloads: readonly Workload[]): Workload | undefined {
+  return workloads
+    .filter(({ state }) => state === 'running')
+    .sort((a, b) => b.memoryBytes - a.memoryBytes)[0];
+}
