@@ -2,6 +2,9 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
+import { WebSocket } from 'ws';
+import type { CallArguments, CallError, CallName, CallResult, ToWindow } from '../../main/ipc/schema.ts';
+import type { AppState, Notice } from '../../main/ipc/view.ts';
 import type { TestEngine } from './engine.ts';
 
 const root = new URL('../..', import.meta.url).pathname;
@@ -30,10 +33,97 @@ export class TestApp implements AsyncDisposable {
     throw new Error('the app ended before it said its address');
   }
 
+  /** Connects as a window would, without a browser. */
+  async connect(): Promise<TestWindow> {
+    const answer = await fetch(this.address, { redirect: 'manual' });
+    const cookie = answer.headers.get('set-cookie')?.split(';')[0];
+    if (cookie === undefined) throw new Error(`the app gave no cookie: ${answer.status}`);
+    const { host, origin } = new URL(this.address);
+    const socket = new WebSocket(`ws://${host}/ipc`, { headers: { cookie, origin } });
+    await once(socket, 'open');
+    return new TestWindow(socket, origin, cookie);
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#child.exitCode !== null) return;
     const exited = once(this.#child, 'exit');
     this.#child.kill('SIGTERM');
     await exited;
+  }
+}
+
+/** A window without a picture: what it was told, and calls. */
+export class TestWindow implements Disposable {
+  readonly #socket: WebSocket;
+  readonly #origin: string;
+  readonly #cookie: string;
+  readonly #waiting = new Map<number, (answer: { result: unknown } | { error: CallError }) => void>();
+  readonly #watchers = new Set<() => void>();
+  readonly notices: Notice[] = [];
+  #state: AppState | undefined;
+  #last = 0;
+
+  constructor(socket: WebSocket, origin: string, cookie: string) {
+    this.#socket = socket;
+    this.#origin = origin;
+    this.#cookie = cookie;
+    socket.on('message', (data) => this.#receive(JSON.parse(String(data)) as ToWindow));
+  }
+
+  #receive(message: ToWindow): void {
+    if ('id' in message) {
+      this.#waiting.get(message.id)?.(message);
+      return;
+    }
+    if (message.event === 'state') this.#state = message.value as AppState;
+    if (message.event === 'notice') this.notices.push(message.value as Notice);
+    for (const watcher of this.#watchers) watcher();
+  }
+
+  /** What was answered, whether a result or an error; takes anything, as a hostile page could send it. */
+  ask(call: string, args: unknown[]): Promise<{ result: unknown } | { error: CallError }> {
+    const id = ++this.#last;
+    return new Promise((resolve) => {
+      this.#waiting.set(id, resolve);
+      this.#socket.send(JSON.stringify({ id, call, args }));
+    });
+  }
+
+  /** @throws Error with the sentence where it failed. */
+  async call<N extends CallName>(name: N, ...args: CallArguments<N>): Promise<CallResult<N>> {
+    const answer = await this.ask(name, args);
+    if ('error' in answer) throw new Error(`${name}: ${answer.error.message} ${answer.error.hint}`);
+    return answer.result as CallResult<N>;
+  }
+
+  /** Waits until it has been told of a state like this. @throws Error with the last state after a while. */
+  async until<T>(ask: (state: AppState) => T | undefined | false, limitMs = 30_000): Promise<T> {
+    return new Promise((resolve, reject) => {
+      const look = () => {
+        const answer = this.#state === undefined ? undefined : ask(this.#state);
+        if (answer === undefined || answer === false) return;
+        end();
+        resolve(answer);
+      };
+      const limit = setTimeout(() => {
+        end();
+        reject(new Error(`the state did not come; the last was ${JSON.stringify(this.#state)}`));
+      }, limitMs);
+      const end = () => {
+        clearTimeout(limit);
+        this.#watchers.delete(look);
+      };
+      this.#watchers.add(look);
+      look();
+    });
+  }
+
+  /** A picture or icon of the app's. */
+  fetch(path: string): Promise<Response> {
+    return fetch(new URL(path, this.#origin), { headers: { cookie: this.#cookie } });
+  }
+
+  [Symbol.dispose](): void {
+    this.#socket.close();
   }
 }

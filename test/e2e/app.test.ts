@@ -1,0 +1,126 @@
+/** The app as a window uses it, with the real engine and real applications, below what is drawn. */
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { decodePng } from '../../api/rfb/picture.ts';
+import { TestApp, type TestWindow } from '../support/app.ts';
+import { TestEngine } from '../support/engine.ts';
+
+let engine: TestEngine;
+let app: TestApp;
+let window: TestWindow;
+
+beforeAll(async () => {
+  engine = await TestEngine.create();
+  app = await TestApp.start(engine);
+  window = await app.connect();
+  await window.until(({ engine }) => engine.kind === 'ready');
+});
+afterAll(async () => {
+  window[Symbol.dispose]();
+  await app[Symbol.asyncDispose]();
+  await engine[Symbol.asyncDispose]();
+});
+
+const card = (id: string) => window.until(({ workloads }) => workloads.find((each) => each.id === id));
+const inState = (id: string, state: string) =>
+  window.until(({ workloads }) => workloads.find((each) => each.id === id && each.state === state));
+
+async function picture(path: string | undefined): Promise<{ width: number; height: number }> {
+  const answer = await window.fetch(path ?? '/nothing');
+  expect(answer.status).toBe(200);
+  expect(answer.headers.get('content-type')).toBe('image/png');
+  const { width, height } = decodePng(new Uint8Array(await answer.arrayBuffer()));
+  return { width, height };
+}
+
+describe('an application', () => {
+  it('is started, shown, suspended, resumed, taken back and copied', async () => {
+    const id = await window.call('command.run', 'xterm -geometry 60x10', { terminal: false });
+    const running = await window.until(({ workloads }) =>
+      workloads.find((each) => each.id === id && each.thumbnail !== undefined),
+    );
+    expect(running).toMatchObject({ state: 'running', title: 'sh', snapshots: 0, freedBytes: 0 });
+    expect(running.memoryBytes).toBeGreaterThan(1_000_000);
+    expect(await picture(running.thumbnail)).toMatchObject({ width: 640, height: 400 });
+    expect((await window.fetch(running.icon)).headers.get('content-type')).toMatch(/^image\//);
+
+    const { freedBytes } = await window.call('workload.suspend', id, { keepRunning: false });
+    expect(freedBytes).toBeGreaterThan(1_000_000);
+    const suspended = await inState(id, 'suspended');
+    expect(suspended).toMatchObject({ pids: [], snapshots: 1 });
+    expect(suspended.freedBytes).toBeGreaterThan(1_000_000);
+    expect(suspended.bytesOnDisk).toBeGreaterThan(100_000);
+
+    await window.call('workload.resume', id);
+    await inState(id, 'running');
+    await window.call('workload.suspend', id, { keepRunning: true });
+    const [newer, older] = await window.call('snapshots.list', id);
+    expect(newer).toMatchObject({ current: true });
+    expect(older).toMatchObject({ current: false, workload: id });
+    await window.call('snapshot.goTo', older?.id ?? '');
+    await inState(id, 'running');
+    const after = await window.call('snapshots.list', id);
+    expect(after).toHaveLength(3);
+    expect(after.find((each) => each.current)?.id).toBe(older?.id);
+
+    const copy = await window.call('snapshot.resumeCopy', older?.id ?? '');
+    expect(copy).not.toBe(id);
+    await inState(copy, 'running');
+    for (const each of [id, copy]) {
+      await window.call('workload.end', each);
+      await inState(each, 'ended');
+    }
+    await window.call('workload.forget', id);
+    expect(await window.call('snapshots.list', id)).toEqual([]);
+  });
+
+  it('is told of when something else starts it, suspends it and ends it', async () => {
+    const { id } = await engine.start(['xterm']);
+    await inState(id, 'running');
+    await engine.json('suspend', id);
+    await inState(id, 'suspended');
+    await engine.json('resume', id);
+    await inState(id, 'running');
+    await engine.json('end', id);
+    await inState(id, 'ended');
+  });
+
+  it('is suspended and resumed with all others', async () => {
+    const ids = [await engine.start(['xterm']), await engine.start(['xterm'])].map(({ id }) => id);
+    for (const id of ids) await card(id);
+    expect(await window.call('session.suspendAll')).toEqual({ suspended: 2, failed: [] });
+    for (const id of ids) await inState(id, 'suspended');
+    expect(await window.call('session.resumeLast')).toEqual({ resumed: 2, failed: [] });
+    for (const id of ids) {
+      await inState(id, 'running');
+      await engine.json('end', id);
+    }
+  });
+
+  it('is there again when the engine was killed', async () => {
+    const { id } = await engine.start(['xterm']);
+    await inState(id, 'running');
+    await engine.kill();
+    await window.until(({ engine }) => engine.kind !== 'ready');
+    await window.until(({ engine }) => engine.kind === 'ready');
+    await inState(id, 'running');
+    await engine.json('end', id);
+  });
+});
+
+describe('a call', () => {
+  it.each([
+    ['nothing.like.this', [], 'usage', /no call nothing\.like\.this/],
+    ['__proto__', [], 'usage', /no call __proto__/],
+    ['workload.suspend', [], 'usage', /not understood/],
+    ['workload.suspend', ['x'.repeat(300), { keepRunning: false }], 'usage', /not understood/],
+    ['workload.suspend', ['12345678', { keepRunning: false }], 'not-found', /12345678/],
+    ['snapshot.goTo', ['12345678'], 'not-found', /no snapshot 12345678/],
+    ['external.open', ['file:///etc/passwd'], 'usage', /./],
+    ['settings.set', [{ lowMemoryPercent: 900 }], 'usage', /not understood/],
+    ['command.run', ['/nowhere/nothing', { terminal: false }], 'failed', /./],
+  ])('%s with %j is refused in a sentence', async (name, args, code, sentence) => {
+    const answer = await window.ask(name, args);
+    expect(answer).toMatchObject({ error: { code, message: expect.stringMatching(sentence) } });
+    expect(JSON.stringify(answer)).not.toMatch(/\n\s+at /);
+  });
+});
