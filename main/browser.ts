@@ -7,9 +7,8 @@ import { connect } from 'node:net';
 import { extname, join } from 'node:path';
 import { WebSocketServer } from 'ws';
 import { App } from './app.ts';
-import type { SettingsStore } from './desktop-parts.ts';
+import { openDesktop } from './desktop/index.ts';
 import type { ToApp } from './ipc/schema.ts';
-import { defaultSettings } from './ipc/view.ts';
 import type { Shell } from './shells/shell.ts';
 
 const build = new URL('../build/renderer/', import.meta.url).pathname;
@@ -19,40 +18,7 @@ const types: Record<string, string> = {
   '.css': 'text/css',
   '.svg': 'image/svg+xml',
 };
-let value = defaultSettings;
-const listeners: ((settings: typeof value) => void)[] = [];
-const settings: SettingsStore = {
-  get value() {
-    return value;
-  },
-  set: async (change) => {
-    value = { ...value, ...(change as Partial<typeof value>) };
-    for (const listener of listeners) listener(value);
-    return value;
-  },
-  onChange: (listener) => void listeners.push(listener),
-  lastSession: [],
-};
-const app = new App({
-  applications: {
-    list: async () => [],
-    forFile: async () => [],
-    commandFor: async (id) => ({ name: id, argv: [id] }),
-    inTerminal: async (argv) => ({ name: argv.at(-1) ?? '', argv: ['xterm', '-e', ...argv] }),
-    of: async () => undefined,
-    icon: async ({ name }) => ({
-      type: 'image/svg+xml',
-      bytes: Buffer.from(
-        `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 64 64"><rect width="64" height="64" rx="14" fill="#557"/><text x="32" y="44" font-size="36" text-anchor="middle" fill="#fff">${name.charAt(0).replace(/[<&]/, '?')}</text></svg>`,
-      ),
-    }),
-    used: async () => {},
-  },
-  settings,
-  locale: (process.env.LANG ?? 'en').split('.')[0] ?? 'en',
-  openExternal: async () => {},
-  notify: async () => false,
-});
+const app = new App(await openDesktop());
 const token = randomBytes(16).toString('hex');
 const server = createServer(async (request, response) => {
   const url = new URL(request.url ?? '/', 'http://127.0.0.1');

@@ -1,0 +1,35 @@
+/** The user's desktop as the app knows it: made of the parts in this folder, without anything of a shell's. */
+
+import type { Desktop } from '../desktop-parts.ts';
+import type { Notice } from '../ipc/view.ts';
+import { InstalledApplications } from './applications.ts';
+import { xdgFolders } from './folders.ts';
+import { localeName, userLocale } from './locale.ts';
+import { Notifications } from './notifications.ts';
+import { openExternal } from './open-external.ts';
+import { AppStore } from './store.ts';
+
+export interface UserDesktop extends Desktop, AsyncDisposable {
+  /** What went wrong while it was opened, to be told once there is a window. */
+  problem: Notice | undefined;
+}
+
+export async function openDesktop(env: NodeJS.ProcessEnv = process.env): Promise<UserDesktop> {
+  const folders = xdgFolders(env);
+  const locale = userLocale(env);
+  const store = new AppStore(folders);
+  const desktops = (env.XDG_CURRENT_DESKTOP ?? '').split(':').filter(Boolean);
+  const applications = new InstalledApplications(folders, locale, desktops, store);
+  const notifications = await Notifications.open(env.DBUS_SESSION_BUS_ADDRESS);
+  return {
+    applications,
+    settings: store,
+    locale: localeName(locale),
+    openExternal,
+    notify: async (notice) => (await notifications?.show(notice)) ?? false,
+    problem: store.problem,
+    async [Symbol.asyncDispose]() {
+      await notifications?.[Symbol.asyncDispose]();
+    },
+  };
+}
