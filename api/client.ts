@@ -19,9 +19,16 @@ import { type ArgumentWire, decode, encode, errorFromReply, type MethodWire } fr
 /** The bus name the engine owns. */
 export const busName = interfaceName;
 
+const busDaemon = {
+  destination: 'org.freedesktop.DBus',
+  path: '/org/freedesktop/DBus',
+  interface: 'org.freedesktop.DBus',
+};
+
 export interface EngineClient extends EngineMethods, AsyncDisposable {
   /** Calls the listener for each such signal until the returned function is called. Needs `subscribe()` once. */
   on<S extends keyof EngineSignals>(signal: S, listener: (value: EngineSignals[S]) => void): () => void;
+  /** Calls the listener once when the engine has ended, whether the bus goes with it or stays. */
   onLost(listener: () => void): void;
 }
 
@@ -37,6 +44,33 @@ export async function readEngineAddress(paths: EnginePaths): Promise<EngineAddre
     }
     return undefined;
   }
+}
+
+/** Resolves when the engine has left the bus or the bus has gone; never where the connection was closed here. */
+function watchEngine(connection: BusConnection): Promise<void> {
+  const { bus } = connection;
+  const ask = (member: string, signature: string, text: string) =>
+    connection.call(new Message({ ...busDaemon, member, signature, body: [text] }));
+  return new Promise((resolve) => {
+    const lost = () => {
+      bus.off('message', look);
+      resolve();
+    };
+    const look = ({ sender, member, body }: Message) => {
+      if (sender !== busDaemon.destination || member !== 'NameOwnerChanged') return;
+      const [name, before] = body as string[];
+      if (name === busName && before !== '') lost();
+    };
+    bus.on('message', look);
+    connection.onLost(lost);
+    const rule = `type='signal',sender='${busDaemon.destination}',member='NameOwnerChanged',arg0='${busName}'`;
+    ask('AddMatch', 's', rule)
+      // It may have ended before anyone looked.
+      .then(() => ask('NameHasOwner', 's', busName))
+      .then((reply) => reply.body[0] === true || lost())
+      // The connection has ended, which is told above, or was closed here.
+      .catch(() => {});
+  });
 }
 
 /** Connects to the engine at this bus address. @throws Error where it does not answer. */
@@ -64,6 +98,8 @@ export async function connectEngine(address: string): Promise<EngineClient> {
     Object.entries(methods).map(([name, wire]) => [name, (...values: unknown[]) => invoke(wire, values)]),
   ) as unknown as EngineMethods;
 
+  let ended: Promise<void> | undefined;
+
   return {
     ...functions,
     on(signal, listener) {
@@ -76,7 +112,10 @@ export async function connectEngine(address: string): Promise<EngineClient> {
       connection.bus.on('message', receive);
       return () => connection.bus.off('message', receive);
     },
-    onLost: (listener) => connection.onLost(listener),
+    onLost: (listener) => {
+      ended ??= watchEngine(connection);
+      void ended.then(listener);
+    },
     [Symbol.asyncDispose]: () => connection[Symbol.asyncDispose](),
   };
 }

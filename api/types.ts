@@ -27,6 +27,10 @@ export const workloadSchema = z.object({
   /** The snapshot it was last suspended to or resumed from. */
   snapshot: z.string().optional(),
   command: z.array(z.string()),
+  /** The folder it was started in. */
+  cwd: z.string(),
+  /** Id of the desktop entry it was started from. */
+  application: z.string().optional(),
   /** When it was started, ISO 8601. */
   startedAt: z.string(),
   /** Path of its RFB socket, which only its owner can open; absent unless it runs. */
@@ -86,6 +90,10 @@ export const snapshotSchema = z.object({
   durableMs: z.number(),
   user: z.string(),
   command: z.array(z.string()),
+  /** Id of the desktop entry that the workload was started from. */
+  application: z.string().optional(),
+  /** It is not removed before that is taken back. */
+  kept: z.boolean(),
   /** When it was last resumed from, ISO 8601. */
   usedAt: z.string().optional(),
   /** Why it cannot be used, where that is so. */
@@ -104,6 +112,10 @@ export const runSpecSchema = z.object({
   /** The caller's own environment, of which the engine takes what an application needs. */
   callerEnv: z.record(z.string(), z.string()),
   cwd: z.string(),
+  /** Id of the desktop entry it is started from, such as `org.gnome.Calculator.desktop`. */
+  application: z.string().optional(),
+  /** Size of its screen at the start, `WIDTHxHEIGHT` in pixels. */
+  geometry: z.string().optional(),
 });
 export type RunSpec = z.infer<typeof runSpecSchema>;
 
@@ -161,6 +173,21 @@ export const execSpecSchema = z.object({
 });
 export type ExecSpec = z.infer<typeof execSpecSchema>;
 
+/** A window of the application in a capsule. */
+export const capsuleWindowSchema = z.object({
+  /** The X server's number for it. */
+  id: z.number().int().nonnegative(),
+  title: z.string(),
+  /** It has the keyboard. */
+  active: z.boolean(),
+  /** WM_CLASS, by which a desktop entry names its windows (StartupWMClass). */
+  class: z.string(),
+});
+export type CapsuleWindow = z.infer<typeof capsuleWindowSchema>;
+
+export const pictureSizes = ['thumbnail', 'full'] as const;
+export type PictureSize = (typeof pictureSizes)[number];
+
 /** The steps of a suspend and of a resume, in order, as progress reports name them. */
 export const phases = [
   'inspect',
@@ -180,7 +207,10 @@ export const progressSchema = z.object({
   workload: z.string(),
   operation: z.enum(['suspend', 'resume']),
   phase: z.enum(phases),
-  /** Bytes done and in all, as far as known; 0 otherwise. */
+  /**
+   * Bytes done and in all, as far as known; 0 otherwise. Within a phase what is done never becomes less, and never more
+   * than what there is in all.
+   */
   bytesDone: z.number().int(),
   bytesTotal: z.number().int(),
 });

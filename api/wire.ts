@@ -52,6 +52,7 @@ function toDictionary(value: object): Dictionary {
 
 function fromWire(value: unknown): unknown {
   if (value instanceof Variant) return fromWire(value.value);
+  if (value instanceof Uint8Array) return value;
   if (typeof value === 'bigint') return Number(value);
   if (Array.isArray(value)) return value.map(fromWire);
   if (typeof value === 'object' && value !== null) {
@@ -69,6 +70,8 @@ export function encode(wire: ArgumentWire, value: unknown): unknown {
       return (value as object[]).map(toDictionary);
     case 't':
       return BigInt(value as number);
+    case 'ay':
+      return Buffer.from(value as Uint8Array);
     default:
       return value;
   }

@@ -68,6 +68,7 @@ export function workloadJson(workload: Workload): object {
   return {
     ...workload,
     snapshot: workload.snapshot ?? null,
+    application: workload.application ?? null,
     exit: workload.exit ?? null,
     note: workload.note ?? null,
   };

@@ -4,9 +4,9 @@ import { exitCodes, sentenceOf, TorporError } from '../api/errors.ts';
 import { reachEngine } from '../api/reach.ts';
 import { version } from '../package.json';
 import { demo } from './commands/demo.ts';
-import { attach, exec, screenshot } from './commands/inside.ts';
+import { attach, exec, screenshot, windows } from './commands/inside.ts';
 import { doctor, documentation } from './commands/machine.ts';
-import { rm, snapshots, verify } from './commands/snapshots.ts';
+import { keep, rm, snapshots, verify } from './commands/snapshots.ts';
 import { resume, suspend } from './commands/suspend-resume.ts';
 import { end, inspect, ps, run } from './commands/workloads.ts';
 import type { Command, Context } from './context.ts';
@@ -24,8 +24,10 @@ const commands: Command[] = [
   attach,
   exec,
   screenshot,
+  windows,
   end,
   snapshots,
+  keep,
   rm,
   verify,
   doctor,

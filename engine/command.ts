@@ -12,13 +12,14 @@ export interface CommandResult {
 export function runCommand(
   program: string,
   args: readonly string[],
-  options: { env?: NodeJS.ProcessEnv; timeoutMs?: number } = {},
+  options: { env?: NodeJS.ProcessEnv; timeoutMs?: number; killSignal?: NodeJS.Signals } = {},
 ): Promise<CommandResult> {
   return new Promise((resolve, reject) => {
     const child = spawn(program, args, {
       stdio: ['ignore', 'pipe', 'pipe'],
       env: options.env ?? process.env,
       timeout: options.timeoutMs ?? 60_000,
+      killSignal: options.killSignal ?? 'SIGTERM',
     });
     const output = { stdout: '', stderr: '' };
     for (const name of ['stdout', 'stderr'] as const) {

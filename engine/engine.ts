@@ -5,20 +5,22 @@
 import { join } from 'node:path';
 import { TorporError } from '../api/errors.ts';
 import type { EnginePaths } from '../api/paths.ts';
-import type {
-  DoctorCheck,
-  ExecSpec,
-  Inspection,
-  Progress,
-  ResumeOptions,
-  ResumeResult,
-  RunSpec,
-  Snapshot,
-  SuspendOptions,
-  SuspendResult,
-  VerifyOptions,
-  VerifyResult,
-  Workload,
+import {
+  type CapsuleWindow,
+  type DoctorCheck,
+  type ExecSpec,
+  type Inspection,
+  type Progress,
+  pictureSizes,
+  type ResumeOptions,
+  type ResumeResult,
+  type RunSpec,
+  type Snapshot,
+  type SuspendOptions,
+  type SuspendResult,
+  type VerifyOptions,
+  type VerifyResult,
+  type Workload,
 } from '../api/types.ts';
 import type { EngineHandlers } from './bus/service.ts';
 import type { Capsules } from './capsule/capsules.ts';
@@ -35,8 +37,10 @@ import { type Inspector, reportOf } from './inspect/inspector.ts';
 import type { Installation } from './installation.ts';
 import { Locks } from './locks.ts';
 import type { Logger } from './log.ts';
+import type { CapsuleWindows, RunningRecord } from './screen/windows.ts';
+import type { PublishedPictures } from './store/published-pictures.ts';
 import type { SnapshotStore, StoredSnapshot } from './store/snapshot-store.ts';
-import { type Report, reporter } from './transaction/progress.ts';
+import { Reporter } from './transaction/progress.ts';
 import { resume } from './transaction/resume.ts';
 import { hasRemaps } from './transaction/surroundings.ts';
 import { suspend } from './transaction/suspend.ts';
@@ -48,10 +52,12 @@ export interface EngineParts {
   capsules: Capsules;
   cgroups: Cgroups;
   store: SnapshotStore;
+  pictures: PublishedPictures;
   criu: CriuClient;
   inspector: Inspector;
   hashes: FileHashes;
   exec: ExecRelay;
+  windows: CapsuleWindows;
   log: Logger;
 }
 
@@ -100,6 +106,7 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
     if (record === undefined) return reportOf(target, await inspector.inspectPid(Number(target), caller));
     if (record.status.kind !== 'running') throw notRunning(record);
     const running = registry.get(record.id) ?? record;
+    await this.#parts.windows.settled(record.id);
     return reportOf(record.name, await inspector.inspectCapsule(running));
   }
 
@@ -109,9 +116,10 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
     return this.#locks.hold(record.id, record.name, 'suspended', async (signal) => {
       const now = this.#parts.registry.get(record.id) ?? record;
       if (now.status.kind !== 'running') throw notRunning(now);
-      const report = this.#reporterFor(now, 'suspend');
+      await this.#parts.windows.settled(now.id);
+      using reporter = this.#reporterFor(now, 'suspend');
       const running = { ...now, status: now.status };
-      const outcome = await suspend(this.#parts, running, options.leaveRunning, report, signal);
+      const outcome = await suspend(this.#parts, running, options.leaveRunning, reporter.report, signal);
       const stored = await this.#findSnapshot(outcome.manifest.id, caller);
       return {
         workload: await this.describe(this.#parts.registry.get(record.id) ?? now),
@@ -150,10 +158,10 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
         }
         const before: Status = isNew ? { kind: 'resuming', snapshot: snapshot.id, copy: true } : status;
         if (isNew) await this.#parts.registry.put({ ...next, status: before });
-        const report = this.#reporterFor(next, 'resume');
+        using reporter = this.#reporterFor(next, 'resume');
         try {
           const starting = { ...next, status: before };
-          const outcome = await resume(this.#parts, starting, snapshot.manifest, report, signal);
+          const outcome = await resume(this.#parts, starting, snapshot.manifest, reporter.report, signal);
           const resumeMs = performance.now() - requestedAt;
           return {
             workload: await this.describe(this.#parts.registry.get(next.id) ?? next),
@@ -214,8 +222,8 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
     };
   }
 
-  #reporterFor(record: WorkloadRecord, operation: Progress['operation']): Report {
-    return reporter(record.id, operation, (progress) => {
+  #reporterFor(record: WorkloadRecord, operation: Progress['operation']): Reporter {
+    return new Reporter(record.id, operation, (progress) => {
       this.#parts.log.debug({ workload: record.id, operation, phase: progress.phase }, 'phase');
       this.#emitProgress(progress, record.capsule.user.uid);
     });
@@ -242,6 +250,32 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
     const record = this.#parts.registry.find(reference, caller);
     if (record.status.kind !== 'running') throw notRunning(record);
     return this.#parts.exec.prepare({ ...record, status: record.status }, spec, caller);
+  }
+
+  async windows(caller: Caller, workload: string): Promise<CapsuleWindow[]> {
+    return this.#parts.windows.list(this.#undisturbed(workload, caller));
+  }
+
+  async windowIcon(caller: Caller, workload: string, window: number): Promise<Uint8Array> {
+    return this.#parts.windows.icon(this.#undisturbed(workload, caller), window);
+  }
+
+  async activateWindow(caller: Caller, workload: string, window: number): Promise<void> {
+    await this.#parts.windows.activate(this.#undisturbed(workload, caller), window);
+  }
+
+  async closeWindows(caller: Caller, workload: string): Promise<void> {
+    const record = this.#undisturbed(workload, caller);
+    await this.#parts.windows.close(record);
+    this.#parts.log.info({ workload: record.id }, 'its windows were asked to close');
+  }
+
+  /** A running workload that nothing is under way on: a connection to its X server would be in the way of a suspend. */
+  #undisturbed(reference: string, caller: Caller): RunningRecord {
+    const record = this.#parts.registry.find(reference, caller);
+    if (record.status.kind !== 'running') throw notRunning(record);
+    this.#locks.refuseIfHeld(record.id, record.name);
+    return { ...record, status: record.status };
   }
 
   async snapshots(caller: Caller, workload: string): Promise<Snapshot[]> {
@@ -272,12 +306,24 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
 
   async remove(caller: Caller, reference: string): Promise<void> {
     const id = (await this.#findStored(reference, caller)).id;
+    await this.#whileMarked(id, 'removed', () => this.#remove(caller, id));
+  }
+
+  async #remove(caller: Caller, id: string): Promise<void> {
     await this.#locks.hold(`snapshot ${id}`, `Snapshot ${id}`, 'removed', async () => {
+      if (await this.#parts.store.isKept(id)) {
+        throw new TorporError(
+          'blocked',
+          `Snapshot ${id} is kept, so it is not removed.`,
+          `To remove it all the same: \`torpor keep --no ${id}\`, then remove it; or \`torpor rm --force ${id}\`.`,
+        );
+      }
       const holder = this.#parts.registry
         .all()
         .find((record) => record.status.kind === 'suspended' && record.status.snapshot === id);
       await this.#forgetLinks(id);
       await this.#parts.store.remove(id);
+      await this.#parts.pictures.forget(id);
       if (holder !== undefined) {
         await this.#parts.registry.setStatus(holder.id, {
           kind: 'ended',
@@ -287,6 +333,30 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
       }
       this.#parts.log.info({ snapshot: id, workload: holder?.id, uid: caller.uid }, 'snapshot removed');
     });
+  }
+
+  async keep(caller: Caller, reference: string, keep: boolean): Promise<void> {
+    const { id } = await this.#findSnapshot(reference, caller);
+    await this.#whileMarked(id, keep ? 'marked' : 'released', () => this.#parts.store.keep(id, keep));
+    this.#parts.log.info({ snapshot: id, keep, uid: caller.uid }, 'snapshot marked');
+  }
+
+  /** A mark may be set while a snapshot is being resumed, but not while it is looked at for its removal. */
+  #whileMarked<T>(id: string, operation: string, work: () => Promise<T>): Promise<T> {
+    return this.#locks.hold(`mark of ${id}`, `Snapshot ${id}`, operation, work);
+  }
+
+  async picture(caller: Caller, reference: string, size: string): Promise<string> {
+    const known = pictureSizes.find((each) => each === size);
+    if (known === undefined) {
+      throw new TorporError(
+        'usage',
+        `A picture has no size "${size}".`,
+        `Ask for one of: ${pictureSizes.join(', ')}.`,
+      );
+    }
+    const { manifest } = await this.#findSnapshot(reference, caller);
+    return this.#parts.pictures.publish(manifest, known, caller.uid);
   }
 
   /** Takes away what a snapshot holds in its user's folders. A damaged one cannot say. */
@@ -333,6 +403,8 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
       pids: init === undefined ? pids : [init, ...pids.filter((pid) => pid !== init)],
       memoryBytes: runs ? await this.#parts.inspector.memoryOf(pids) : 0,
       command: capsule.command,
+      cwd: capsule.cwd,
+      ...(capsule.application === undefined ? {} : { application: capsule.application }),
       startedAt: record.startedAt,
       ...(snapshot === undefined ? {} : { snapshot }),
       ...(status.kind === 'running' ? { screen: this.#parts.capsules.screenSocket(record.id) } : {}),
@@ -419,6 +491,7 @@ function describeSnapshot(item: StoredSnapshot): Snapshot {
       durableMs: 0,
       user: '',
       command: [],
+      kept: false,
       damaged: item.problem,
     };
   }
@@ -434,6 +507,8 @@ function describeSnapshot(item: StoredSnapshot): Snapshot {
     durableMs: manifest.durableMs,
     user: manifest.capsule.user.name,
     command: manifest.capsule.command,
+    ...(manifest.capsule.application === undefined ? {} : { application: manifest.capsule.application }),
+    kept: item.kept,
     ...(item.usedAt === undefined ? {} : { usedAt: item.usedAt }),
   };
 }

@@ -19,14 +19,7 @@ export class Locks {
     operation: string,
     work: (signal: AbortSignal) => Promise<T>,
   ): Promise<T> {
-    const other = this.#held.get(key);
-    if (other !== undefined) {
-      throw new TorporError(
-        'failed',
-        `${what} is just being ${other.operation}.`,
-        'Wait until that is done; see `torpor ps`.',
-      );
-    }
+    this.refuseIfHeld(key, what);
     const controller = new AbortController();
     this.#held.set(key, { operation, controller });
     try {
@@ -36,8 +29,15 @@ export class Locks {
     }
   }
 
-  isHeld(key: string): boolean {
-    return this.#held.has(key);
+  /** @throws TorporError `failed` where an operation holds the key. */
+  refuseIfHeld(key: string, what: string): void {
+    const other = this.#held.get(key);
+    if (other === undefined) return;
+    throw new TorporError(
+      'failed',
+      `${what} is just being ${other.operation}.`,
+      'Wait until that is done; see `torpor ps`.',
+    );
   }
 
   get busy(): boolean {

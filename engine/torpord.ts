@@ -25,6 +25,8 @@ import { FileHashes } from './files/hashes.ts';
 import { Inspector } from './inspect/inspector.ts';
 import { findInstallation } from './installation.ts';
 import { openLog } from './log.ts';
+import { CapsuleWindows } from './screen/windows.ts';
+import { PublishedPictures } from './store/published-pictures.ts';
 import { SnapshotStore } from './store/snapshot-store.ts';
 import { recover } from './transaction/recover.ts';
 
@@ -77,11 +79,28 @@ async function main(onDemand: boolean): Promise<void> {
   const inspector = new Inspector(paths, installation, cgroups);
   const hashes = new FileHashes(join(paths.stateDir, 'file-hashes.json'), log);
   const exec = new ExecRelay(paths, installation, cgroups, log);
+  const pictures = new PublishedPictures(paths.runDir, store);
+  const windows = new CapsuleWindows(installation);
   await recover({ registry, capsules, cgroups, store, log });
+  await pictures.sweep();
 
   let service: BusService | undefined;
   const engine = new Engine(
-    { paths, installation, registry, capsules, cgroups, store, criu, inspector, hashes, exec, log },
+    {
+      paths,
+      installation,
+      registry,
+      capsules,
+      cgroups,
+      store,
+      pictures,
+      criu,
+      inspector,
+      hashes,
+      exec,
+      windows,
+      log,
+    },
     (progress, ownerUid) => service?.emit('progress', ownerUid, progress),
   );
   await using bus = await chooseBus(paths, log, async (connection) => {
@@ -89,6 +108,7 @@ async function main(onDemand: boolean): Promise<void> {
     await candidate.start();
     service = candidate;
   });
+  store.onChange(({ workload, ownerUid }) => service?.emit('snapshotsChanged', ownerUid, workload));
   registry.onChange((record) => {
     void engine
       .describe(record)

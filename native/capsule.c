@@ -2,6 +2,8 @@
  * torpor-capsule: the host's side of a capsule.
  *   start SPEC                                    makes a capsule; prints {"pid":N} of its init
  *   exec PID [options] -- CMD ARG...              runs a command in the capsule of init PID
+ *   windows PID [options] -- list | activate ID | close | icon ID
+ *                                                 sees and moves the windows of the application in the capsule
  *   with-root ROOT MOUNTPOINT [--bind PATH]... [--cgroup DIR]... -- CMD ARG...
  *                                                 runs a command that sees ROOT mounted, and PATHs of the host in it
  */
@@ -20,6 +22,7 @@
 #include "identity.h"
 #include "root.h"
 #include "spec.h"
+#include "windows.h"
 
 #ifndef CLONE_NEWTIME
 #define CLONE_NEWTIME 0x00000080
@@ -236,6 +239,26 @@ static int execute(char **arguments)
 	_exit(reason == ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_EXECUTABLE);
 }
 
+/* ---- windows ---- */
+
+/*
+ * Only the capsule's files are entered, as its user, for the socket of its X server: the server is the user's, and what
+ * it answers is not to be read with more rights than that. To the processes of the capsule this one is not there.
+ */
+static int windows(char **arguments)
+{
+	const char *pid = arguments[0];
+	if (!pid || strspn(pid, "0123456789") != strlen(pid))
+		die("windows needs the pid of a capsule's init");
+	char **request;
+	struct exec_options options = parse_exec_options(arguments + 1, &request);
+	CLEANUP_FD int files = open_namespace(pid, "mnt");
+	if (files < 0 || setns(files, CLONE_NEWNS) < 0)
+		die_with_error("joining the capsule's mnt namespace");
+	become(&options.identity);
+	return ask_of_windows(request);
+}
+
 /* ---- with-root ---- */
 
 static int with_root(char **arguments)
@@ -272,9 +295,11 @@ int main(int count, char **arguments)
 	}
 	if (strcmp(task, "exec") == 0)
 		return execute(arguments + 2);
+	if (strcmp(task, "windows") == 0)
+		return windows(arguments + 2);
 	if (strcmp(task, "with-root") == 0)
 		return with_root(arguments + 2);
-	fputs("usage: torpor-capsule start SPEC | exec PID [OPTION...] -- CMD... | with-root ROOT MOUNTPOINT [OPTION...] -- CMD...\n",
+	fputs("usage: torpor-capsule start SPEC | exec PID [OPTION...] -- CMD... | windows PID [OPTION...] -- TASK | with-root ROOT MOUNTPOINT [OPTION...] -- CMD...\n",
 	      stderr);
 	return 2;
 }

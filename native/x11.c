@@ -1,11 +1,12 @@
 /*
- * X Window System Protocol, version 11: connection set-up (chapter 8), InternAtom and GetProperty (chapter 9). The
- * properties are those of the Extended Window Manager Hints. Strings and lists are padded to four bytes.
+ * X Window System Protocol, version 11: connection set-up (chapter 8), InternAtom, GetProperty, SendEvent and
+ * GetInputFocus (chapter 9). Strings and lists are padded to four bytes. The server is the user's process: nothing that
+ * it answers is taken for true without a look at its length.
  */
 #include "x11.h"
 
 #include <errno.h>
-#include <stdint.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -18,8 +19,17 @@
 #define ANSWER_LIMIT_SECONDS 2
 #define OPCODE_INTERN_ATOM 16
 #define OPCODE_GET_PROPERTY 20
+#define OPCODE_SEND_EVENT 25
+#define OPCODE_GET_INPUT_FOCUS 43
+#define ERROR 0
 #define REPLY 1
+#define EVENT_CLIENT_MESSAGE 33
+#define EVENT_GENERIC 35
+#define EVENT_MASK_SUBSTRUCTURE (0x00080000u | 0x00100000u)
+/* A reply, an error and an event are all as long. */
 #define REPLY_BYTES 32
+/* What may come before a reply that is waited for: every client gets some events unasked. */
+#define EVENT_LIMIT 1000
 /* More than any server's description of its screens. */
 #define LARGEST_ANSWER (1024 * 1024)
 
@@ -95,16 +105,58 @@ static uint32_t set_up(int fd)
 	return root;
 }
 
-/* Receives a reply: its fixed part, and the length of what follows. */
-static int receive_reply(int fd, uint8_t fixed[REPLY_BYTES], uint32_t *extra)
+static int skip(int fd, size_t length)
 {
-	if (receive_all(fd, fixed, REPLY_BYTES) < 0 || fixed[0] != REPLY)
-		return -1;
-	memcpy(extra, fixed + 4, sizeof(*extra));
-	return *extra > LARGEST_ANSWER / 4 ? -1 : 0;
+	char rest[4096];
+	for (size_t part; length > 0; length -= part) {
+		part = length < sizeof(rest) ? length : sizeof(rest);
+		if (receive_all(fd, rest, part) < 0)
+			return -1;
+	}
+	return 0;
 }
 
-static uint32_t intern_atom(int fd, const char *name)
+enum answer { ANSWER_NONE = -1, ANSWER_REPLY, ANSWER_ERROR };
+
+/* Receives the fixed part of a reply, and the length of what follows it, in words. Events before it are passed over. */
+static enum answer receive_reply(int fd, uint8_t fixed[REPLY_BYTES], uint32_t *extra)
+{
+	for (int events = 0; events < EVENT_LIMIT; events++) {
+		if (receive_all(fd, fixed, REPLY_BYTES) < 0)
+			return ANSWER_NONE;
+		if (fixed[0] == ERROR)
+			return ANSWER_ERROR;
+		memcpy(extra, fixed + 4, sizeof(*extra));
+		bool is_reply = fixed[0] == REPLY;
+		if (!is_reply && (fixed[0] & 0x7f) != EVENT_GENERIC)
+			continue;
+		if (*extra > LARGEST_ANSWER / 4)
+			return ANSWER_NONE;
+		if (is_reply)
+			return ANSWER_REPLY;
+		if (skip(fd, (size_t)*extra * 4) < 0)
+			return ANSWER_NONE;
+	}
+	return ANSWER_NONE;
+}
+
+int x_open(struct x_connection *x)
+{
+	x->fd = connect_to_x();
+	x->root = x->fd < 0 ? 0 : set_up(x->fd);
+	if (x->root)
+		return 0;
+	x_close(x);
+	return -1;
+}
+
+void x_close(struct x_connection *x)
+{
+	close_fd(&x->fd);
+	x->fd = -1;
+}
+
+uint32_t x_atom(struct x_connection *x, const char *name)
 {
 	uint8_t request[64] = {OPCODE_INTERN_ATOM, 0};
 	uint16_t name_length = (uint16_t)strlen(name);
@@ -117,45 +169,110 @@ static uint32_t intern_atom(int fd, const char *name)
 	memcpy(request + 8, name, name_length);
 	uint8_t reply[REPLY_BYTES];
 	uint32_t extra, atom;
-	if (send_all(fd, request, length) < 0 || receive_reply(fd, reply, &extra) < 0 || extra)
+	if (send_all(x->fd, request, length) < 0 || receive_reply(x->fd, reply, &extra) != ANSWER_REPLY || extra)
 		return 0;
 	memcpy(&atom, reply + 8, sizeof(atom));
 	return atom;
 }
 
-/* How many items the property of a window has, or -1. */
-static int property_items(int fd, uint32_t window, uint32_t property)
+int x_property(struct x_connection *x, uint32_t window, uint32_t name, uint32_t offset, uint32_t limit,
+	       struct x_value *value)
 {
 	struct {
 		uint8_t opcode, delete;
 		uint16_t words;
 		uint32_t window, property, type, offset, length;
-	} request = {OPCODE_GET_PROPERTY, 0, 6, window, property, 0, 0, 1024};
+	} request = {OPCODE_GET_PROPERTY, 0, 6, window, name, 0, offset, limit};
 	uint8_t reply[REPLY_BYTES];
-	uint32_t extra, items;
-	if (send_all(fd, &request, sizeof(request)) < 0 || receive_reply(fd, reply, &extra) < 0)
+	uint32_t extra;
+	*value = (struct x_value){0};
+	if (send_all(x->fd, &request, sizeof(request)) < 0)
 		return -1;
-	memcpy(&items, reply + 16, sizeof(items));
-	CLEANUP_FREE uint8_t *value = malloc((size_t)extra * 4 + 1);
-	if (!value || receive_all(fd, value, (size_t)extra * 4) < 0)
+	switch (receive_reply(x->fd, reply, &extra)) {
+	case ANSWER_NONE:
 		return -1;
-	return (int)items;
+	case ANSWER_ERROR:
+		/* The window has gone meanwhile. */
+		return 0;
+	case ANSWER_REPLY:
+		break;
+	}
+	value->format = reply[1];
+	memcpy(&value->type, reply + 8, sizeof(value->type));
+	memcpy(&value->bytes_after, reply + 12, sizeof(value->bytes_after));
+	memcpy(&value->items, reply + 16, sizeof(value->items));
+	size_t length = (size_t)extra * 4;
+	if ((uint64_t)value->items * (value->format / 8) > length)
+		return -1;
+	value->data = malloc(length + 1);
+	if (!value->data || receive_all(x->fd, value->data, length) < 0) {
+		x_free(value);
+		return -1;
+	}
+	value->data[length] = 0;
+	return 0;
+}
+
+void x_free(struct x_value *value)
+{
+	free(value->data);
+	*value = (struct x_value){0};
+}
+
+int x_tell_root(struct x_connection *x, uint32_t window, uint32_t message, const uint32_t data[X_MESSAGE_WORDS])
+{
+	struct {
+		uint8_t opcode, propagate;
+		uint16_t words;
+		uint32_t destination, event_mask;
+		uint8_t code, format;
+		uint16_t sequence;
+		uint32_t window, type, data[X_MESSAGE_WORDS];
+	} request = {OPCODE_SEND_EVENT, 0, 11, x->root, EVENT_MASK_SUBSTRUCTURE, EVENT_CLIENT_MESSAGE, 32, 0, window, message,
+		     {0}};
+	_Static_assert(sizeof(request) == 44, "as the protocol has it");
+	memcpy(request.data, data, sizeof(request.data));
+	return send_all(x->fd, &request, sizeof(request));
+}
+
+int x_await(struct x_connection *x)
+{
+	struct {
+		uint8_t opcode, unused;
+		uint16_t words;
+	} request = {OPCODE_GET_INPUT_FOCUS, 0, 1};
+	uint8_t reply[REPLY_BYTES];
+	uint32_t extra;
+	if (send_all(x->fd, &request, sizeof(request)) < 0)
+		return -1;
+	enum answer answer;
+	/* Errors are of requests before this one. */
+	for (int errors = 0; (answer = receive_reply(x->fd, reply, &extra)) == ANSWER_ERROR; errors++)
+		if (errors > EVENT_LIMIT)
+			return -1;
+	return answer == ANSWER_REPLY ? skip(x->fd, (size_t)extra * 4) : -1;
+}
+
+/* How many items a property of the root window has, or -1. */
+static int root_items(struct x_connection *x, const char *name)
+{
+	uint32_t atom = x_atom(x, name);
+	struct x_value value;
+	if (!atom || x_property(x, x->root, atom, 0, 1024, &value) < 0)
+		return -1;
+	int items = (int)value.items;
+	x_free(&value);
+	return items;
 }
 
 int ask_x_server(struct x_state *state)
 {
-	CLEANUP_FD int fd = connect_to_x();
-	if (fd < 0)
+	struct x_connection x;
+	if (x_open(&x) < 0)
 		return -1;
-	uint32_t root = set_up(fd);
-	if (!root)
-		return -1;
-	uint32_t check = intern_atom(fd, "_NET_SUPPORTING_WM_CHECK");
-	uint32_t list = intern_atom(fd, "_NET_CLIENT_LIST");
-	if (!check || !list)
-		return -1;
-	int managers = property_items(fd, root, check);
-	int clients = property_items(fd, root, list);
+	int managers = root_items(&x, "_NET_SUPPORTING_WM_CHECK");
+	int clients = root_items(&x, "_NET_CLIENT_LIST");
+	x_close(&x);
 	if (managers < 0 || clients < 0)
 		return -1;
 	state->has_window_manager = managers > 0;

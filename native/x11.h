@@ -1,19 +1,61 @@
-/* As much of the X11 protocol as pid 1 needs: is a window manager there, and how many windows does it manage? */
+/*
+ * As much of the X11 protocol as Torpor needs: properties of windows, messages to the window manager. By it pid 1 knows
+ * whether a window manager is there and how many windows it manages, and torpor-capsule what windows these are.
+ */
 #ifndef TORPOR_X11_H
 #define TORPOR_X11_H
 
+#include <stdint.h>
+
 /* The path socket of display :0. */
 #define X_SOCKET "/tmp/.X11-unix/X0"
+
+struct x_connection {
+	int fd;
+	uint32_t root;
+};
+
+/* The value of a property, or a part of it; all zero where the window has none, or has gone. */
+struct x_value {
+	uint32_t type;
+	/* Bits an item. There are never more items than data. */
+	uint8_t format;
+	uint32_t items;
+	/* How much of the property follows the part. */
+	uint32_t bytes_after;
+	/* On the heap, with a zero byte behind it. */
+	uint8_t *data;
+};
+
+#define X_MESSAGE_WORDS 5
+
+/* Connects to display :0. Each step, here and below, has a time limit of two seconds. Returns 0, or -1. */
+int x_open(struct x_connection *x);
+void x_close(struct x_connection *x);
+
+/* The atom of a name, or 0 where the server does not answer. */
+uint32_t x_atom(struct x_connection *x, const char *name);
+
+/*
+ * Reads a property from an offset on; offset and limit are in words of four bytes. Returns 0, or -1 where the server does
+ * not answer as it should; then the connection is of no more use.
+ */
+int x_property(struct x_connection *x, uint32_t window, uint32_t name, uint32_t offset, uint32_t limit,
+	       struct x_value *value);
+void x_free(struct x_value *value);
+
+/* Sends the window manager a message about a window. Returns 0, or -1. */
+int x_tell_root(struct x_connection *x, uint32_t window, uint32_t message, const uint32_t data[X_MESSAGE_WORDS]);
+
+/* Waits until the server has done all it was asked. Returns 0, or -1. */
+int x_await(struct x_connection *x);
 
 struct x_state {
 	int has_window_manager;
 	int client_windows;
 };
 
-/*
- * Connects to display :0, asks, and leaves. Each step has a time limit of two seconds.
- * Returns 0, or -1 where the server does not answer.
- */
+/* Connects, asks, and leaves. Returns 0, or -1 where the server does not answer. */
 int ask_x_server(struct x_state *state);
 
 #endif

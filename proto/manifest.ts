@@ -47,6 +47,8 @@ export const capsuleSpecSchema = z.object({
   hostMounts: z.array(hostMountSchema),
   hostname: z.string(),
   geometry: z.string().regex(/^\d+x\d+$/),
+  /** Id of the desktop entry it was started from. Snapshots of the first version have none. */
+  application: z.string().optional(),
 });
 export type CapsuleSpec = z.infer<typeof capsuleSpecSchema>;
 

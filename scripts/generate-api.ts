@@ -34,7 +34,14 @@ const parsed = new XMLParser({
 const definition = parsed.node.interface;
 
 const dictionaries = new Set<string>();
-const plain: Record<string, string> = { s: 'string', b: 'boolean', as: 'string[]', t: 'number' };
+const plain: Record<string, string> = {
+  s: 'string',
+  b: 'boolean',
+  as: 'string[]',
+  ay: 'Uint8Array',
+  t: 'number',
+  u: 'number',
+};
 
 function typeOf(arg: XmlArg): { ts: string; wire: string } {
   const signature = arg['@type'];

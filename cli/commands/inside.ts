@@ -1,14 +1,14 @@
 /** Reaching into a capsule: its screen, and commands inside it. */
 import { spawn } from 'node:child_process';
-import { writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { sentenceOf, TorporError } from '../../api/errors.ts';
 import { encodeFrame, FrameReader } from '../../api/exec-stream.ts';
 import { connectRfb } from '../../api/rfb/client.ts';
-import { encodePng } from '../../api/rfb/picture.ts';
+import { decodePng, encodePng } from '../../api/rfb/picture.ts';
 import type { Workload } from '../../api/types.ts';
 import type { Command, Context } from '../context.ts';
-import { printable } from '../format.ts';
+import { printable, table } from '../format.ts';
 import { environmentOf } from '../words.ts';
 
 /** The RFB socket of a running workload. @throws TorporError where it does not run. */
@@ -28,29 +28,98 @@ export const screenshot: Command = {
   definition: {
     name: 'screenshot',
     summary: 'save a picture of a capsule’s screen',
-    description: ['Saves the screen of a running capsule as a PNG file.'],
+    description: [
+      'Saves the screen of a capsule as a PNG file: of one that runs as it is now, of one that is suspended, or of a snapshot, as it was then.',
+    ],
     arguments: [
-      { name: 'W', kind: 'workload' },
+      { name: 'W|SNAPSHOT', kind: 'workload' },
       { name: 'FILE.png', kind: 'file' },
     ],
     options: [],
-    examples: [{ command: 'torpor screenshot gimp now.png', meaning: 'how GIMP looks' }],
+    examples: [
+      { command: 'torpor screenshot gimp now.png', meaning: 'how GIMP looks' },
+      { command: 'torpor screenshot 3f2a9c then.png', meaning: 'how it looked when that snapshot was taken' },
+    ],
   },
   async run(context) {
-    const { socket } = await screenOf(context);
     const file = context.invocation.arguments[1] ?? '';
-    await using screen = await connectRfb(socket);
-    const picture = await screen.capture();
-    await writeFile(file, await encodePng(picture)).catch((error: Error) => {
+    const png = await pictureOf(context);
+    const { width, height } = decodePng(png);
+    await writeFile(file, png).catch((error: Error) => {
       throw new TorporError('failed', `${file} cannot be written: ${error.message}.`, 'Choose another file.');
     });
-    context.result(
-      { file, width: picture.width, height: picture.height },
-      `${printable(file)}: ${picture.width}x${picture.height}`,
-    );
+    context.result({ file, width, height }, `${printable(file)}: ${width}x${height}`);
     return undefined;
   },
 };
+
+/** The picture that was asked for, as a PNG file. */
+async function pictureOf(context: Context): Promise<Uint8Array> {
+  const client = await context.engine();
+  const reference = context.invocation.arguments[0] ?? '';
+  const isSnapshot = (await client.snapshots('')).some(
+    ({ id }) => id === reference || (reference.length >= 4 && id.startsWith(reference)),
+  );
+  if (isSnapshot) return readFile(await client.picture(reference, 'full'));
+  const { state, snapshot } = await client.get(reference);
+  if (state === 'suspended' && snapshot !== undefined)
+    return readFile(await client.picture(snapshot, 'full'));
+  const { socket } = await screenOf(context);
+  await using screen = await connectRfb(socket);
+  return encodePng(await screen.capture());
+}
+
+export const windows: Command = {
+  definition: {
+    name: 'windows',
+    summary: 'list the windows of an application, bring one to the front, or close them',
+    description: [
+      'Lists the windows of the application in a running capsule. With --activate one of them is brought to the front. With --close every window is asked to close, as by its close button: the application may still ask about unsaved work, and then goes on until it is answered (`torpor attach`).',
+    ],
+    arguments: [{ name: 'W', kind: 'workload' }],
+    options: [
+      { name: 'activate', value: 'ID', summary: 'Bring this window to the front.' },
+      { name: 'close', summary: 'Ask all windows to close.' },
+    ],
+    examples: [
+      { command: 'torpor windows gimp', meaning: 'which windows GIMP has' },
+      { command: 'torpor windows gimp --activate 8388612', meaning: 'go to one of them' },
+      { command: 'torpor windows gimp --close', meaning: 'close GIMP, but let it ask to save' },
+    ],
+  },
+  async run(context) {
+    const { invocation } = context;
+    const workload = invocation.arguments[0] ?? '';
+    const wanted = windowId(invocation.value('activate'));
+    if (wanted !== undefined && invocation.flag('close'))
+      throw new TorporError('usage', '--activate and --close exclude each other.', 'Leave out either.');
+    const client = await context.engine();
+    if (wanted !== undefined) await client.activateWindow(workload, wanted);
+    if (invocation.flag('close')) await client.closeWindows(workload);
+    if (wanted !== undefined || invocation.flag('close')) {
+      context.result({ workload, ...(wanted === undefined ? { closing: true } : { activated: wanted }) }, '');
+      return undefined;
+    }
+    const list = await client.windows(workload);
+    const text = table(
+      ['ID', '', 'CLASS', 'TITLE'],
+      list.map((window) => [String(window.id), window.active ? '*' : '', window.class, window.title]),
+    );
+    context.result(list, text);
+    return undefined;
+  },
+};
+
+function windowId(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  const id = Number(text);
+  if (/^\d{1,10}$/.test(text) && id <= 0xffff_ffff) return id;
+  throw new TorporError(
+    'usage',
+    `"${text}" is no window’s id.`,
+    'See `torpor windows W` for those there are.',
+  );
+}
 
 export const attach: Command = {
   definition: {

@@ -1,6 +1,7 @@
 /** Looking at snapshots, checking and removing them. */
 import { createInterface } from 'node:readline/promises';
 import { TorporError } from '../../api/errors.ts';
+import type { Snapshot } from '../../api/types.ts';
 import type { Command, Context } from '../context.ts';
 import { ago, bytes, printable, seconds, table } from '../format.ts';
 
@@ -29,12 +30,43 @@ export const snapshots: Command = {
                   bytes(snapshot.bytesOnDisk),
                   bytes(snapshot.memoryBytes),
                   seconds(snapshot.standstillMs),
-                  snapshot.usedAt === undefined ? '' : `resumed ${ago(snapshot.usedAt)} ago`,
+                  noteOn(snapshot),
                 ]
               : [snapshot.id, '', '', '', '', '', '', snapshot.damaged],
           ),
         );
     context.result(list, text);
+    return undefined;
+  },
+};
+
+function noteOn({ kept, usedAt }: Snapshot): string {
+  const notes = [...(kept ? ['kept'] : []), ...(usedAt === undefined ? [] : [`resumed ${ago(usedAt)} ago`])];
+  return notes.join(', ');
+}
+
+export const keep: Command = {
+  definition: {
+    name: 'keep',
+    summary: 'keep a snapshot from being removed',
+    description: [
+      'Marks a snapshot as one to keep: it is not removed, neither by `torpor rm` nor to make room, until the mark is taken away.',
+    ],
+    arguments: [{ name: 'SNAPSHOT', kind: 'snapshot' }],
+    options: [{ name: 'no', summary: 'Take the mark away.' }],
+    examples: [
+      { command: 'torpor keep 3f2a9c', meaning: 'keep a state to go back to' },
+      { command: 'torpor keep --no 3f2a9c', meaning: 'it may be removed again' },
+    ],
+  },
+  async run(context) {
+    const id = context.invocation.arguments[0] ?? '';
+    const kept = !context.invocation.flag('no');
+    await (await context.engine()).keep(id, kept);
+    context.result(
+      { snapshot: id, kept },
+      `Snapshot ${printable(id)} ${kept ? 'is kept' : 'may be removed'}.`,
+    );
     return undefined;
   },
 };
@@ -60,20 +92,28 @@ export const rm: Command = {
     name: 'rm',
     summary: 'remove a snapshot',
     description: [
-      'Removes a snapshot from disk. On a terminal it asks first where a suspended workload has no other.',
+      'Removes a snapshot from disk. On a terminal it asks first where a suspended workload has no other. One that is kept is not removed (exit code 3).',
     ],
     arguments: [{ name: 'SNAPSHOT', kind: 'snapshot' }],
-    options: [],
+    options: [{ name: 'force', summary: 'Also where it is kept, and without asking.' }],
     examples: [{ command: 'torpor rm 3f2a9c', meaning: 'remove one snapshot' }],
   },
   async run(context) {
     const id = context.invocation.arguments[0] ?? '';
-    if (!(await confirmLoss(context, id))) throw new TorporError('failed', 'Nothing was removed.');
-    await (await context.engine()).remove(id);
+    const force = context.invocation.flag('force');
+    if (!force && !(await confirmLoss(context, id))) throw new TorporError('failed', 'Nothing was removed.');
+    const client = await context.engine();
+    // A damaged one has no mark that could be taken away, and needs none taken.
+    if (force) await client.keep(id, false).catch(unlessFailed);
+    await client.remove(id);
     context.result({ removed: id }, `Snapshot ${printable(id)} is removed.`);
     return undefined;
   },
 };
+
+function unlessFailed(error: unknown): void {
+  if (!(error instanceof TorporError) || error.code !== 'failed') throw error;
+}
 
 export const verify: Command = {
   definition: {

@@ -16,6 +16,12 @@ export const run: Command = {
       { name: 'root', value: 'DIR', summary: 'Another root folder than that of the machine (root only).' },
       { name: 'user', value: 'U', summary: 'Run it as this user (root only); otherwise as the caller.' },
       { name: 'env', value: 'K=V', repeated: true, summary: 'Set a variable in its environment.' },
+      { name: 'geometry', value: 'WxH', summary: 'Size of its screen in pixels; otherwise 1280x800.' },
+      {
+        name: 'application',
+        value: 'ID',
+        summary: 'The desktop entry it belongs to, such as org.gnome.Calculator.desktop.',
+      },
     ],
     takesCommand: true,
     examples: [
@@ -33,6 +39,8 @@ export const run: Command = {
     const name = invocation.value('name');
     const root = invocation.value('root');
     const user = invocation.value('user');
+    const geometry = invocation.value('geometry');
+    const application = invocation.value('application');
     const workload = await client.run({
       command: [...invocation.command],
       env,
@@ -43,6 +51,8 @@ export const run: Command = {
       ...(name === undefined ? {} : { name }),
       ...(root === undefined ? {} : { root }),
       ...(user === undefined ? {} : { user }),
+      ...(geometry === undefined ? {} : { geometry }),
+      ...(application === undefined ? {} : { application }),
     });
     context.result(workloadJson(workload), workload.id);
     return undefined;

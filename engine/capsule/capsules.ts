@@ -20,6 +20,7 @@ import type { Cgroups } from './cgroup.ts';
 import { applicationEnvironment } from './environment.ts';
 import type { WorkloadRecord } from './record.ts';
 import { type Caller, mayUse, type Registry } from './registry.ts';
+import { applicationOf, geometryOf } from './run-options.ts';
 import { encodeSpec } from './spec-file.ts';
 import { findUser } from './users.ts';
 import { windowManagerConfig } from './window-manager.ts';
@@ -30,8 +31,6 @@ const readyLimitMs = 60_000;
 const settleMs = 700;
 const watchIntervalMs = 250;
 const endLimitMs = 8000;
-
-const defaultGeometry = '1280x800';
 
 type Startup =
   | { kind: 'ready' }
@@ -141,6 +140,8 @@ export class Capsules {
   }
 
   async #specify(spec: RunSpec, caller: Caller): Promise<CapsuleSpec> {
+    const geometry = geometryOf(spec.geometry);
+    const application = applicationOf(spec.application);
     const user = await findUser(spec.user ?? caller.uid);
     if (!mayUse(caller, user.uid)) {
       throw new TorporError(
@@ -171,7 +172,8 @@ export class Capsules {
       user,
       hostMounts: hostMounts.map((path, index) => ({ key: `host${index}`, path })),
       hostname: (await readFile('/proc/sys/kernel/hostname', 'utf8')).trim(),
-      geometry: defaultGeometry,
+      geometry,
+      ...(application === undefined ? {} : { application }),
     };
   }
 

@@ -9,6 +9,7 @@ import { inspectTree, type Surroundings, type TreeInspection } from './inspect.t
 import { memoryOf, readProcessLine } from './proc.ts';
 
 export { capsuleOptions, reportOf } from './inspect.ts';
+export { bytesToSave } from './ties/space.ts';
 
 export class Inspector {
   readonly #paths: EnginePaths;

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ManifestFile } from '../../proto/manifest.ts';
 import { syncFolder } from '../durable.ts';
+import { dirtyBytes } from './dirty.ts';
 
 /** SHA-256 of 1 MiB takes under a millisecond on any machine of the last ten years. */
 const sliceBytes = 1024 * 1024;
@@ -16,14 +17,17 @@ const sliceBytes = 1024 * 1024;
 const quietNs = 25_000_000n;
 const lookAgainMs = 10;
 
+export type Count = (bytes: number) => void;
+
 /**
  * SHA-256 and length of a file, which must not be a symbolic link. `expectedBytes` is how long it probably is: most
- * images are small, and are had by one read then. With `sync` it is made durable as well.
+ * images are small, and are had by one read then. With `sync` it is made durable as well. `count` is told of every part
+ * that was hashed.
  */
 export async function hashFile(
   path: string,
   expectedBytes: number,
-  { signal, sync = false }: { signal?: AbortSignal; sync?: boolean } = {},
+  { signal, sync = false, count }: { signal?: AbortSignal; sync?: boolean; count?: Count } = {},
 ): Promise<{ sha256: string; bytes: number }> {
   const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW);
   try {
@@ -40,6 +44,7 @@ export async function hashFile(
       ({ bytesRead } = await file.read(slice, 0, slice.length, bytes));
       hash.update(slice.subarray(0, bytesRead));
       bytes += bytesRead;
+      count?.(bytesRead);
     } while (bytesRead === slice.length);
     await synced;
     return { sha256: hash.digest('hex'), bytes };
@@ -73,6 +78,8 @@ export class Sealer {
   readonly #folder: string;
   readonly #leftOut: ReadonlySet<string>;
   readonly #sealed = new Map<string, Sealed>();
+  /** How much of the files that are just being sealed is hashed. */
+  readonly #hashed = new Map<string, number>();
   #stopped = false;
   #ahead: Promise<void> | undefined;
 
@@ -113,8 +120,27 @@ export class Sealer {
   async #seal(path: string): Promise<void> {
     const full = join(this.#folder, path);
     const { size, mtimeNs } = await stat(full, { bigint: true });
-    const file = { path, ...(await hashFile(full, Number(size), { sync: true })) };
-    this.#sealed.set(path, { size, mtimeNs, file });
+    const count: Count = (bytes) => this.#hashed.set(path, (this.#hashed.get(path) ?? 0) + bytes);
+    this.#hashed.set(path, 0);
+    try {
+      const file = { path, ...(await hashFile(full, Number(size), { sync: true, count })) };
+      this.#sealed.set(path, { size, mtimeNs, file });
+    } finally {
+      this.#hashed.delete(path);
+    }
+  }
+
+  /**
+   * How many bytes are sealed, of those that there are. Of what is hashed but perhaps not yet on the disk, so much
+   * counts as the machine has no longer to write at all.
+   */
+  async measure(): Promise<{ done: number; total: number }> {
+    let total = 0;
+    for (const path of await this.#paths()) total += (await stat(join(this.#folder, path))).size;
+    const sum = (numbers: Iterable<number>) => [...numbers].reduce((all, each) => all + each, 0);
+    const sealed = sum([...this.#sealed.values()].map(({ file }) => file.bytes));
+    const hashed = sealed + sum(this.#hashed.values());
+    return { done: Math.max(sealed, Math.min(hashed, total - (await dirtyBytes()))), total };
   }
 
   /** Seals what is not yet; nothing may be written to any more. Can be called again when there is more. */

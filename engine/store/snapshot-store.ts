@@ -3,18 +3,20 @@
  * images, a picture of the screen and CRIU's log. A snapshot is made in `staging/` and comes into being by one
  * rename; whatever lies in `staging/` when the engine starts was never finished and is removed by the recovery.
  */
-import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
+import { createHash, createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
 import { mkdir, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { TorporError } from '../../api/errors.ts';
 import { type Manifest, type ManifestFile, manifestSchema, manifestVersion } from '../../proto/manifest.ts';
 import { privateFolder, syncFolder, writeDurable, writeSynced } from '../durable.ts';
 import type { Logger } from '../log.ts';
-import { hashFile, Sealer, syncFolders } from './seal.ts';
+import { type Count, hashFile, Sealer, syncFolders } from './seal.ts';
 
 const manifestFile = 'manifest.json';
 const macFile = 'manifest.mac';
 const usedFile = 'used';
+/** Not `kept`: that is the folder of {@link keepVolatile}. */
+const keepFile = 'keep';
 const keyBytes = 32;
 
 /** Files of a snapshot other than CRIU's images. */
@@ -35,16 +37,37 @@ export interface Stage {
 }
 
 export type StoredSnapshot =
-  | { kind: 'complete'; id: string; manifest: Manifest; bytesOnDisk: number; usedAt: string | undefined }
+  | {
+      kind: 'complete';
+      id: string;
+      manifest: Manifest;
+      bytesOnDisk: number;
+      usedAt: string | undefined;
+      kept: boolean;
+    }
   | { kind: 'damaged'; id: string; problem: string };
+
+/** Whose snapshots are others now; of one that was damaged nobody knows, and root alone is concerned. */
+export interface StoreChange {
+  workload: string;
+  ownerUid: number;
+}
 
 /** Memory contents; everything else among the images is parsed by CRIU and must be verified before it is. */
 const isPageData = (file: ManifestFile) => /^images\/pages-\d+\.img$/.test(file.path);
+
+/** How much of a snapshot CRIU parses, and how much is memory contents, in bytes. */
+export function sizesOf(manifest: Manifest): { parsed: number; pages: number } {
+  const sum = (files: ManifestFile[]) => files.reduce((all, file) => all + file.bytes, 0);
+  const pages = sum(manifest.files.filter(isPageData));
+  return { parsed: sum(manifest.files) - pages, pages };
+}
 
 export class SnapshotStore {
   readonly #stateDir: string;
   readonly #key: Buffer;
   readonly #log: Logger;
+  readonly #changed: ((change: StoreChange) => void)[] = [];
 
   private constructor(stateDir: string, key: Buffer, log: Logger) {
     this.#stateDir = stateDir;
@@ -59,6 +82,16 @@ export class SnapshotStore {
   static async open(stateDir: string, log: Logger): Promise<SnapshotStore> {
     for (const name of ['snapshots', 'staging', 'failures']) await privateFolder(join(stateDir, name));
     return new SnapshotStore(stateDir, await openKey(join(stateDir, 'key')), log);
+  }
+
+  /** Calls the listener whenever a snapshot has been made, used, kept or removed. */
+  onChange(listener: (change: StoreChange) => void): void {
+    this.#changed.push(listener);
+  }
+
+  #tell(manifest: Manifest | undefined): void {
+    const change = { workload: manifest?.workload ?? '', ownerUid: manifest?.capsule.user.uid ?? 0 };
+    for (const listener of this.#changed) listener(change);
   }
 
   /** Removes half-done work of an earlier engine; nothing may be at work there any more. */
@@ -103,6 +136,7 @@ export class SnapshotStore {
     await syncFolders(stage.folder);
     await rename(stage.folder, this.folderOf(stage.id));
     await syncFolder(this.#path('snapshots'));
+    this.#tell(manifest);
     return manifest;
   }
 
@@ -149,6 +183,7 @@ export class SnapshotStore {
         manifest,
         bytesOnDisk: manifest.files.reduce((sum, file) => sum + file.bytes, 0),
         usedAt: await readFile(join(this.folderOf(id), usedFile), 'utf8').catch(() => undefined),
+        kept: await this.isKept(id),
       };
     } catch (error) {
       if (!(error instanceof TorporError)) throw error;
@@ -215,30 +250,40 @@ export class SnapshotStore {
 
   /**
    * Checks the files that CRIU parses against their hashes, which takes little time; `pages` goes on with the memory
-   * contents, which may overlap with the restore as long as no process runs before it is done.
+   * contents, which may overlap with the restore as long as no process runs before it is done. `count` is told of what
+   * has been hashed.
    * @throws TorporError `failed` naming the file that differs.
    */
-  async verifyBeforeRestore(manifest: Manifest): Promise<{ pages: (signal: AbortSignal) => Promise<void> }> {
+  async verifyBeforeRestore(
+    manifest: Manifest,
+    count: Count,
+  ): Promise<{ pages: (signal: AbortSignal, count: Count) => Promise<void> }> {
     await Promise.all(
       manifest.files.map((file) =>
-        isPageData(file) ? this.#verifyLength(manifest.id, file) : this.#verifyFile(manifest.id, file),
+        isPageData(file)
+          ? this.#verifyLength(manifest.id, file)
+          : this.#verifyFile(manifest.id, file, { count }),
       ),
     );
     return {
-      pages: async (signal) => {
+      pages: async (signal, countPages) => {
         for (const file of manifest.files.filter(isPageData))
-          await this.#verifyFile(manifest.id, file, signal);
+          await this.#verifyFile(manifest.id, file, { signal, count: countPages });
       },
     };
   }
 
-  async #verifyFile(id: string, file: ManifestFile, signal?: AbortSignal): Promise<void> {
+  async #verifyFile(
+    id: string,
+    file: ManifestFile,
+    options: { signal?: AbortSignal; count?: Count } = {},
+  ): Promise<void> {
     let found: { sha256: string; bytes: number };
     try {
       const path = join(this.folderOf(id), file.path);
-      found = await hashFile(path, file.bytes, signal === undefined ? {} : { signal });
+      found = await hashFile(path, file.bytes, options);
     } catch (error) {
-      if (signal?.aborted) throw error;
+      if (options.signal?.aborted) throw error;
       throw this.#damaged(id, `${file.path} cannot be read (${(error as NodeJS.ErrnoException).code})`);
     }
     if (found.bytes !== file.bytes)
@@ -272,16 +317,54 @@ export class SnapshotStore {
       throw this.#damaged(id, `${file.path} has ${found.size} bytes instead of ${file.bytes}`);
   }
 
+  /**
+   * One file of a snapshot, as it was written.
+   * @throws TorporError `failed` where it is not.
+   */
+  async contentsOf(manifest: Manifest, file: ManifestFile): Promise<Buffer> {
+    const contents = await readFile(join(this.folderOf(manifest.id), file.path)).catch(
+      (error: NodeJS.ErrnoException) => {
+        throw this.#damaged(manifest.id, `${file.path} cannot be read (${error.code})`);
+      },
+    );
+    if (createHash('sha256').update(contents).digest('hex') !== file.sha256)
+      throw this.#damaged(manifest.id, `the contents of ${file.path} are not what was written`);
+    return contents;
+  }
+
   /** Notes that the snapshot was resumed from. */
   async markUsed(id: string): Promise<void> {
     await writeDurable(join(this.folderOf(id), usedFile), new Date().toISOString());
+    this.#tell(await this.#readIfWhole(id));
+  }
+
+  /** Notes that the snapshot is not to be removed, or that it may be. */
+  async keep(id: string, keep: boolean): Promise<void> {
+    const path = join(this.folderOf(id), keepFile);
+    if (keep) {
+      await writeDurable(path, new Date().toISOString());
+    } else {
+      await rm(path, { force: true });
+      await syncFolder(this.folderOf(id));
+    }
+    this.#tell(await this.#readIfWhole(id));
+  }
+
+  async isKept(id: string): Promise<boolean> {
+    return (await stat(join(this.folderOf(id), keepFile)).catch(() => undefined)) !== undefined;
+  }
+
+  #readIfWhole(id: string): Promise<Manifest | undefined> {
+    return this.read(id).catch(() => undefined);
   }
 
   /** Removes a snapshot: it is gone by one rename, its data after that. */
   async remove(id: string): Promise<void> {
+    const manifest = await this.#readIfWhole(id);
     const doomed = this.#path('staging', `removed-${id}`);
     await rename(this.folderOf(id), doomed);
     await syncFolder(this.#path('snapshots'));
+    this.#tell(manifest);
     await rm(doomed, { recursive: true, force: true });
   }
 }

@@ -17,12 +17,12 @@ import type { Installation } from '../installation.ts';
 import type { Logger } from '../log.ts';
 import { readMounts } from '../mounts.ts';
 import { identify } from '../process.ts';
-import type { SnapshotStore } from '../store/snapshot-store.ts';
+import { type SnapshotStore, sizesOf } from '../store/snapshot-store.ts';
 import { cpuFeatures } from './host.ts';
 import { mendedMappings } from './mapping-flags.ts';
 import { restoreMounts } from './mount-keys.ts';
 import { noSpace } from './no-space.ts';
-import type { Report } from './progress.ts';
+import { type Report, Tally } from './progress.ts';
 import { type Prepared, prepareSurroundings } from './surroundings.ts';
 
 export interface ResumeParts {
@@ -53,10 +53,12 @@ export async function resume(
   signal: AbortSignal,
 ): Promise<ResumeOutcome> {
   const { id, status: before } = record;
-  report('verify');
+  const sizes = sizesOf(manifest);
+  const parsed = new Tally(sizes.parsed);
+  report('verify', parsed.measure);
   await refuseOtherCpu(manifest);
   await refuseMissingMounts(manifest);
-  const verified = await parts.store.verifyBeforeRestore(manifest);
+  const verified = await parts.store.verifyBeforeRestore(manifest, parsed.add);
   const imagesDir = join(parts.store.folderOf(manifest.id), 'images');
   signal.throwIfAborted();
 
@@ -77,8 +79,10 @@ export async function resume(
     const rewritten = new Map([...prepared.rewritten, ...(await mendedMappings(imagesDir))]);
     const images = await viewOfImages(imagesDir, rewritten, join(scratch, 'images'));
 
-    report('restore');
-    const pages = verified.pages(givenUp);
+    // CRIU reads the same bytes beside it, and is asked for nothing while it does.
+    const hashed = new Tally(sizes.pages);
+    report('restore', hashed.measure);
+    const pages = verified.pages(givenUp, hashed.add);
     // CRIU may wait for ever for what a damaged file does not have: it is not left to come to the notification.
     pages.catch((error: unknown) => stop.abort(error));
     const startedAt = performance.now();

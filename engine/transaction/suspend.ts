@@ -7,7 +7,7 @@
  * cgroup, so that what CRIU does not end, because it is ended itself, has not gone on since the snapshot and is ended
  * by the engine: an application of which a part has been ended must not run on.
  */
-import { writeFile } from 'node:fs/promises';
+import { readdir, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { sentenceOf, TorporError } from '../../api/errors.ts';
 import type { Picture } from '../../api/rfb/picture.ts';
@@ -21,7 +21,7 @@ import type { CriuClient } from '../criu/client.ts';
 import type { FileHashes } from '../files/hashes.ts';
 import { type FileRecord, keepVolatile, recordFiles } from '../files/record.ts';
 import type { TreeInspection } from '../inspect/inspect.ts';
-import { capsuleOptions, type Inspector } from '../inspect/inspector.ts';
+import { bytesToSave, capsuleOptions, type Inspector } from '../inspect/inspector.ts';
 import type { Installation } from '../installation.ts';
 import type { Logger } from '../log.ts';
 import { identify, isAlive, waitGone } from '../process.ts';
@@ -89,6 +89,7 @@ export async function suspend(
     let pictures: Promise<void> | undefined;
     let surroundings: Promise<FileRecord[]> | undefined;
     let noted: Promise<unknown> | undefined;
+    let expectedBytes = 0;
     let suspending: StatusOf<'suspending'> | undefined;
     let isReleasing = false;
     const dumped = parts.criu.dump(
@@ -132,6 +133,7 @@ export async function suspend(
               init.pid,
               inspection.facts.processes.map((process) => process.pid),
             );
+            expectedBytes = bytesToSave(inspection.facts);
             report('freeze');
             pictures = writePictures(stage, picture);
             pictures.catch(() => {});
@@ -139,13 +141,16 @@ export async function suspend(
           },
           // Comes as soon as all are frozen. The recording runs beside the dump.
           'query-ext-files': () => {
-            report('checkpoint');
+            report('checkpoint', async () => ({
+              done: await bytesIn(stage.images),
+              total: expectedBytes,
+            }));
             stage.sealer.start();
             surroundings = recordNow();
             surroundings.catch(() => {});
           },
           'post-dump': async () => {
-            report('commit');
+            report('commit', () => stage.sealer.measure());
             signal.throwIfAborted();
             await pictures;
             const [{ inspection }, files, host] = await Promise.all([
@@ -237,6 +242,14 @@ function refuseIfBlocked(name: string, findings: readonly Finding[]): void {
       findings,
     },
   );
+}
+
+/** What CRIU has written so far. */
+async function bytesIn(folder: string): Promise<number> {
+  const sizes = await Promise.all(
+    (await readdir(folder)).map(async (name) => (await stat(join(folder, name))).size),
+  );
+  return sizes.reduce((sum, size) => sum + size, 0);
 }
 
 async function writePictures(stage: Stage, picture: Picture | undefined): Promise<void> {
