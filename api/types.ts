@@ -28,7 +28,7 @@ export const workloadSchema = z.object({
   snapshot: z.string().optional(),
   command: z.array(z.string()),
   /** The folder it was started in. */
-  cwd: z.string(),
+  cwd: z.string().optional(),
   /** Id of the desktop entry it was started from. */
   application: z.string().optional(),
   /** When it was started, ISO 8601. */
