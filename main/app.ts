@@ -3,7 +3,7 @@
  * user and can do what the user may; the engine decides that.
  */
 import { existsSync } from 'node:fs';
-import { statfs } from 'node:fs/promises';
+import { readFile, statfs } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { sentenceOf, TorporError } from '../api/errors.ts';
 import type { RunSpec, Workload } from '../api/types.ts';
@@ -241,9 +241,9 @@ export class App implements WindowHost, AsyncDisposable {
       const { workload } = await this.#link.client().resume(id, { copy: true });
       return workload.id;
     },
-    'snapshot.keep': async ([id]) => {
-      this.#knownSnapshot(id);
-      throw notYet();
+    'snapshot.keep': async ([id, keep]) => {
+      await this.#link.client().keep(id, keep);
+      await this.#workloads.readSnapshots();
     },
     'snapshot.remove': async ([id]) => {
       await this.#link.client().remove(id);
@@ -272,9 +272,9 @@ export class App implements WindowHost, AsyncDisposable {
     'window.open': async ([place]) => this.show(place),
     'window.close': async (_args, window) => this.#shell?.close(window),
 
-    'screen.windows': async () => [],
-    'screen.activate': async () => {
-      throw notYet();
+    'screen.windows': ([id]) => this.#link.client().windows(id),
+    'screen.activate': async ([id, window]) => {
+      await this.#link.client().activateWindow(id, window);
     },
 
     'session.suspendAll': () => this.#session.suspendAll(),
@@ -332,12 +332,12 @@ export class App implements WindowHost, AsyncDisposable {
     const env = scale >= 1.5 ? { GDK_SCALE: String(Math.round(scale)), QT_SCALE_FACTOR: String(scale) } : {};
     const spec: RunSpec = {
       command: command.argv,
-      env: { ...env },
+      env,
       callerEnv: Object.fromEntries(
         Object.entries(process.env).filter((entry): entry is [string, string] => entry[1] !== undefined),
       ),
       cwd: command.cwd ?? homedir(),
-      ...(application === undefined ? {} : {}),
+      ...(application === undefined ? {} : { application }),
     };
     const { id } = await this.#link.client().run(spec);
     await this.#refresh();
@@ -387,7 +387,8 @@ export class App implements WindowHost, AsyncDisposable {
       return bytes && { type: 'image/png', bytes };
     }
     if ((kind === 'thumbnails' || kind === 'pictures') && of !== undefined) {
-      return undefined;
+      const path = await this.#link.client().picture(of, kind === 'pictures' ? 'full' : 'thumbnail');
+      return { type: 'image/png', bytes: await readFile(path) };
     }
     return undefined;
   }
@@ -399,6 +400,3 @@ export class App implements WindowHost, AsyncDisposable {
     await this.#link[Symbol.asyncDispose]();
   }
 }
-
-const notYet = () =>
-  new TorporError('failed', 'The engine cannot do that yet.', 'It comes with the next version.');

@@ -26,7 +26,10 @@ export interface Applications {
   /** A command line in a terminal window. @throws TorporError where no terminal is installed. */
   inTerminal(argv: readonly string[]): Promise<LaunchCommand>;
   /** The one that has started a workload, where it can be told. */
-  of(workload: { application?: string; command: readonly string[] }): Promise<Application | undefined>;
+  of(workload: {
+    application?: string | undefined;
+    command: readonly string[];
+  }): Promise<Application | undefined>;
   /** Of an application by its id, or for a name a picture of our own. */
   icon(of: { application?: string; name: string }, sizePx: number): Promise<Icon>;
   /** It has just been started. */

@@ -7,14 +7,14 @@ import type { Settings } from '../ipc/view.ts';
  * the one it is suspended in nor the newest; so the limit may not be reached.
  */
 export function toMakeRoom(
-  snapshots: readonly (Snapshot & { kept?: boolean })[],
+  snapshots: readonly Snapshot[],
   workloads: readonly Workload[],
   { diskLimitBytes, removeFirst }: Pick<Settings, 'diskLimitBytes' | 'removeFirst'>,
 ): string[] {
   if (diskLimitBytes === 0) return [];
   const needed = neededSnapshots(snapshots, workloads);
   const candidates = snapshots
-    .filter(({ id, kept }) => kept !== true && !needed.has(id))
+    .filter(({ id, kept }) => !kept && !needed.has(id))
     .sort((a, b) =>
       removeFirst === 'largest' ? b.bytesOnDisk - a.bytesOnDisk : a.takenAt.localeCompare(b.takenAt),
     );

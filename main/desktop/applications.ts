@@ -120,7 +120,7 @@ export class InstalledApplications implements Applications {
     application,
     command,
   }: {
-    application?: string;
+    application?: string | undefined;
     command: readonly string[];
   }): Promise<Application | undefined> {
     const found = await this.#all();

@@ -91,6 +91,7 @@ export class EngineLink extends EventEmitter<LinkEvents> implements AsyncDisposa
   async #listen(client: EngineClient): Promise<void> {
     client.on('workloadChanged', (workload) => this.emit('workload', workload));
     client.on('progress', (progress) => this.emit('progress', progress));
+    client.on('snapshotsChanged', (workload) => this.emit('snapshots', workload));
     client.onLost(() => {
       if (this.#client !== client) return;
       this.#client = undefined;

@@ -49,6 +49,8 @@ describe('an application', () => {
     expect(suspended).toMatchObject({ pids: [], snapshots: 1 });
     expect(suspended.freedBytes).toBeGreaterThan(1_000_000);
     expect(suspended.bytesOnDisk).toBeGreaterThan(100_000);
+    expect(suspended.thumbnail).not.toBe(running.thumbnail);
+    await picture(suspended.thumbnail);
 
     await window.call('workload.resume', id);
     await inState(id, 'running');
@@ -62,6 +64,12 @@ describe('an application', () => {
     expect(after).toHaveLength(3);
     expect(after.find((each) => each.current)?.id).toBe(older?.id);
 
+    expect(await picture(older?.picture)).toEqual({ width: 1280, height: 800 });
+    await window.call('snapshot.keep', older?.id ?? '', true);
+    const kept = await window.ask('snapshot.remove', [older?.id]);
+    expect(kept).toMatchObject({ error: { message: expect.stringContaining('kept') } });
+    await window.call('snapshot.keep', older?.id ?? '', false);
+
     const copy = await window.call('snapshot.resumeCopy', older?.id ?? '');
     expect(copy).not.toBe(id);
     await inState(copy, 'running');
@@ -71,6 +79,22 @@ describe('an application', () => {
     }
     await window.call('workload.forget', id);
     expect(await window.call('snapshots.list', id)).toEqual([]);
+  });
+
+  it('is started from its desktop entry, and its windows are known', async () => {
+    const list = await window.call('applications.list');
+    expect(list.map(({ id }) => id)).toContain('org.xfce.mousepad.desktop');
+    const id = await window.call('applications.launch', 'org.xfce.mousepad.desktop', {});
+    const running = await inState(id, 'running');
+    expect(running).toMatchObject({ title: 'Mousepad', application: 'org.xfce.mousepad.desktop' });
+    expect((await window.call('applications.list'))[0]?.id).toBe('org.xfce.mousepad.desktop');
+    const icon = await window.fetch(running.icon);
+    expect(icon.status).toBe(200);
+    expect((await icon.arrayBuffer()).byteLength).toBeGreaterThan(300);
+    const [first] = await window.call('screen.windows', id);
+    expect(first?.title).toContain('Mousepad');
+    await window.call('screen.activate', id, first?.id ?? 0);
+    await window.call('workload.end', id);
   });
 
   it('is told of when something else starts it, suspends it and ends it', async () => {

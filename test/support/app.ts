@@ -1,6 +1,7 @@
 /** The app of a test's own, beside the engine of {@link TestEngine}: real, in a browser that the test opens. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { WebSocket } from 'ws';
 import type { CallArguments, CallError, CallName, CallResult, ToWindow } from '../../main/ipc/schema.ts';
@@ -23,7 +24,8 @@ export class TestApp implements AsyncDisposable {
   static async start(engine: TestEngine, env: Record<string, string> = {}): Promise<TestApp> {
     const child = spawn(process.execPath, ['--import', 'tsx', 'main/browser.ts'], {
       cwd: root,
-      env: { ...process.env, ...engine.env, ...env },
+      // What it remembers is this test's own.
+      env: { ...process.env, ...engine.env, XDG_CONFIG_HOME: join(engine.paths.stateDir, 'config'), ...env },
       stdio: ['ignore', 'pipe', 'inherit'],
     });
     for await (const line of createInterface({ input: child.stdout })) {

@@ -9,7 +9,7 @@ const snapshot = (
   day: number,
   bytesOnDisk: number,
   kept = false,
-): Snapshot & { kept: boolean } => ({
+): Snapshot => ({
   id,
   workload,
   name: workload,
