@@ -11,11 +11,13 @@ export type TrayItem =
   | { kind: 'label'; id: string; label: string }
   | { kind: 'command'; id: string; label: string; enabled: boolean; icon?: Uint8Array; act: () => void }
   | { kind: 'check'; id: string; label: string; enabled: boolean; checked: boolean; act: () => void }
-  | { kind: 'submenu'; id: string; label: string; items: TrayItem[] };
+  | { kind: 'submenu'; id: string; label: string; icon?: Uint8Array; items: TrayItem[] };
 
 export interface TrayModel {
   /** `busy`: something is being suspended or resumed; `attention`: something failed and was not seen yet. */
   status: 'idle' | 'busy' | 'paused' | 'attention';
+  /** While busy: how much of it is done, from 0 to 1; absent where that is not known. */
+  progress?: number;
   title: string;
   tooltip: string;
   items: TrayItem[];
