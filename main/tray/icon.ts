@@ -26,13 +26,13 @@ const track: Colour = [178, 180, 226];
 const amber: Colour = [245, 158, 11];
 const red: Colour = [214, 40, 57];
 
-/** Points along one side of a pixel at which it is looked at: small icons need more of them to look smooth. */
-const samplesAt = (size: number) => (size < 40 ? 8 : 4);
+/** Points along one side of a pixel at which an edge is looked at. */
+const samples = 8;
 
 const circle =
   (centreX: number, centreY: number, radius: number): Shape =>
   (x, y) =>
-    Math.hypot(x - centreX, y - centreY) <= radius;
+    (x - centreX) ** 2 + (y - centreY) ** 2 <= radius ** 2;
 const box =
   (left: number, top: number, right: number, bottom: number): Shape =>
   (x, y) =>
@@ -46,8 +46,8 @@ const without =
 const arc =
   (inner: number, outer: number, share: number): Shape =>
   (x, y) => {
-    const distance = Math.hypot(x - 0.5, y - 0.5);
-    if (distance < inner || distance > outer) return false;
+    const square = (x - 0.5) ** 2 + (y - 0.5) ** 2;
+    if (square < inner ** 2 || square > outer ** 2) return false;
     const turn = Math.atan2(x - 0.5, 0.5 - y) / (2 * Math.PI);
     return (turn < 0 ? turn + 1 : turn) < share;
   };
@@ -108,25 +108,36 @@ export function trayLook({ status, progress = 0 }: TrayModel): TrayLook {
 /** @returns `size` x `size` pixels from the upper left, each red, green, blue and opacity (not premultiplied) */
 export function drawTrayIcon(look: TrayLook, size: number): Uint8Array {
   const layers = layersOf(look, size).toReversed();
-  const samples = samplesAt(size);
+  const top = (x: number, y: number) => layers.find(([shape]) => shape(x / size, y / size));
   const pixels = new Uint8Array(size * size * 4);
   for (let row = 0; row < size; row++) {
     for (let column = 0; column < size; column++) {
-      let [sumRed, sumGreen, sumBlue, covered] = [0, 0, 0, 0];
-      for (let sample = 0; sample < samples * samples; sample++) {
-        const x = (column + ((sample % samples) + 0.5) / samples) / size;
-        const y = (row + (Math.floor(sample / samples) + 0.5) / samples) / size;
-        const colour = layers.find(([shape]) => shape(x, y))?.[1];
-        if (colour === undefined) continue;
-        sumRed += colour[0];
-        sumGreen += colour[1];
-        sumBlue += colour[2];
-        covered++;
-      }
-      if (covered === 0) continue;
-      const mean = [sumRed, sumGreen, sumBlue].map((sum) => Math.round(sum / covered));
-      pixels.set([...mean, Math.round((covered * 255) / samples ** 2)], (row * size + column) * 4);
+      const at = (row * size + column) * 4;
+      const layer = top(column, row);
+      // Most pixels lie within one shape.
+      const isPlain =
+        layer === top(column + 1, row) &&
+        layer === top(column, row + 1) &&
+        layer === top(column + 1, row + 1);
+      if (!isPlain) pixels.set(blend(top, column, row), at);
+      else if (layer?.[1] !== undefined) pixels.set([...layer[1], 255], at);
     }
   }
   return pixels;
+}
+
+/** The pixel at an edge: as much of each colour as there is of its shape in it. */
+function blend(top: (x: number, y: number) => Layer | undefined, column: number, row: number): number[] {
+  const sum = [0, 0, 0];
+  let covered = 0;
+  for (let sample = 0; sample < samples ** 2; sample++) {
+    const x = column + ((sample % samples) + 0.5) / samples;
+    const y = row + (Math.floor(sample / samples) + 0.5) / samples;
+    const colour = top(x, y)?.[1];
+    if (colour === undefined) continue;
+    for (const [index, value] of colour.entries()) sum[index] = (sum[index] ?? 0) + value;
+    covered++;
+  }
+  if (covered === 0) return [0, 0, 0, 0];
+  return [...sum.map((value) => Math.round(value / covered)), Math.round((covered * 255) / samples ** 2)];
 }

@@ -156,9 +156,7 @@ export class BusObject implements Disposable {
           output: [['values', 'a{sv}']],
           call: (interfaceName) => {
             const names = Object.keys(this.#interfaces.get(String(interfaceName))?.properties ?? {});
-            return [
-              Object.fromEntries(names.map((name) => [name, this.#property(interfaceName, name)])),
-            ];
+            return [Object.fromEntries(names.map((name) => [name, this.#property(interfaceName, name)]))];
           },
         },
         Set: {

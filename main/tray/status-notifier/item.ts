@@ -80,29 +80,33 @@ export function itemSignals(before: TrayModel, after: TrayModel): [signal: strin
 
 const statusOf = (model: TrayModel) => (model.status === 'attention' ? 'NeedsAttention' : 'Active');
 
+function valuesOf(model: TrayModel): Record<keyof typeof properties, unknown> {
+  const icon = pixmaps(trayLook(model));
+  return {
+    Category: 'ApplicationStatus',
+    Id: 'torpor',
+    Title: model.title,
+    Status: statusOf(model),
+    WindowId: 0,
+    IconThemePath: '',
+    // Without a name the pixels are taken, which can show what is going on.
+    IconName: '',
+    IconPixmap: icon,
+    IconAccessibleDesc: model.tooltip,
+    OverlayIconName: '',
+    OverlayIconPixmap: [],
+    AttentionIconName: '',
+    // Xfce's panel shows this one whatever the status, if there is one.
+    AttentionIconPixmap: model.status === 'attention' ? icon : [],
+    AttentionMovieName: '',
+    ToolTip: ['', [], model.title, escapeMarkup(model.tooltip)],
+    ItemIsMenu: false,
+    Menu: menuPath,
+  };
+}
+
 /** @param model what is shown at the moment. @param activate what a click does. */
 export function itemOf(model: () => TrayModel, activate: () => void): BusInterface {
-  const values: Record<keyof typeof properties, () => unknown> = {
-    Category: () => 'ApplicationStatus',
-    Id: () => 'torpor',
-    Title: () => model().title,
-    Status: () => statusOf(model()),
-    WindowId: () => 0,
-    IconThemePath: () => '',
-    // Without a name the pixels are taken, which can show what is going on.
-    IconName: () => '',
-    IconPixmap: () => pixmaps(trayLook(model())),
-    IconAccessibleDesc: () => model().tooltip,
-    OverlayIconName: () => '',
-    OverlayIconPixmap: () => [],
-    AttentionIconName: () => '',
-    // Xfce's panel shows this one whatever the status, if there is one.
-    AttentionIconPixmap: () => (model().status === 'attention' ? pixmaps(trayLook(model())) : []),
-    AttentionMovieName: () => '',
-    ToolTip: () => ['', [], model().title, escapeMarkup(model().tooltip)],
-    ItemIsMenu: () => false,
-    Menu: () => menuPath,
-  };
   const run = () => {
     activate();
     return [];
@@ -132,6 +136,6 @@ export function itemOf(model: () => TrayModel, activate: () => void): BusInterfa
       NewStatus: [['status', 's']],
     },
     properties,
-    get: (property) => values[property as keyof typeof properties](),
+    get: (property) => valuesOf(model())[property as keyof typeof properties],
   };
 }

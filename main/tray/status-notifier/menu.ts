@@ -96,12 +96,15 @@ export class DBusMenu {
     for (const [number, { properties }] of this.#entries) {
       const old = before.get(number)?.properties;
       if (old === undefined) continue;
-      const changed = Object.entries(properties).filter(([name, value]) => !isDeepStrictEqual(value, old[name]));
+      const changed = Object.entries(properties).filter(
+        ([name, value]) => !isDeepStrictEqual(value, old[name]),
+      );
       if (changed.length > 0) updated.push([number, Object.fromEntries(changed)]);
       const gone = Object.keys(old).filter((name) => !(name in properties));
       if (gone.length > 0) removed.push([number, gone]);
     }
-    if (updated.length > 0 || removed.length > 0) signals.push(['ItemsPropertiesUpdated', [updated, removed]]);
+    if (updated.length > 0 || removed.length > 0)
+      signals.push(['ItemsPropertiesUpdated', [updated, removed]]);
     if (!isDeepStrictEqual(layoutBefore, layoutOf(this.#root))) {
       this.#revision++;
       signals.push(['LayoutUpdated', [this.#revision, root]]);
@@ -225,7 +228,8 @@ export class DBusMenu {
           output: [['value', 'v']],
           call: (number, name) => {
             const value = { ...defaults, ...this.#entry(number).properties }[name as string];
-            if (value === undefined) throw invalid(`The entry ${String(number)} has no property ${String(name)}.`);
+            if (value === undefined)
+              throw invalid(`The entry ${String(number)} has no property ${String(name)}.`);
             return [value];
           },
         },

@@ -1,0 +1,42 @@
+/** The app's own texts in German. */
+import type { Texts } from './en.ts';
+import { bytes, dayAndTime, percent, plural } from './format.ts';
+
+const language = 'de';
+
+export const de: Texts = {
+  language,
+  tray: {
+    title: 'Torpor',
+    running: 'Laufend',
+    suspended: 'Schlafend',
+    nothing: 'Noch keine Anwendungen',
+    open: 'Öffnen',
+    suspend: 'Schlafen legen',
+    takeSnapshot: 'Stand sichern',
+    cancel: 'Abbrechen',
+    suspending: (name, share) =>
+      share === undefined
+        ? `${name}: wird schlafen gelegt …`
+        : `${name}: wird schlafen gelegt, ${percent(language, share)}`,
+    resuming: (name, share) =>
+      share === undefined ? `${name}: wird geweckt …` : `${name}: wird geweckt, ${percent(language, share)}`,
+    cancelling: (name) => `${name}: wird abgebrochen …`,
+    napping: (name) => `${name} (döst)`,
+    since: (name, iso) => `${name} (seit ${dayAndTime(language, iso)})`,
+    more: (count) =>
+      plural(language, count, { one: '# weitere in Torpor …', other: '# weitere in Torpor …' }),
+    suspendAll: 'Alle schlafen legen',
+    resumeLast: 'Letzte Sitzung wecken',
+    freed: (count) => `${bytes(language, count)} Speicher frei geworden`,
+    pause: 'Automatik anhalten',
+    openTorpor: 'Torpor öffnen',
+    quit: 'Torpor beenden',
+    connecting: 'Verbindung zum Dienst wird aufgebaut …',
+    unavailable: 'Der Dienst ist nicht erreichbar',
+    countRunning: (count) => plural(language, count, { one: '# läuft', other: '# laufen' }),
+    countSuspended: (count) => plural(language, count, { one: '# schläft', other: '# schlafen' }),
+    paused: 'Die Automatik ist angehalten',
+    busy: (names) => `In Arbeit: ${new Intl.ListFormat(language).format(names)}`,
+  },
+};

@@ -1,0 +1,45 @@
+/** The app's own texts in English: what the tray says. This is the list that every other language must have whole. */
+import { bytes, dayAndTime, percent, plural } from './format.ts';
+
+const language = 'en';
+
+export const en = {
+  language,
+  tray: {
+    title: 'Torpor',
+    running: 'Running',
+    suspended: 'Suspended',
+    nothing: 'No applications yet',
+    open: 'Open',
+    suspend: 'Suspend',
+    takeSnapshot: 'Take a snapshot',
+    cancel: 'Cancel',
+    suspending: (name: string, share?: number): string =>
+      share === undefined ? `${name}: suspending…` : `${name}: suspending ${percent(language, share)}`,
+    resuming: (name: string, share?: number): string =>
+      share === undefined ? `${name}: resuming…` : `${name}: resuming ${percent(language, share)}`,
+    cancelling: (name: string): string => `${name}: cancelling…`,
+    napping: (name: string): string => `${name} (napping)`,
+    /** Tells applications of the same name apart. */
+    since: (name: string, iso: string): string => `${name} (since ${dayAndTime(language, iso)})`,
+    more: (count: number): string =>
+      plural(language, count, { one: '# more in Torpor…', other: '# more in Torpor…' }),
+    suspendAll: 'Suspend all',
+    resumeLast: 'Resume last session',
+    freed: (count: number): string => `${bytes(language, count)} of memory freed`,
+    pause: 'Pause automatic suspending',
+    openTorpor: 'Open Torpor',
+    quit: 'Quit Torpor',
+    connecting: 'Connecting to the engine…',
+    unavailable: 'The engine is not available',
+    countRunning: (count: number): string =>
+      plural(language, count, { one: '# running', other: '# running' }),
+    countSuspended: (count: number): string =>
+      plural(language, count, { one: '# suspended', other: '# suspended' }),
+    paused: 'Automatic suspending is paused',
+    busy: (names: readonly string[]): string => `In progress: ${new Intl.ListFormat(language).format(names)}`,
+  },
+};
+
+/** All texts, in whichever language. */
+export type Texts = typeof en;
