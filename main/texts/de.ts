@@ -8,32 +8,34 @@ export const de: Texts = {
   language,
   tray: {
     title: 'Torpor',
-    running: 'Laufend',
-    suspended: 'Schlafend',
+    running: 'Läuft',
+    suspended: 'Schläft',
     nothing: 'Noch keine Anwendungen',
-    open: 'Öffnen',
+    open: 'Fenster öffnen',
     suspend: 'Schlafen legen',
-    takeSnapshot: 'Stand sichern',
+    takeSnapshot: 'Momentaufnahme machen',
     cancel: 'Abbrechen',
     suspending: (name, share) =>
       share === undefined
         ? `${name}: wird schlafen gelegt …`
         : `${name}: wird schlafen gelegt, ${percent(language, share)}`,
     resuming: (name, share) =>
-      share === undefined ? `${name}: wird geweckt …` : `${name}: wird geweckt, ${percent(language, share)}`,
+      share === undefined
+        ? `${name}: wird aufgeweckt …`
+        : `${name}: wird aufgeweckt, ${percent(language, share)}`,
     cancelling: (name) => `${name}: wird abgebrochen …`,
     napping: (name) => `${name} (döst)`,
     since: (name, iso) => `${name} (seit ${dayAndTime(language, iso)})`,
     more: (count) =>
       plural(language, count, { one: '# weitere in Torpor …', other: '# weitere in Torpor …' }),
     suspendAll: 'Alle schlafen legen',
-    resumeLast: 'Letzte Sitzung wecken',
+    resumeLast: 'Letzte Sitzung aufwecken',
     freed: (count) => `${bytes(language, count)} Speicher frei geworden`,
     pause: 'Automatik anhalten',
     openTorpor: 'Torpor öffnen',
     quit: 'Torpor beenden',
-    connecting: 'Verbindung zum Dienst wird aufgebaut …',
-    unavailable: 'Der Dienst ist nicht erreichbar',
+    connecting: 'Warten auf die Engine …',
+    unavailable: 'Die Engine ist nicht erreichbar',
     countRunning: (count) => plural(language, count, { one: '# läuft', other: '# laufen' }),
     countSuspended: (count) => plural(language, count, { one: '# schläft', other: '# schlafen' }),
     paused: 'Die Automatik ist angehalten',

@@ -10,27 +10,27 @@ export const en = {
     running: 'Running',
     suspended: 'Suspended',
     nothing: 'No applications yet',
-    open: 'Open',
+    open: 'Open window',
     suspend: 'Suspend',
     takeSnapshot: 'Take a snapshot',
     cancel: 'Cancel',
     suspending: (name: string, share?: number): string =>
-      share === undefined ? `${name}: suspending…` : `${name}: suspending ${percent(language, share)}`,
+      share === undefined ? `${name}: suspending …` : `${name}: suspending ${percent(language, share)}`,
     resuming: (name: string, share?: number): string =>
-      share === undefined ? `${name}: resuming…` : `${name}: resuming ${percent(language, share)}`,
-    cancelling: (name: string): string => `${name}: cancelling…`,
+      share === undefined ? `${name}: resuming …` : `${name}: resuming ${percent(language, share)}`,
+    cancelling: (name: string): string => `${name}: cancelling …`,
     napping: (name: string): string => `${name} (napping)`,
     /** Tells applications of the same name apart. */
     since: (name: string, iso: string): string => `${name} (since ${dayAndTime(language, iso)})`,
     more: (count: number): string =>
-      plural(language, count, { one: '# more in Torpor…', other: '# more in Torpor…' }),
+      plural(language, count, { one: '# more in Torpor …', other: '# more in Torpor …' }),
     suspendAll: 'Suspend all',
     resumeLast: 'Resume last session',
     freed: (count: number): string => `${bytes(language, count)} of memory freed`,
     pause: 'Pause automatic suspending',
     openTorpor: 'Open Torpor',
     quit: 'Quit Torpor',
-    connecting: 'Connecting to the engine…',
+    connecting: 'Waiting for the engine …',
     unavailable: 'The engine is not available',
     countRunning: (count: number): string =>
       plural(language, count, { one: '# running', other: '# running' }),

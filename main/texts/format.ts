@@ -6,21 +6,23 @@ export function plural(language: string, count: number, forms: { one: string; ot
   return form.replace('#', new Intl.NumberFormat(language).format(count));
 }
 
-/** Bytes with a binary prefix, as the command line shows them: `93.1 MiB`. */
+const units = ['byte', 'kilobyte', 'megabyte', 'gigabyte', 'terabyte'] as const;
+
+/** Bytes in the unit that fits, as the windows show them: `1.2 GB`. */
 export function bytes(language: string, count: number): string {
-  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
-  let value = count;
-  let unit = 0;
-  while (value >= 1024 && unit < units.length - 1) {
-    value /= 1024;
-    unit++;
+  let value = Math.max(0, count);
+  let size = 0;
+  while (value >= 999.5 && size < units.length - 1) {
+    value /= 1000;
+    size++;
   }
-  const digits = unit === 0 || value >= 100 ? 0 : 1;
-  const number = new Intl.NumberFormat(language, {
-    minimumFractionDigits: digits,
-    maximumFractionDigits: digits,
-  });
-  return `${number.format(value)} ${units[unit]}`;
+  const isRough = size < 2 || value >= 100 || (value >= 10 && size < 3);
+  return new Intl.NumberFormat(language, {
+    style: 'unit',
+    unit: units[size] ?? 'byte',
+    unitDisplay: 'short',
+    maximumFractionDigits: isRough ? 0 : 1,
+  }).format(value);
 }
 
 /** A share from 0 to 1 in whole percent; never 100 before it is whole. */

@@ -221,7 +221,8 @@ function labelled(workloads: readonly WorkloadView[], texts: Texts['tray']): Lab
 }
 
 function nameOf({ title, name, id }: WorkloadView): string {
-  const line = (title.trim() || name.trim() || id).replace(/[\s\p{Cc}]+/gu, ' ');
+  const onOneLine = (text: string) => text.replace(/[\s\p{Cc}]+/gu, ' ').trim();
+  const line = onOneLine(title) || onOneLine(name) || id;
   const characters = [...new Intl.Segmenter().segment(line)].map(({ segment }) => segment);
   return characters.length > longestName
     ? `${characters
