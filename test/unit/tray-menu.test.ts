@@ -305,7 +305,7 @@ describe('the menu of the tray', () => {
       'Torpor beenden',
     ]);
     expect(de.tray.countRunning(1)).toBe('1 läuft');
-    expect(de.tray.countRunning(1200)).toBe('1200 laufen');
+    expect(de.tray.countRunning(1200)).toBe('1.200 laufen');
     expect(de.tray.busy(['GIMP', 'Schach'])).toBe('In Arbeit: GIMP und Schach');
   });
 });
