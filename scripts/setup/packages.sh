@@ -17,7 +17,10 @@ PACKAGES_BASE=(
 
 # The applications of the tests that CI runs, and the tests' own tools.
 # shellcheck disable=SC2034
-PACKAGES_TESTS=(xterm gnome-calculator gimp python3 python3-tk tmux vim htop x11-utils xdotool git shellcheck)
+PACKAGES_TESTS=(
+  xterm gnome-calculator gimp python3 python3-tk tmux vim htop x11-utils xdotool git shellcheck
+  xfce4-panel at-spi2-core # a panel with a tray, and what a screen reader hears of it
+)
 
 # The other applications of `npm run test:apps`.
 # shellcheck disable=SC2034
