@@ -28,7 +28,7 @@ export interface TrayExtras {
 }
 
 /** Entries of a list before it is cut. */
-export const longestList = 8;
+export const longestList = 6;
 const longestName = 40;
 
 type Labelled = WorkloadView & { label: string };

@@ -98,9 +98,9 @@ export class PanelDesktop implements AsyncDisposable {
     await writeFile(join(channels, 'xfce4-panel.xml'), panelXml);
     const server = spawn(
       'Xvnc',
-      // It takes a display that is free.
+      // It takes a display that is free, and no abstract socket, which would reach into capsules.
       ['-displayfd', '3', '-geometry', `${width}x${height}`, '-depth', '24', '-SecurityTypes', 'None'].concat(
-        ['-rfbport', '-1', '-rfbunixpath', join(folder, 'rfb'), '-nolisten', 'tcp'],
+        ['-rfbport', '-1', '-rfbunixpath', join(folder, 'rfb'), '-nolisten', 'tcp', '-nolisten', 'local'],
       ),
       { stdio: ['ignore', 'ignore', 'ignore', 'pipe'] },
     );

@@ -191,8 +191,8 @@ describe('the menu of the tray', () => {
     const shown = items.filter((item) => item.kind === 'submenu').map(({ label }) => label);
     expect(shown).toHaveLength(longestList);
     expect(shown.at(-1)).toBe('APP25: suspending 40%');
-    expect(lines(items)).toContain('22 more in Torpor …');
-    expect(lines(items)).toContain('1 more in Torpor …');
+    expect(lines(items)).toContain('24 more in Torpor …');
+    expect(lines(items)).toContain('3 more in Torpor …');
     expect(items.length).toBeLessThan(2 * longestList + 15);
   });
 
