@@ -143,7 +143,7 @@ export class PanelDesktop implements AsyncDisposable {
 export async function eventually<T>(
   what: string,
   ask: () => T | undefined | Promise<T | undefined>,
-  limitMs = 5000,
+  limitMs = 10_000,
 ): Promise<T> {
   const deadline = performance.now() + limitMs;
   for (;;) {
