@@ -1,7 +1,7 @@
 /**
  * The tray's icon as pixels, for each thing it tells: a moon on a disc, with an arc around it while something is in
  * progress. It is drawn here and not kept as files because hosts want it in their own sizes and the arc has many
- * states. White on a coloured disc can be read on light and on dark panels.
+ * states. Light on a coloured disc can be read on light and on dark panels.
  */
 import type { TrayModel } from '../shells/shell.ts';
 
@@ -22,6 +22,8 @@ type Layer = readonly [shape: Shape, colour: Colour | undefined];
 const indigo: Colour = [84, 82, 205];
 const slate: Colour = [112, 117, 131];
 const white: Colour = [255, 255, 255];
+/** Of the moon in the app's own icon. */
+const gold: Colour = [255, 228, 165];
 const track: Colour = [178, 180, 226];
 const amber: Colour = [245, 158, 11];
 const red: Colour = [214, 40, 57];
@@ -65,14 +67,14 @@ function layersOf(look: TrayLook, size: number): Layer[] {
     case 'idle':
       return [
         [circle(0.5, 0.5, 0.48), indigo],
-        [moon(0.32), white],
+        [moon(0.32), gold],
       ];
     case 'busy':
       return [
         [arc(0.4, 0.49, 1), track],
         [arc(0.4, 0.49, look.step / arcSteps), amber],
         [circle(0.5, 0.5, 0.355), indigo],
-        [moon(0.25), white],
+        [moon(0.25), gold],
       ];
     case 'paused': {
       // Edges on whole pixels, so that the bars are sharp.
@@ -89,7 +91,7 @@ function layersOf(look: TrayLook, size: number): Layer[] {
     case 'attention':
       return [
         [circle(0.46, 0.5, 0.46), indigo],
-        [moon(0.32), white],
+        [moon(0.32), gold],
         [circle(0.76, 0.74, 0.28), undefined],
         [circle(0.76, 0.74, 0.235), red],
         [box(0.72, 0.58, 0.8, 0.76), white],
