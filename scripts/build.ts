@@ -1,6 +1,7 @@
 /** Bundles the programs into `build/`: one file each, so that they start quickly and can be installed by copying. */
 import { writeFile } from 'node:fs/promises';
 import { build } from 'esbuild';
+import { buildRenderer } from './build-renderer.ts';
 
 await build({
   entryPoints: { torpor: 'cli/torpor.ts', torpord: 'engine/torpord.ts' },
@@ -18,4 +19,5 @@ await build({
   },
   logLevel: 'warning',
 });
+await buildRenderer();
 await writeFile('build/.built', '');

@@ -173,7 +173,8 @@ export const de: Catalogue = {
     'Bei jedem Schlafenlegen entsteht eine Momentaufnahme. Sie können auch jetzt eine machen und später zu ihr zurückkehren.',
   'snapshots.take': 'Momentaufnahme machen',
   'snapshots.loading': 'Momentaufnahmen werden gesucht …',
-  'snapshots.total': '{count, plural, one {Eine Momentaufnahme} other {# Momentaufnahmen}}, {bytes} auf der Platte',
+  'snapshots.total':
+    '{count, plural, one {Eine Momentaufnahme} other {# Momentaufnahmen}}, {bytes} auf der Platte',
   'snapshots.step.label': 'Zeitmaschine',
   'snapshots.step.back': 'Zurück',
   'snapshots.step.back.to': 'Zurück zu {time}',
@@ -233,9 +234,11 @@ export const de: Catalogue = {
   'settings.removeFirst.largest': 'Das Größte',
   'settings.auto': 'Von selbst',
   'settings.paused': 'Automatik anhalten',
-  'settings.paused.help': 'Bis Sie dies wieder ausschalten, wird nichts schlafen gelegt, es sei denn, Sie verlangen es.',
+  'settings.paused.help':
+    'Bis Sie dies wieder ausschalten, wird nichts schlafen gelegt, es sei denn, Sie verlangen es.',
   'settings.logout': 'Beim Abmelden',
-  'settings.logout.help': 'Was weiterläuft, endet mit der Sitzung, und was darin nicht gespeichert ist, geht verloren.',
+  'settings.logout.help':
+    'Was weiterläuft, endet mit der Sitzung, und was darin nicht gespeichert ist, geht verloren.',
   'settings.logout.leave': 'Anwendungen lassen, wie sie sind',
   'settings.logout.suspend': 'Auf die Platte schlafen legen',
   'settings.memory': 'Wenn der Speicher knapp wird',

@@ -21,7 +21,8 @@ export const en = {
   'engine.connecting': 'Waiting for the engine …',
   'engine.retrying': 'It is tried again by itself.',
   'defect.title': 'This window ran into a defect of Torpor.',
-  'defect.hint': 'Your applications are not touched by it. Load the window again; if it happens again, please report it.',
+  'defect.hint':
+    'Your applications are not touched by it. Load the window again; if it happens again, please report it.',
   'defect.reload': 'Load again',
 
   'home.title': 'Applications',
@@ -129,7 +130,8 @@ export const en = {
   'findings.blocked.title': '{title} cannot be suspended now',
   'findings.blocked.text': 'Nothing was touched; it runs on. This stands in the way:',
   'findings.degraded.title': 'Something will be different afterwards',
-  'findings.degraded.text': '{title} can be suspended, but not everything will be as it is now when it comes back:',
+  'findings.degraded.text':
+    '{title} can be suspended, but not everything will be as it is now when it comes back:',
   'findings.clear.title': '{title} can be suspended now',
   'findings.clear.text': 'Nothing stands in the way any more.',
   'findings.also': 'Also, something will be different afterwards:',
@@ -177,7 +179,8 @@ export const en = {
   'snapshots.step.forward': 'Forward',
   'snapshots.step.forward.to': 'Forward to {time}',
   'snapshots.step.forward.none': 'Nothing later',
-  'snapshots.step.text': 'What is there now is kept as a snapshot first, so that there is always a way forward again.',
+  'snapshots.step.text':
+    'What is there now is kept as a snapshot first, so that there is always a way forward again.',
   'snapshots.current.suspended': 'Suspended here',
   'snapshots.current.running': 'Runs from here',
   'snapshots.kept': 'Kept',
@@ -199,7 +202,8 @@ export const en = {
   'snapshots.goTo.title': 'Go back to {time}?',
   'snapshots.goTo.running':
     '{title} is running. Its present state is kept as a snapshot first, so that you can come forward to it again.',
-  'snapshots.goTo.suspended': '{title} is resumed as it was then. The state that it is suspended in stays as a snapshot.',
+  'snapshots.goTo.suspended':
+    '{title} is resumed as it was then. The state that it is suspended in stays as a snapshot.',
   'snapshots.goTo.confirm': 'Go back',
   'snapshots.remove.title': 'Delete the snapshot of {time}?',
   'snapshots.remove.text': 'It cannot be resumed any more. {bytes} on disk become free.',
@@ -212,12 +216,14 @@ export const en = {
   'settings.loading': 'Reading the settings …',
   'settings.disk': 'Snapshots on disk',
   'settings.place': 'Where they are',
-  'settings.place.help': 'Only the engine can read them. To move them, start the engine with another TORPOR_STATE_DIR.',
+  'settings.place.help':
+    'Only the engine can read them. To move them, start the engine with another TORPOR_STATE_DIR.',
   'settings.usage': '{used} used by snapshots, {free} free',
   'settings.usage.limit': '{used} of {limit} used by snapshots, {free} free on the disk',
   'settings.usage.name': 'Disk used by snapshots',
   'settings.limit': 'Limit what they take',
-  'settings.limit.help': 'When it is reached, old states are removed. What you keep, and what is needed to resume, never is.',
+  'settings.limit.help':
+    'When it is reached, old states are removed. What you keep, and what is needed to resume, never is.',
   'settings.limit.size': 'Limit in gigabytes',
   'settings.limit.wrong': 'Please enter a number of gigabytes from 1 to 100,000.',
   'settings.removeFirst': 'What goes first',

@@ -15,7 +15,9 @@ export function useText(): Text {
   return useMemo(
     () =>
       (id, ...values) =>
-        String(intl.formatMessage({ id }, values[0] as Record<string, string | number> | undefined)),
+        String(
+          intl.formatMessage({ id: id as string }, values[0] as Record<string, string | number> | undefined),
+        ),
     [intl],
   );
 }

@@ -1,0 +1,110 @@
+/** The page: language, title, the frame, and the place that the address names. */
+import { lazy, type ReactNode, Suspense, useEffect, useMemo } from 'react';
+import { IntlProvider } from 'react-intl';
+import type { Place } from '../main/ipc/view.ts';
+import { DefectBoundary } from './defect.tsx';
+import { Frame } from './frame.tsx';
+import { Home } from './home/home.tsx';
+import { SuspendingProvider } from './home/suspend.tsx';
+import { type Model, ModelContext, useKnown, useModel } from './model.ts';
+import { Notices } from './notices.tsx';
+import { hashOf, usePlace } from './place.ts';
+import { catalogues, chooseLanguage } from './texts/languages.ts';
+import { useText } from './texts/use-text.ts';
+import { Unavailable } from './unavailable.tsx';
+
+const Launch = lazy(async () => ({ default: (await import('./launch/launch.tsx')).Launch }));
+const Snapshots = lazy(async () => ({ default: (await import('./snapshots/snapshots.tsx')).Snapshots }));
+const Settings = lazy(async () => ({ default: (await import('./settings/settings.tsx')).Settings }));
+
+export function App({ model }: { model: Model }) {
+  return (
+    <ModelContext value={model}>
+      <Translated>
+        <SuspendingProvider>
+          <Page />
+          <Notices />
+        </SuspendingProvider>
+      </Translated>
+    </ModelContext>
+  );
+}
+
+function Translated({ children }: { children: ReactNode }) {
+  const { state } = useKnown();
+  const setting = state?.settings.language ?? 'system';
+  const desktop = state?.locale ?? navigator.language;
+  const { language, locale } = useMemo(() => chooseLanguage(setting, desktop), [setting, desktop]);
+  useEffect(() => {
+    document.documentElement.lang = language;
+  }, [language]);
+  return (
+    <IntlProvider locale={locale} defaultLocale="en" messages={catalogues[language]}>
+      {children}
+    </IntlProvider>
+  );
+}
+
+function Page() {
+  const place = usePlace();
+  const say = useText();
+  const title = useTitle(place);
+  useEffect(() => {
+    document.title = say('app.title', { place: title });
+  }, [say, title]);
+  return (
+    <Frame place={place}>
+      <DefectBoundary say={say} place={hashOf(place)}>
+        <Suspense fallback={null}>
+          <Content place={place} />
+        </Suspense>
+      </DefectBoundary>
+    </Frame>
+  );
+}
+
+function useTitle(place: Place): string {
+  const say = useText();
+  const { state } = useKnown();
+  switch (place.kind) {
+    case 'home':
+    case 'launch':
+    case 'settings':
+      return say(`nav.${place.kind}`);
+    case 'snapshots': {
+      const title = state?.workloads.find(({ id }) => id === place.workload)?.title;
+      return say('snapshots.title', { title: title ?? place.workload });
+    }
+    case 'screen':
+      return say('screen.title');
+  }
+}
+
+function Content({ place }: { place: Place }) {
+  const { connection, state } = useKnown();
+  const model = useModel();
+  const say = useText();
+  if (connection === 'lost' || connection === 'refused')
+    return (
+      <Unavailable
+        message={say(`connection.${connection}`)}
+        hint={say(`connection.${connection}.hint`)}
+        action={{ label: say('connection.retry'), act: () => model.bridge.retry() }}
+      />
+    );
+  if (state === undefined) return <p className="quiet waiting">{say('connection.connecting')}</p>;
+  if (place.kind === 'settings') return <Settings />;
+  if (state.engine.kind === 'connecting') return <p className="quiet waiting">{say('engine.connecting')}</p>;
+  if (state.engine.kind === 'unavailable') {
+    const { message, hint } = state.engine;
+    return <Unavailable message={message} hint={[hint, say('engine.retrying')].join(' ').trim()} />;
+  }
+  switch (place.kind) {
+    case 'launch':
+      return <Launch />;
+    case 'snapshots':
+      return <Snapshots workload={place.workload} />;
+    default:
+      return <Home />;
+  }
+}

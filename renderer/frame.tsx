@@ -1,0 +1,68 @@
+/** What is around every place but a screen: the rail with the places, and the content. */
+import { type ReactNode, useEffect, useRef } from 'react';
+import type { Place } from '../main/ipc/view.ts';
+import { Glyph } from './parts/glyph.tsx';
+import { hashOf } from './place.ts';
+import { useText } from './texts/use-text.ts';
+
+const places = ['home', 'launch', 'settings'] as const;
+
+export function Frame({ place, children }: { place: Place; children: ReactNode }) {
+  const say = useText();
+  const content = useRef<HTMLElement>(null);
+  const isFirst = useRef(true);
+  const here = hashOf(place);
+
+  // Who goes to another place by keyboard goes on there, and a screen reader begins to read it.
+  // biome-ignore lint/correctness/useExhaustiveDependencies: another place is what it waits for
+  useEffect(() => {
+    if (isFirst.current) isFirst.current = false;
+    else if (place.kind !== 'launch') content.current?.focus({ preventScroll: true });
+    content.current?.scrollTo(0, 0);
+  }, [here]);
+
+  return (
+    <div className="frame">
+      <a
+        className="skip"
+        href={here}
+        onClick={(event) => {
+          event.preventDefault();
+          content.current?.focus();
+        }}
+      >
+        {say('app.skip')}
+      </a>
+      <nav className="rail" aria-label={say('nav.label')}>
+        <p className="brand" aria-hidden="true">
+          <span className="brand-mark">
+            <Glyph name="moon" />
+          </span>
+          <span className="brand-name">{say('app.name')}</span>
+        </p>
+        <ul>
+          {places.map((kind) => (
+            <li key={kind}>
+              <a
+                href={hashOf({ kind })}
+                aria-current={
+                  place.kind === kind
+                    ? 'page'
+                    : kind === 'home' && place.kind === 'snapshots'
+                      ? 'true'
+                      : undefined
+                }
+              >
+                <Glyph name={kind} />
+                <span>{say(`nav.${kind}`)}</span>
+              </a>
+            </li>
+          ))}
+        </ul>
+      </nav>
+      <main ref={content} tabIndex={-1} className={`content content-${place.kind}`}>
+        <div className="column">{children}</div>
+      </main>
+    </div>
+  );
+}
