@@ -94,10 +94,12 @@ function Content({ place }: { place: Place }) {
     );
   if (state === undefined) return <p className="quiet waiting">{say('connection.connecting')}</p>;
   if (place.kind === 'settings') return <Settings />;
-  if (state.engine.kind === 'connecting') return <p className="quiet waiting">{say('engine.connecting')}</p>;
+  // An engine that was away for a moment is no reason to take away what is looked at.
+  if (state.engine.kind === 'connecting' && state.workloads.length === 0)
+    return <p className="quiet waiting">{say('engine.connecting')}</p>;
   if (state.engine.kind === 'unavailable') {
     const { message, hint } = state.engine;
-    return <Unavailable message={message} hint={[hint, say('engine.retrying')].join(' ').trim()} />;
+    return <Unavailable message={message} hint={hint || say('engine.retrying')} />;
   }
   switch (place.kind) {
     case 'launch':

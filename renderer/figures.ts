@@ -36,7 +36,8 @@ export function makeFigures(locale: string): Figures {
   return {
     bytes(count) {
       let value = Math.max(0, count);
-      let size = 0;
+      // Nothing is "0 MB", as what stands beside it.
+      let size = count <= 0 ? 2 : 0;
       while (value >= 999.5 && size < sizes.length - 1) {
         value /= 1000;
         size++;

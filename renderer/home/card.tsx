@@ -5,6 +5,7 @@ import { useModel } from '../model.ts';
 import { Confirm } from '../parts/dialog.tsx';
 import { Glyph } from '../parts/glyph.tsx';
 import { MenuButton, type MenuItem } from '../parts/menu.tsx';
+import { Picture } from '../parts/picture.tsx';
 import { go } from '../place.ts';
 import { useFigures, useText } from '../texts/use-text.ts';
 import { OperationProgress } from './operation.tsx';
@@ -58,12 +59,7 @@ export function Card({ workload }: { workload: WorkloadView }) {
 function Thumbnail({ workload: { id, title, kind, state, thumbnail } }: { workload: WorkloadView }) {
   const say = useText();
   const model = useModel();
-  const picture =
-    thumbnail === undefined ? (
-      <span className="thumbnail-none">{say('card.nopicture')}</span>
-    ) : (
-      <img src={thumbnail} alt="" draggable={false} />
-    );
+  const picture = <Picture address={thumbnail} alt="" />;
   if (kind !== 'capsule' || state === 'ended') return <div className="thumbnail">{picture}</div>;
   return (
     <button

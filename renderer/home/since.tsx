@@ -14,15 +14,11 @@ export function Since({ workload: { state, since, startedAt } }: { workload: Wor
   const wasResumed = Date.parse(since) - Date.parse(startedAt) > startMs;
   return (
     <time dateTime={since} title={figures.moment(since)}>
-      {state === 'suspended' || state === 'resuming'
-        ? say('since.suspended', { ago })
-        : state === 'ended'
-          ? say('since.ended', { ago })
-          : state === 'napping'
-            ? say('since.napping', { ago })
-            : wasResumed
-              ? say('since.resumed', { ago })
-              : say('since.started', { ago })}
+      {state !== 'running' && state !== 'suspending'
+        ? ago
+        : wasResumed
+          ? say('since.resumed', { ago })
+          : say('since.started', { ago })}
     </time>
   );
 }

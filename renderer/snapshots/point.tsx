@@ -5,6 +5,7 @@ import { useModel, useNow } from '../model.ts';
 import { Confirm, Dialog } from '../parts/dialog.tsx';
 import { Glyph } from '../parts/glyph.tsx';
 import { MenuButton } from '../parts/menu.tsx';
+import { Picture } from '../parts/picture.tsx';
 import { useFigures, useText } from '../texts/use-text.ts';
 
 interface PointProps {
@@ -44,13 +45,9 @@ export function TimelinePoint({ workload, snapshot, isBusy, onGo }: PointProps) 
 
   return (
     <li className={current ? 'point point-current' : 'point'} data-snapshot={id}>
-      {thumbnail === undefined ? (
+      {thumbnail === undefined || picture === undefined ? (
         <div className="point-picture">
-          <span className="thumbnail-none">{say('card.nopicture')}</span>
-        </div>
-      ) : picture === undefined ? (
-        <div className="point-picture">
-          <img src={thumbnail} alt={say('snapshots.picture', { title, time })} loading="lazy" />
+          <Picture address={thumbnail} alt={say('snapshots.picture', { title, time })} />
         </div>
       ) : (
         <button
@@ -59,7 +56,7 @@ export function TimelinePoint({ workload, snapshot, isBusy, onGo }: PointProps) 
           aria-label={say('snapshots.look.name', { time })}
           onClick={() => setShown('picture')}
         >
-          <img src={thumbnail} alt="" loading="lazy" />
+          <Picture address={thumbnail} alt="" />
         </button>
       )}
       <div className="point-text">

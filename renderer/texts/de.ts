@@ -59,9 +59,6 @@ export const de: Catalogue = {
 
   'since.started': '{ago} gestartet',
   'since.resumed': '{ago} aufgeweckt',
-  'since.napping': '{ago} eingedöst',
-  'since.suspended': '{ago} schlafen gelegt',
-  'since.ended': '{ago} beendet',
   'since.now': 'gerade eben',
 
   'card.held': '{bytes} Speicher',

@@ -57,9 +57,6 @@ export const en = {
 
   'since.started': 'started {ago}',
   'since.resumed': 'resumed {ago}',
-  'since.napping': 'napping since {ago}',
-  'since.suspended': 'suspended {ago}',
-  'since.ended': 'ended {ago}',
   'since.now': 'just now',
 
   'card.held': '{bytes} of memory',
