@@ -46,7 +46,8 @@ export function makeFigures(locale: string): Figures {
       return number(sizes[size] ?? 'byte', digits).format(value);
     },
     duration(seconds) {
-      if (seconds < minute) return number('second', 0).format(Math.ceil(seconds));
+      const whole = Math.ceil(seconds);
+      if (whole < minute) return number('second', 0).format(whole);
       if (seconds < hour) return number('minute', 0).format(Math.round(seconds / minute));
       return number('hour', 1).format(seconds / hour);
     },
