@@ -125,6 +125,7 @@ struct exec_options {
 	struct identity identity;
 	const char *cwd;
 	const char *cgroup;
+	unsigned int display;
 	char **environment;
 };
 
@@ -192,6 +193,8 @@ static struct exec_options parse_exec_options(char **words, char ***command)
 			options.identity.gid = *spec_number_list(value, &numbers);
 		else if (strcmp(*words, "--groups") == 0)
 			options.identity.groups = spec_number_list(value, &options.identity.group_count);
+		else if (strcmp(*words, "--display") == 0)
+			options.display = *spec_number_list(value, &numbers);
 		else if (strcmp(*words, "--cwd") == 0)
 			options.cwd = value;
 		else if (strcmp(*words, "--cgroup") == 0)
@@ -256,7 +259,7 @@ static int windows(char **arguments)
 	if (files < 0 || setns(files, CLONE_NEWNS) < 0)
 		die_with_error("joining the capsule's mnt namespace");
 	become(&options.identity);
-	return ask_of_windows(request);
+	return ask_of_windows(options.display, request);
 }
 
 /* ---- with-root ---- */

@@ -53,6 +53,7 @@ static struct service application = {"application", LOG_FOLDER "/application.log
 
 static struct spec spec;
 static struct identity user;
+static unsigned int display;
 static char **user_environment;
 
 static bool application_ended;
@@ -234,7 +235,8 @@ static bool accepts_connections(const char *path)
 
 static bool x_server_is_ready(void)
 {
-	return accepts_connections(X_SOCKET);
+	CLEANUP_FREE char *path = format_string(X_SOCKET_OF_DISPLAY, display);
+	return accepts_connections(path);
 }
 
 static char *bus_path;
@@ -247,7 +249,7 @@ static bool bus_is_ready(void)
 static bool window_manager_is_ready(void)
 {
 	struct x_state state;
-	return ask_x_server(&state) == 0 && state.has_window_manager;
+	return ask_x_server(display, &state) == 0 && state.has_window_manager;
 }
 
 static void start_and_await(struct service *service, char *const *arguments, bool (*is_ready)(void))
@@ -276,8 +278,9 @@ static void start_and_await(struct service *service, char *const *arguments, boo
 
 static void start_x_server(void)
 {
+	CLEANUP_FREE char *name = format_string(":%u", display);
 	char *arguments[] = {"Xvnc",
-			     ":0",
+			     name,
 			     "-nolisten",
 			     "tcp",
 			     "-nolisten",
@@ -375,7 +378,7 @@ static bool is_set(char *const *environment, const char *variable)
 /* What the engine chose, what the capsule imposes, and defaults where nothing was chosen. */
 static void make_environment(const char *runtime)
 {
-	char *imposed[] = {format_string("XDG_RUNTIME_DIR=%s", runtime), "DISPLAY=:0",
+	char *imposed[] = {format_string("XDG_RUNTIME_DIR=%s", runtime), format_string("DISPLAY=:%u", display),
 			   format_string("DBUS_SESSION_BUS_ADDRESS=unix:path=%s", bus_path), "XDG_SESSION_TYPE=x11"};
 	static char *const defaults[] = {
 		"GDK_BACKEND=x11", "QT_QPA_PLATFORM=xcb",
@@ -412,7 +415,7 @@ static void make_environment(const char *runtime)
 static int count_windows(void)
 {
 	struct x_state state;
-	return ask_x_server(&state) == 0 ? state.client_windows : 0;
+	return ask_x_server(display, &state) == 0 ? state.client_windows : 0;
 }
 
 /* Tells once that a window is there. Returns whether one was ever seen. */
@@ -516,6 +519,7 @@ int main(void)
 	signal(SIGPIPE, SIG_IGN);
 	umask(022);
 
+	display = spec_value(&spec, "display") ? spec_number(&spec, "display") : 0;
 	user.uid = spec_number(&spec, "uid");
 	user.gid = spec_number(&spec, "gid");
 	user.groups = spec_number_list(spec_required(&spec, "groups"), &user.group_count);

@@ -259,11 +259,11 @@ static uint32_t window_id(const char *text)
 	return (uint32_t)number;
 }
 
-int ask_of_windows(char *const *request)
+int ask_of_windows(unsigned int display, char *const *request)
 {
 	const char *task = request[0];
 	struct x_connection x;
-	if (x_open(&x) < 0)
+	if (x_open(&x, display) < 0)
 		die("the X server of the capsule does not answer");
 	int status;
 	if (strcmp(task, "list") == 0)

@@ -33,12 +33,13 @@
 /* More than any server's description of its screens. */
 #define LARGEST_ANSWER (1024 * 1024)
 
-static int connect_to_x(void)
+static int connect_to_x(unsigned int display)
 {
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -1;
-	struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = X_SOCKET};
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	snprintf(address.sun_path, sizeof(address.sun_path), X_SOCKET_OF_DISPLAY, display);
 	struct timeval limit = {.tv_sec = ANSWER_LIMIT_SECONDS};
 	if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)) < 0 ||
 	    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)) < 0 ||
@@ -140,9 +141,9 @@ static enum answer receive_reply(int fd, uint8_t fixed[REPLY_BYTES], uint32_t *e
 	return ANSWER_NONE;
 }
 
-int x_open(struct x_connection *x)
+int x_open(struct x_connection *x, unsigned int display)
 {
-	x->fd = connect_to_x();
+	x->fd = connect_to_x(display);
 	x->root = x->fd < 0 ? 0 : set_up(x->fd);
 	if (x->root)
 		return 0;
@@ -265,10 +266,10 @@ static int root_items(struct x_connection *x, const char *name)
 	return items;
 }
 
-int ask_x_server(struct x_state *state)
+int ask_x_server(unsigned int display, struct x_state *state)
 {
 	struct x_connection x;
-	if (x_open(&x) < 0)
+	if (x_open(&x, display) < 0)
 		return -1;
 	int managers = root_items(&x, "_NET_SUPPORTING_WM_CHECK");
 	int clients = root_items(&x, "_NET_CLIENT_LIST");

@@ -7,8 +7,8 @@
 
 #include <stdint.h>
 
-/* The path socket of display :0. */
-#define X_SOCKET "/tmp/.X11-unix/X0"
+/* The path socket of a display. */
+#define X_SOCKET_OF_DISPLAY "/tmp/.X11-unix/X%u"
 
 struct x_connection {
 	int fd;
@@ -29,8 +29,8 @@ struct x_value {
 
 #define X_MESSAGE_WORDS 5
 
-/* Connects to display :0. Each step, here and below, has a time limit of two seconds. Returns 0, or -1. */
-int x_open(struct x_connection *x);
+/* Connects to a display. Each step, here and below, has a time limit of two seconds. Returns 0, or -1. */
+int x_open(struct x_connection *x, unsigned int display);
 void x_close(struct x_connection *x);
 
 /* The atom of a name, or 0 where the server does not answer. */
@@ -56,6 +56,6 @@ struct x_state {
 };
 
 /* Connects, asks, and leaves. Returns 0, or -1 where the server does not answer. */
-int ask_x_server(struct x_state *state);
+int ask_x_server(unsigned int display, struct x_state *state);
 
 #endif

@@ -47,6 +47,8 @@ export const capsuleSpecSchema = z.object({
   hostMounts: z.array(hostMountSchema),
   hostname: z.string(),
   geometry: z.string().regex(/^\d+x\d+$/),
+  /** Number of its X display. Snapshots of the first version have none: theirs is 0. */
+  display: z.number().int().min(0).max(59_000).optional(),
   /** Id of the desktop entry it was started from. Snapshots of the first version have none. */
   application: z.string().optional(),
 });

@@ -53,6 +53,8 @@ export const screenshot: Command = {
   },
 };
 
+const codeOf = (error: unknown) => (error instanceof TorporError ? error.code : undefined);
+
 /** The picture that was asked for, as a PNG file. */
 async function pictureOf(context: Context): Promise<Uint8Array> {
   const client = await context.engine();
@@ -61,7 +63,14 @@ async function pictureOf(context: Context): Promise<Uint8Array> {
     ({ id }) => id === reference || (reference.length >= 4 && id.startsWith(reference)),
   );
   if (isSnapshot) return readFile(await client.picture(reference, 'full'));
-  const { state, snapshot } = await client.get(reference);
+  const { state, snapshot } = await client.get(reference).catch(async (error: unknown) => {
+    if (codeOf(error) !== 'not-found') throw error;
+    // A snapshot of another user's, which is said in other words than that there is none.
+    throw await client.picture(reference, 'full').then(
+      () => error,
+      (refusal: unknown) => (codeOf(refusal) === 'not-found' ? error : refusal),
+    );
+  });
   if (state === 'suspended' && snapshot !== undefined)
     return readFile(await client.picture(snapshot, 'full'));
   const { socket } = await screenOf(context);

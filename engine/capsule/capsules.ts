@@ -17,6 +17,7 @@ import type { Logger } from '../log.ts';
 import { readMounts, userFileSystems } from '../mounts.ts';
 import { identify, isAlive, type ProcessIdentity, signalProcess, waitGone } from '../process.ts';
 import type { Cgroups } from './cgroup.ts';
+import { chooseDisplay } from './display.ts';
 import { applicationEnvironment } from './environment.ts';
 import type { WorkloadRecord } from './record.ts';
 import { type Caller, mayUse, type Registry } from './registry.ts';
@@ -173,6 +174,7 @@ export class Capsules {
       hostMounts: hostMounts.map((path, index) => ({ key: `host${index}`, path })),
       hostname: (await readFile('/proc/sys/kernel/hostname', 'utf8')).trim(),
       geometry,
+      display: chooseDisplay(await readFile('/proc/net/unix', 'utf8')),
       ...(application === undefined ? {} : { application }),
     };
   }

@@ -2,6 +2,7 @@
  * The environment of an application in a capsule: language, theme and tool settings come from whoever started it;
  * everything that names a place of the caller's own session (display, bus, sockets) does not.
  */
+import type { CapsuleSpec } from '../../proto/manifest.ts';
 import type { User } from './users.ts';
 
 const inherited =
@@ -34,7 +35,11 @@ export function applicationEnvironment(
 }
 
 /** What tells a program in a capsule where its screen and its bus are; torpor-init sets the same for the application. */
-export function sessionEnvironment(user: User): Record<string, string> {
+export function sessionEnvironment({ user, display = 0 }: CapsuleSpec): Record<string, string> {
   const runtime = `/run/user/${user.uid}`;
-  return { DISPLAY: ':0', XDG_RUNTIME_DIR: runtime, DBUS_SESSION_BUS_ADDRESS: `unix:path=${runtime}/bus` };
+  return {
+    DISPLAY: `:${display}`,
+    XDG_RUNTIME_DIR: runtime,
+    DBUS_SESSION_BUS_ADDRESS: `unix:path=${runtime}/bus`,
+  };
 }

@@ -19,6 +19,7 @@ export function encodeSpec(
     ['cgroup', cgroup],
     ['hostname', capsule.hostname],
     ['geometry', capsule.geometry],
+    ['display', String(capsule.display ?? 0)],
     ['uid', String(capsule.user.uid)],
     ['gid', String(capsule.user.gid)],
     ['groups', capsule.user.groups.join(',')],

@@ -64,7 +64,7 @@ export class ExecRelay {
 
   #serve(socket: Socket, record: WorkloadRecord & { status: StatusOf<'running'> }, spec: ExecSpec): void {
     const { user, env, cwd } = record.capsule;
-    const settings = Object.entries({ ...sessionEnvironment(user), ...env, ...spec.env }).flatMap(
+    const settings = Object.entries({ ...sessionEnvironment(record.capsule), ...env, ...spec.env }).flatMap(
       ([name, value]) => ['--env', `${name}=${value}`],
     );
     const child = spawn(

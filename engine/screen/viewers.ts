@@ -48,6 +48,7 @@ export async function cutViewers(
   installation: Installation,
   init: number,
   pids: readonly number[],
+  display: number,
 ): Promise<void> {
   const startedAt = Date.now();
   let asked = false;
@@ -63,7 +64,7 @@ export async function cutViewers(
     if (!asked && passed > politeMs) {
       asked = true;
       await runCommand(installation.capsuleTool, [
-        ...['exec', String(init), '--env', 'DISPLAY=:0', '--env', 'PATH=/usr/bin:/bin'],
+        ...['exec', String(init), '--env', `DISPLAY=:${display}`, '--env', 'PATH=/usr/bin:/bin'],
         ...['--', 'vncconfig', '-disconnect'],
       ]);
     }

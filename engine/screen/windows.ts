@@ -100,12 +100,13 @@ export class CapsuleWindows {
   }
 
   async #run(record: RunningRecord, task: string, window: number | undefined): Promise<string> {
-    const { user } = record.capsule;
+    const { user, display = 0 } = record.capsule;
     const { status, stdout, stderr } = await runCommand(
       this.#installation.capsuleTool,
       [
         ...['windows', String(record.status.init.pid)],
         ...['--uid', String(user.uid), '--gid', String(user.gid), '--groups', user.groups.join(',')],
+        ...['--display', String(display)],
         ...['--', task, ...(window === undefined ? [] : [String(window)])],
       ],
       { timeoutMs: answerLimitMs, killSignal: 'SIGKILL' },

@@ -132,6 +132,7 @@ export async function suspend(
               parts.installation,
               init.pid,
               inspection.facts.processes.map((process) => process.pid),
+              record.capsule.display ?? 0,
             );
             expectedBytes = bytesToSave(inspection.facts);
             report('freeze');

@@ -3,7 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pino } from 'pino';
-import { afterEach, beforeEach, expect, it } from 'vitest';
+import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import { connectEngine } from '../../api/client.ts';
 import type { BusConnection } from '../../api/connection.ts';
 import type { EnginePaths } from '../../api/paths.ts';
@@ -87,4 +87,25 @@ it('leaves the system bus to the default engine', async () => {
   await startSystemBus(`<include>${policy}</include>`);
   await using chosen = await chooseBus(paths('another'), log, start);
   expect(chosen.kind).toBe('private');
+});
+
+it('tells a client that the engine has ended, where the bus stays', async () => {
+  await startSystemBus(`<include>${policy}</include>`);
+  const chosen = await chooseBus(paths('default'), log, start);
+  await using client = await connectEngine(chosen.address);
+  await using late = await connectEngine(chosen.address);
+  let lost = 0;
+  client.onLost(() => lost++);
+  expect(await client.list()).toEqual([]);
+  expect(lost).toBe(0);
+  await chosen[Symbol.asyncDispose]();
+  await vi.waitFor(() => expect(lost).toBe(1));
+  // Also one that asks only now; and a new engine changes nothing about it.
+  late.onLost(() => lost++);
+  await using again = await chooseBus(paths('default'), log, start);
+  await vi.waitFor(() => expect(lost).toBe(2));
+  await using next = await connectEngine(again.address);
+  next.onLost(() => lost++);
+  expect(await next.list()).toEqual([]);
+  expect(lost).toBe(2);
 });
