@@ -48,7 +48,7 @@ make_spec() {
   printf '<openbox_config xmlns="http://openbox.org/3.4/rc"/>' >"$run/session/openbox.xml"
   {
     for record in root=/ "runDir=$run" "initPath=$bin/torpor-init" "cgroup=$cgroups/$name" hostname=native-test \
-      geometry=640x480 "uid=$uid" "gid=$uid" "groups=$uid" home=/ cwd=/ env=PATH=/usr/bin:/bin env=MARK=marked; do
+      geometry=640x480 display=7777 "uid=$uid" "gid=$uid" "groups=$uid" home=/ cwd=/ env=PATH=/usr/bin:/bin env=MARK=marked; do
       printf '%s\0' "$record"
     done
     for record in "$@"; do printf 'arg=%s\0' "$record"; done
@@ -123,10 +123,23 @@ inside -- touch /tmp/only-in-two /dev/shm/only-in-two
 init=$first
 check 'two capsules have no /tmp in common' refuses inside -- test -e /tmp/only-in-two
 check 'nor /dev/shm' refuses inside -- test -e /dev/shm/only-in-two
-check 'both are display :0' inside -- test -S /tmp/.X11-unix/X0
-check 'the X server has no abstract socket' refuses grep -q '@/tmp/.X11-unix/X0' /proc/net/unix
+check 'both have the display they were given' inside -- test -S /tmp/.X11-unix/X7777
+check 'the X server has no abstract socket' refuses grep -q '@/tmp/.X11-unix/X7777' /proc/net/unix
 check 'unix sockets are listed with peers' grep -q '"state":"established","peer":[1-9]' <("$bin/torpor-sockdiag")
 check 'and as JSON' /usr/bin/python3 -c 'import json,subprocess,sys; [json.loads(line) for line in subprocess.check_output([sys.argv[1]]).splitlines()]' "$bin/torpor-sockdiag"
+
+windows() { "$bin/torpor-capsule" windows "$init" --uid 1 --gid 1 --groups 1 --display 7777 -- "$@"; }
+start shown 1 xterm -title 'a "quoted" title' && await_file "$work/shown/window"
+check 'a window is listed' grep -q '^{"id":[1-9][0-9]*,"title":"a \\"quoted\\" title","class":"XTerm","active":' <(windows list)
+id=$(windows list | sed -n 's/^{"id":\([0-9]*\).*/\1/p')
+check 'and is brought to the front' windows activate "$id"
+check 'another window is refused' equals 3 "$(windows activate 1; echo $?)"
+check 'and so is what is no number' refuses windows activate "-$id"
+check 'an icon is given, or said to be none' grep -q '^{.*}$' <(windows icon "$id")
+check 'without an X server it is said' grep -q 'does not answer' <("$bin/torpor-capsule" windows "$init" --uid 1 --gid 1 --groups 1 --display 7778 -- list 2>&1)
+windows close
+check 'a window is closed in order' await_file "$work/shown/exit"
+init=$first
 
 kill -TERM "$first"
 await_file "$work/one/exit"

@@ -46,11 +46,19 @@ describe('what is wrong is said in a sentence', () => {
     [2, ['run', '--env', 'novalue', '--', 'true'], /not of the form K=V/],
     [2, ['run', '--user', 'no-such-user', '--', 'true'], /no user no-such-user/],
     [2, ['run', '--name', '', '--', 'true'], /between 1 and 200/],
+    [2, ['run', '--geometry', '800', '--', 'true'], /size "800"/],
+    [2, ['run', '--geometry', '20000x20000', '--', 'true'], /size "20000x20000"/],
+    [2, ['run', '--application', '../evil', '--', 'true'], /no id of a desktop entry/],
     [2, ['run', '--root', '/no/such/root', '--', 'true'], /\/no\/such\/root/],
     [4, ['suspend', 'nobody'], /no workload nobody/],
     [4, ['suspend', '4194304'], /no process 4194304/],
     [4, ['resume', 'nobody'], /no workload nobody/],
     [4, ['rm', 'nothing'], /no snapshot nothing/],
+    [4, ['rm', '--force', 'nothing'], /no snapshot nothing/],
+    [4, ['keep', 'nothing'], /no snapshot nothing/],
+    [2, ['keep'], /SNAPSHOT is missing/],
+    [4, ['windows', 'nobody'], /no workload nobody/],
+    [2, ['windows', 'nobody', '--activate', 'x'], /"x" is no window/],
     [4, ['exec', 'nobody', '--', 'true'], /no workload nobody/],
     [4, ['screenshot', 'nobody', '/tmp/x.png'], /no workload nobody/],
     [1, ['run', '--', 'true'], /true ended at once, with status 0/],
@@ -123,6 +131,28 @@ describe('a workload', () => {
     for (const { id } of running) await engine.json('end', id);
     await engine.json('rm', taken.id);
     expect(await engine.snapshots()).toEqual([]);
+  });
+
+  it('keeps the size of its screen and the desktop entry it came from', async () => {
+    const application = 'org.example.Terminal.desktop';
+    const { id } = await engine.start(['xterm'], '--geometry', '500x400', '--application', application);
+    const file = join(folder, 'shot.png');
+    const expectBoth = async () => {
+      expect(await engine.json('screenshot', id, file)).toMatchObject({ width: 500, height: 400 });
+      expect(await engine.workload(id)).toMatchObject({ application });
+    };
+    await expectBoth();
+    const taken = await engine.json<Snapshot>('suspend', id);
+    expect(taken).toMatchObject({ application, kept: false });
+    await expectBoth();
+    await engine.json('resume', id);
+    await expectBoth();
+    const { id: copy } = await engine.json<Workload>('resume', '--copy', taken.id);
+    expect(await engine.workload(copy)).toMatchObject({ application });
+    const { id: other } = await engine.start(['xterm']);
+    expect(await engine.workload(other)).toMatchObject({ application: null });
+    for (const each of [id, copy, other]) await engine.json('end', each);
+    await engine.json('rm', taken.id);
   });
 
   it('is not touched where its shell has /dev/tty open, which CRIU cannot save', async () => {
@@ -220,7 +250,9 @@ it('documents every command, from the same definitions', async () => {
       'exec',
       'screenshot',
       'snapshots',
+      'keep',
       'rm',
+      'windows',
       'verify',
       'doctor',
       'demo',
