@@ -7,6 +7,7 @@ import { readFile, statfs } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { sentenceOf, TorporError } from '../api/errors.ts';
 import type { RunSpec, Workload } from '../api/types.ts';
+import { Automation } from './automation/automation.ts';
 import type { Desktop, Icon, LaunchCommand } from './desktop-parts.ts';
 import {
   type CallArguments,
@@ -18,12 +19,15 @@ import {
   type EventValue,
 } from './ipc/schema.ts';
 import type { AppState, FindingView, Notice, Place, WorkloadView } from './ipc/view.ts';
+import { noticeOf } from './notice.ts';
 import { LivePictures } from './pictures/pictures.ts';
-import { noticeOf, Session } from './session.ts';
+import { Session } from './session.ts';
 import type { Shell, WindowHost } from './shells/shell.ts';
 import { EngineLink } from './state/engine-link.ts';
 import { snapshotView, workloadView } from './state/view.ts';
 import { Workloads } from './state/workloads.ts';
+import type { Texts } from './texts/en.ts';
+import { textsIn } from './texts/texts.ts';
 
 /** Changes come in bursts; a window is told once in this time, in milliseconds. */
 const tellEveryMs = 60;
@@ -39,12 +43,12 @@ export class App implements WindowHost, AsyncDisposable {
   readonly #link = new EngineLink();
   readonly #workloads = new Workloads(this.#link);
   readonly #session: Session;
+  readonly #automation: Automation;
   readonly #pictures: LivePictures;
   readonly #windows = new Map<string, Send>();
   readonly #stateListeners: ((state: AppState) => void)[] = [];
   #shell: Shell | undefined;
   #hasTray = false;
-  #paused = false;
   #disk = { bytes: 0, free: 0 };
   #telling: NodeJS.Timeout | undefined;
   #refreshing: NodeJS.Timeout | undefined;
@@ -52,6 +56,13 @@ export class App implements WindowHost, AsyncDisposable {
   constructor(desktop: Desktop) {
     this.#desktop = desktop;
     this.#session = new Session(this.#link, this.#workloads, desktop.settings);
+    this.#automation = new Automation({
+      link: this.#link,
+      workloads: this.#workloads,
+      settings: desktop.settings,
+      texts: () => this.texts.automation,
+      tell: (notice) => this.tell(notice),
+    });
     this.#pictures = new LivePictures(
       () => this.#workloads.all().filter(({ state }) => state === 'running'),
       () => this.#changed(),
@@ -64,6 +75,22 @@ export class App implements WindowHost, AsyncDisposable {
   async start(shell: Shell): Promise<void> {
     this.#shell = shell;
     await this.#link.start();
+  }
+
+  /** In the language of the settings. */
+  get texts(): Texts {
+    return textsIn(this.#desktop.settings.value.language, this.#desktop.locale);
+  }
+
+  /** To be called when memory has come to be short. */
+  memoryIsShort(): Promise<void> {
+    return this.#automation.memoryIsShort();
+  }
+
+  /** To be called when the user's session ends: does what the settings say, and resolves when that is done. */
+  async sessionEnds(): Promise<void> {
+    if (this.#desktop.settings.value.atLogout === 'suspend' && this.#link.state.kind === 'ready')
+      await this.#session.suspendAll();
   }
 
   /** Calls the listener with every new state, such as for the tray. */
@@ -153,7 +180,7 @@ export class App implements WindowHost, AsyncDisposable {
       freedBytes: workloads.reduce((sum, { freedBytes }) => sum + freedBytes, 0),
       diskBytes: this.#disk.bytes,
       diskFreeBytes: this.#disk.free,
-      paused: this.#paused,
+      paused: this.#automation.paused,
       settings: settings.value,
       shell: {
         kind: this.#shell?.kind ?? 'browser',
@@ -280,7 +307,7 @@ export class App implements WindowHost, AsyncDisposable {
     'session.suspendAll': () => this.#session.suspendAll(),
     'session.resumeLast': () => this.#session.resumeLast(),
     'automation.pause': async ([paused]) => {
-      this.#paused = paused;
+      this.#automation.paused = paused;
       this.#changed();
     },
     'settings.set': ([change]) => this.#desktop.settings.set(change),

@@ -1,7 +1,7 @@
 /** Everything at once: suspending all that runs, and resuming what was suspended together last. */
-import { sentenceOf, TorporError } from '../api/errors.ts';
 import type { SettingsStore } from './desktop-parts.ts';
 import type { Notice } from './ipc/view.ts';
+import { noticeOf } from './notice.ts';
 import type { EngineLink } from './state/engine-link.ts';
 import type { Workloads } from './state/workloads.ts';
 
@@ -63,13 +63,4 @@ async function forEach(
   };
   await Promise.all(Array.from({ length: atOnce }, work));
   return { done, failed };
-}
-
-/** An error as a window shows it. */
-export function noticeOf(error: unknown): Notice {
-  return {
-    level: 'error',
-    message: sentenceOf(error),
-    hint: error instanceof TorporError ? error.hint : '',
-  };
 }

@@ -3,23 +3,17 @@ import { sentenceOf } from '../../api/errors.ts';
 import type { Workload } from '../../api/types.ts';
 import type { SettingsStore } from '../desktop-parts.ts';
 import type { Notice } from '../ipc/view.ts';
+import { noticeOf } from '../notice.ts';
 import type { EngineLink } from '../state/engine-link.ts';
 import type { Workloads } from '../state/workloads.ts';
+import type { Texts } from '../texts/en.ts';
 import { toMakeRoom } from './disk-limit.ts';
-
-export interface AutomationTexts {
-  /** @param gain memory that suspending it would free, in bytes */
-  memoryIsShort(name: string, gain: number): Notice;
-  suspendedForMemory(name: string, gain: number): Notice;
-  snapshotRemoved(name: string, bytes: number): Notice;
-  roomNotMade(reason: string): Notice;
-}
 
 export interface AutomationParts {
   link: EngineLink;
   workloads: Workloads;
   settings: SettingsStore;
-  texts: () => AutomationTexts;
+  texts: () => Texts['automation'];
   tell: (notice: Notice) => void;
 }
 
@@ -72,8 +66,12 @@ export class Automation {
       tell(texts().memoryIsShort(largest.name, largest.memoryBytes));
       return;
     }
-    const { freedBytes } = await link.client().suspend(largest.id, { leaveRunning: false });
-    tell(texts().suspendedForMemory(largest.name, freedBytes));
+    try {
+      const { freedBytes } = await link.client().suspend(largest.id, { leaveRunning: false });
+      tell(texts().suspendedForMemory(largest.name, freedBytes));
+    } catch (error) {
+      tell(noticeOf(error));
+    }
   }
 }
 

@@ -128,7 +128,7 @@ export class InstalledApplications implements Applications {
     if (application !== undefined && known !== undefined) return this.#describe(application, known);
     const program = basename(command[0] ?? '');
     const candidates = [...found].flatMap(([id, each]) =>
-      each.kind === 'entry' && each.entry.isShown(this.#desktops) && isMeantBy(each.entry, program)
+      each.kind === 'entry' && each.entry.isShown(this.#desktops) && isMeantBy(id, each.entry, program)
         ? [{ id, each, words: splitExec(each.entry.exec).filter(({ text }) => !/^%.$/.test(text)).length }]
         : [],
     );
@@ -238,10 +238,12 @@ export class InstalledApplications implements Applications {
 }
 
 /** Whether such a program is started by this entry. */
-function isMeantBy({ exec, tryExec, startupWmClass }: DesktopEntry, program: string): boolean {
+function isMeantBy(id: string, { exec, tryExec, startupWmClass }: DesktopEntry, program: string): boolean {
   if (program === '') return false;
   const own = splitExec(exec)[0]?.text ?? '';
-  return [own, tryExec].some((each) => basename(each) === program) || startupWmClass === program;
+  // Some programs go by several names, such as gimp for gimp-2.10.
+  const names = [basename(own), basename(tryExec), startupWmClass, basename(id, '.desktop')];
+  return names.includes(program);
 }
 
 async function isProgram(name: string): Promise<boolean> {

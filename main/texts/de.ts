@@ -41,4 +41,31 @@ export const de: Texts = {
     paused: 'Die Automatik ist angehalten',
     busy: (names) => `In Arbeit: ${new Intl.ListFormat(language).format(names)}`,
   },
+  automation: {
+    memoryIsShort: (name, gain) => ({
+      level: 'warning',
+      message: 'Der Speicher wird knapp.',
+      hint: `${name} schlafen zu legen würde bis zu ${bytes(language, gain)} frei machen.`,
+    }),
+    suspendedForMemory: (name, gain) => ({
+      level: 'info',
+      message: `${name} wurde schlafen gelegt, weil der Speicher knapp wurde.`,
+      hint: `${bytes(language, gain)} sind wieder frei. Ein Klick weckt die Anwendung auf.`,
+    }),
+    snapshotRemoved: (name, size) => ({
+      level: 'info',
+      message: `Eine alte Momentaufnahme von ${name} wurde entfernt, damit die Grenze eingehalten wird.`,
+      hint: `Das schafft ${bytes(language, size)} Platz. Was bleiben muss, lässt sich behalten.`,
+    }),
+    roomNotMade: (reason) => ({
+      level: 'warning',
+      message: `Für Momentaufnahmen ließ sich kein Platz schaffen: ${reason}`,
+      hint: 'Einige selbst entfernen oder in den Einstellungen mehr erlauben.',
+    }),
+  },
+  entries: {
+    comment: 'Anwendungen auf die Platte schlafen legen und später aufwecken',
+    openIn: 'In Torpor öffnen',
+    suspendAll: 'Alle Anwendungen schlafen legen',
+  },
 };

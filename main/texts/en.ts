@@ -1,4 +1,5 @@
 /** The app's own texts in English: what the tray says. This is the list that every other language must have whole. */
+import type { Notice } from '../ipc/view.ts';
 import { bytes, dayAndTime, percent, plural } from './format.ts';
 
 const language = 'en';
@@ -38,6 +39,33 @@ export const en = {
       plural(language, count, { one: '# suspended', other: '# suspended' }),
     paused: 'Automatic suspending is paused',
     busy: (names: readonly string[]): string => `In progress: ${new Intl.ListFormat(language).format(names)}`,
+  },
+  automation: {
+    memoryIsShort: (name: string, gain: number): Notice => ({
+      level: 'warning',
+      message: 'Memory is running short.',
+      hint: `Suspending ${name} would free up to ${bytes(language, gain)}.`,
+    }),
+    suspendedForMemory: (name: string, gain: number): Notice => ({
+      level: 'info',
+      message: `${name} was suspended because memory was running short.`,
+      hint: `${bytes(language, gain)} are free again. It comes back with one click.`,
+    }),
+    snapshotRemoved: (name: string, size: number): Notice => ({
+      level: 'info',
+      message: `An old snapshot of ${name} was removed to keep to the limit.`,
+      hint: `That makes room for ${bytes(language, size)}. Keep a snapshot that must stay.`,
+    }),
+    roomNotMade: (reason: string): Notice => ({
+      level: 'warning',
+      message: `No room could be made for snapshots: ${reason}`,
+      hint: 'Remove some yourself, or allow them more in the settings.',
+    }),
+  },
+  entries: {
+    comment: 'Suspend applications to disk and resume them later',
+    openIn: 'Open in Torpor',
+    suspendAll: 'Suspend all applications',
   },
 };
 

@@ -149,6 +149,7 @@ describe('this machine’s applications', () => {
     expect(await applications.of({ command: ['xterm'], application: 'gimp.desktop' })).toMatchObject({
       id: 'gimp.desktop',
     });
+    expect(await applications.of({ command: ['gimp'] })).toMatchObject({ id: 'gimp.desktop' });
     expect(await applications.of({ command: ['/opt/unknown'] })).toBeUndefined();
     expect(await applications.of({ command: [] })).toBeUndefined();
   });
