@@ -49,6 +49,8 @@ export const findingSchema = z.object({
   verdict: z.enum(verdicts),
   /** Who takes care of it: `engine`, `criu`, a plugin's name, or empty. */
   by: z.string(),
+  /** The process that has it, as the host counts, where it is one process's. */
+  pid: z.number().int().optional(),
   /** One sentence that names the process and the thing. */
   what: z.string(),
   /** The next step, or what will be different; may be empty. */

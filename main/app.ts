@@ -21,6 +21,7 @@ import {
 import type { AppState, FindingView, Notice, Place, WorkloadView } from './ipc/view.ts';
 import { noticeOf } from './notice.ts';
 import { LivePictures } from './pictures/pictures.ts';
+import { endProcess, withRemedies } from './remedies.ts';
 import { Session } from './session.ts';
 import type { Shell, WindowHost } from './shells/shell.ts';
 import { EngineLink } from './state/engine-link.ts';
@@ -223,11 +224,11 @@ export class App implements WindowHost, AsyncDisposable {
 
     'workload.inspect': ([id]) => this.#inspect(id),
     'workload.remedy': async ([id, { pid }]) => {
-      const { processes } = await this.#link.client().inspect(id);
-      const found = processes.find((process) => process.pid === pid);
-      if (found === undefined)
-        throw new TorporError('not-found', 'The process that was found has ended meanwhile.', 'Try again.');
-      process.kill(found.pid, 'SIGTERM');
+      const offered = await this.#inspect(id);
+      // Only what is offered now: it may have ended, and its pid be somebody else's.
+      if (pid === undefined || !offered.some(({ remedy }) => remedy?.pid === pid))
+        throw new TorporError('not-found', 'What was found is not there any more.', 'Look again.');
+      await endProcess(pid);
       return this.#inspect(id);
     },
     'workload.suspend': async ([id, { keepRunning }]) => {
@@ -342,8 +343,7 @@ export class App implements WindowHost, AsyncDisposable {
   }
 
   async #inspect(id: string): Promise<FindingView[]> {
-    const { findings } = await this.#link.client().inspect(id);
-    return findings;
+    return withRemedies(await this.#link.client().inspect(id), this.texts.remedies);
   }
 
   async #resume(target: string, workload = target): Promise<void> {

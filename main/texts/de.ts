@@ -63,6 +63,9 @@ export const de: Texts = {
       hint: 'Einige selbst entfernen oder in den Einstellungen mehr erlauben.',
     }),
   },
+  remedies: {
+    end: (name) => `${name} beenden`,
+  },
   entries: {
     comment: 'Anwendungen auf die Platte schlafen legen und später aufwecken',
     openIn: 'In Torpor öffnen',

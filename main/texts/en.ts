@@ -62,6 +62,9 @@ export const en = {
       hint: 'Remove some yourself, or allow them more in the settings.',
     }),
   },
+  remedies: {
+    end: (name: string): string => `End ${name}`,
+  },
   entries: {
     comment: 'Suspend applications to disk and resume them later',
     openIn: 'Open in Torpor',

@@ -1,5 +1,5 @@
 /** The app as a window uses it, with the real engine and real applications, below what is drawn. */
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { decodePng } from '../../api/rfb/picture.ts';
 import { TestApp, type TestWindow } from '../support/app.ts';
 import { TestEngine } from '../support/engine.ts';
@@ -129,6 +129,27 @@ describe('an application', () => {
     await inState(id, 'running');
     await engine.json('end', id);
   });
+});
+
+it('what blocks a suspend is told, and a helper that does is ended at a press of a button', async () => {
+  const { id } = await engine.start(['xterm']);
+  const guest = engine.run(['exec', id, '--', 'sleep', '1000']);
+  const blocking = async () =>
+    (await window.call('workload.inspect', id)).filter(({ verdict }) => verdict === 'blocking');
+  await vi.waitFor(async () => expect(await blocking()).toHaveLength(1), { timeout: 10_000 });
+  const [finding] = await blocking();
+  expect(finding).toMatchObject({ tie: 'exec', remedy: { id: 'end-process', label: 'End sleep' } });
+  await expect(window.call('workload.suspend', id, { keepRunning: false })).rejects.toThrow(
+    /sleep \(pid \d+\)/,
+  );
+  const wrong = await window.ask('workload.remedy', [id, { id: 'end-process', pid: process.pid }]);
+  expect(wrong).toMatchObject({ error: { code: 'not-found' } });
+  const left = await window.call('workload.remedy', id, finding?.remedy ?? { id: '' });
+  expect(left.filter(({ verdict }) => verdict === 'blocking')).toEqual([]);
+  await guest;
+  await window.call('workload.suspend', id, { keepRunning: false });
+  await inState(id, 'suspended');
+  await window.call('workload.forget', id);
 });
 
 describe('a call', () => {

@@ -24,6 +24,7 @@ export const devices: Rule = (facts) => {
       tie: 'device',
       verdict: 'blocking',
       by: '',
+      pid: process.pid,
       what: `${named(process)} uses ${list(whats)}, whose state lies in the hardware or the kernel.`,
       hint: 'Stop what it uses the device for and try again.',
     }),

@@ -24,6 +24,7 @@ function belowProtocols(process: ProcessFacts, socket: InternetSocket): Finding 
     tie,
     verdict: 'handled',
     by: 'criu',
+    pid: process.pid,
     what: `${named(process)} has a ${socket.protocol} socket.`,
     hint: 'What arrives while it is suspended is not seen.',
   };
@@ -34,6 +35,7 @@ function ping(process: ProcessFacts): Finding {
     tie,
     verdict: 'blocking',
     by: '',
+    pid: process.pid,
     what: `${named(process)} has a socket for pings (icmp), which cannot be saved.`,
     hint: 'Wait until it has done pinging, and try again.',
   };
@@ -44,6 +46,7 @@ function listening(process: ProcessFacts, { local, waiting }: InternetSocket): F
     tie,
     verdict: 'handled',
     by: 'criu',
+    pid: process.pid,
     what: `${named(process)} listens at ${local}.`,
     hint: 'It listens again after the resume, if the port is free then.',
   };
@@ -53,6 +56,7 @@ function listening(process: ProcessFacts, { local, waiting }: InternetSocket): F
       tie,
       verdict: 'blocking',
       by: '',
+      pid: process.pid,
       what: `${named(process)} has not answered a connection that waits at ${local}.`,
       hint: 'Try again in a moment, when it has.',
     },
@@ -71,6 +75,7 @@ function established(facts: Facts, process: ProcessFacts, { local, remote, peer 
     tie,
     verdict: 'degraded',
     by: 'criu',
+    pid: process.pid,
     what: `${named(process)} is connected to ${other === undefined ? '' : `${named(other)} at `}${remote}.`,
     hint: isServed(facts, local) ? `${closed} ${lingering}` : closed,
   };

@@ -19,6 +19,7 @@ export const namespaces: Rule = (facts) => {
       tie: 'namespace',
       verdict: 'blocking',
       by: '',
+      pid: process.pid,
       what: `${named(process)} lives in a sandbox of its own (${whats.join(', ')} namespace), which cannot be saved.`,
       hint: 'Start the application with `torpor run`, or turn its own sandbox off.',
     }),

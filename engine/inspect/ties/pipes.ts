@@ -17,6 +17,7 @@ export const pipes: Rule = (facts) => {
         tie: 'pipe',
         verdict: 'blocking',
         by: '',
+        pid: process.pid,
         what: `${named(process)} has ${thing} to ${named(owner)}, which is outside.`,
         hint: `Wait until ${owner.name} has ended, or end it, and try again.`,
       },

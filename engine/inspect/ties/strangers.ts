@@ -9,6 +9,7 @@ export const strangers: Rule = (facts) =>
       tie: 'exec',
       verdict: 'blocking',
       by: '',
+      pid: process.pid,
       what: facts.isCapsule
         ? `${named(process)}, started by \`torpor exec\`, still runs in it.`
         : `${named(process)} runs in its pid namespace without being below it.`,
@@ -25,6 +26,7 @@ export const stuck: Rule = (facts) =>
         tie: 'stuck-process',
         verdict: 'blocking',
         by: '',
+        pid: process.pid,
         what: `${named(process)} waits for a disk or a network file system and cannot be stopped.`,
         hint: 'Try again when that has answered.',
       }),

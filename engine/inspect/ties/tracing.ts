@@ -10,6 +10,7 @@ export const tracing: Rule = (facts) =>
         tie: 'tracing',
         verdict: 'blocking',
         by: '',
+        pid: process.pid,
         what: `${named(process)} is being debugged or traced by ${namedPid(facts, process.tracer)}.`,
         hint: 'Detach the debugger (in gdb: `detach`) and try again.',
       }),
