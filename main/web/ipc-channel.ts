@@ -17,22 +17,33 @@ const toAppSchema = z.object({
   args: z.array(z.unknown()).max(20),
 });
 
-/** Serves the window until its socket closes. */
-export function serveWindow(socket: WebSocket, window: string, host: WindowHost): void {
+/**
+ * Serves the window until its socket closes.
+ * @param used called with a way to tell the window something, whenever its user does something there
+ */
+export function serveWindow(
+  socket: WebSocket,
+  window: string,
+  host: WindowHost,
+  used: (tell: Channel['tell']) => void,
+): void {
   const channel = new Channel(socket);
+  const tell: Channel['tell'] = (event, value) => channel.tell(event, value);
   socket.on('message', async (data, isBinary) => {
     const message = isBinary ? undefined : parse(String(data));
     if (message === undefined) {
       socket.close(closeCodes.notUnderstood, 'That was no message of a window.');
       return;
     }
+    used(tell);
     channel.send({ id: message.id, ...(await host.call(window, message.call, message.args)) });
   });
   socket.once('close', () => host.windowClosed(window));
   // A frame that is too large or broken; the close that follows says so to the other side.
   socket.on('error', () => {});
   keepAlive(socket);
-  host.windowOpened(window, (event, value) => channel.tell(event, value));
+  host.windowOpened(window, tell);
+  used(tell);
 }
 
 function parse(text: string): z.infer<typeof toAppSchema> | undefined {
@@ -43,7 +54,7 @@ function parse(text: string): z.infer<typeof toAppSchema> | undefined {
   }
 }
 
-class Channel {
+export class Channel {
   readonly #socket: WebSocket;
   #isTelling = false;
   #nextState: EventValue<'state'> | undefined;

@@ -11,8 +11,9 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo, Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { type WebSocket, WebSocketServer } from 'ws';
+import type { Place } from '../ipc/view.ts';
 import type { WindowHost } from '../shells/shell.ts';
-import { closeCodes, serveWindow } from './ipc-channel.ts';
+import { type Channel, closeCodes, serveWindow } from './ipc-channel.ts';
 import { Pages } from './pages.ts';
 import { type Refusal, refusal } from './refusal.ts';
 import { serveScreen } from './screen-channel.ts';
@@ -43,6 +44,8 @@ export class WebServer implements AsyncDisposable {
   /** Ids that windows of a shell of ours may have; each is one connection's at a time. */
   readonly #expected = new Set<string>();
   readonly #connected = new Map<string, WebSocket>();
+  /** The window that the user has last done something in. */
+  #latest: { web: WebSocket; tell: Channel['tell'] } | undefined;
   #port = 0;
 
   private constructor({ host, pages }: WebServerOptions) {
@@ -94,6 +97,13 @@ export class WebServer implements AsyncDisposable {
 
   forgetWindow(window: string): void {
     this.#expected.delete(window);
+  }
+
+  /** Takes the window that was used last to a place. @returns whether there is one */
+  go(place: Place): boolean {
+    if (this.#latest?.web.readyState !== this.#latest?.web.OPEN) return false;
+    this.#latest?.tell('go', place);
+    return this.#latest !== undefined;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -207,16 +217,22 @@ export class WebServer implements AsyncDisposable {
       if (this.#connected.get(window) === web) this.#connected.delete(window);
     });
     if (before === undefined) {
-      serveWindow(web, window, this.#host);
+      this.#serve(web, window);
       return;
     }
     // A page that was loaded again connects before its old connection is known to have ended.
     web.pause();
     before.once('close', () => {
       web.resume();
-      serveWindow(web, window, this.#host);
+      this.#serve(web, window);
     });
     before.terminate();
+  }
+
+  #serve(web: WebSocket, window: string): void {
+    serveWindow(web, window, this.#host, (tell) => {
+      this.#latest = { web, tell };
+    });
   }
 }
 
