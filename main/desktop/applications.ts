@@ -8,6 +8,7 @@ import { BrokenEntry, type DesktopEntry, parseDesktopEntry } from './desktop-ent
 import { expandExec, splitExec, takesFiles } from './exec.ts';
 import type { Folders } from './folders.ts';
 import { Icons } from './icons.ts';
+import { openInTorporId } from './integration.ts';
 import type { Locale } from './locale.ts';
 import { openersOf, readAssociations, typeOfFile, withParents } from './mime.ts';
 import { letterTile } from './tile.ts';
@@ -45,6 +46,8 @@ export class InstalledApplications implements Applications {
   #signature = '';
   #lookedAt = Number.NEGATIVE_INFINITY;
   #subfolders: readonly string[] = [];
+  /** An entry that is written over in place changes no folder. */
+  #entries: readonly string[] = [];
 
   /** @param desktops names of the desktop, as in XDG_CURRENT_DESKTOP */
   constructor(folders: Folders, locale: Locale, desktops: readonly string[], uses: UseLog) {
@@ -74,7 +77,9 @@ export class InstalledApplications implements Applications {
     const found = await this.#all();
     const types = await withParents(await typeOfFile(path), this.#folders);
     const openers = [...found].flatMap(([id, each]) =>
-      each.kind === 'entry' && takesFiles(each.entry.exec) !== 'none' ? [this.#describe(id, each)] : [],
+      each.kind === 'entry' && id !== openInTorporId && takesFiles(each.entry.exec) !== 'none'
+        ? [this.#describe(id, each)]
+        : [],
     );
     const order = openersOf(types, await readAssociations(this.#folders, this.#desktops), openers);
     return order.flatMap((id) => openers.find((each) => each.id === id) ?? []);
@@ -93,7 +98,7 @@ export class InstalledApplications implements Applications {
     const exec = action === undefined ? entry.exec : entry.actions.find((each) => each.id === action)?.exec;
     if (exec === undefined)
       throw new TorporError('not-found', `${entry.name} has no action ${action}.`, 'Choose another one.');
-    const argv = expandExec(exec, { files, name: entry.name, icon: entry.icon, entryPath: path });
+    const argv = argvOf(exec, { files, name: entry.name, icon: entry.icon, entryPath: path });
     const program = argv[0] ?? '';
     if (!(await isProgram(program)))
       throw new TorporError(
@@ -126,7 +131,7 @@ export class InstalledApplications implements Applications {
     const found = await this.#all();
     const known = application === undefined ? undefined : found.get(application);
     if (application !== undefined && known !== undefined) return this.#describe(application, known);
-    const program = basename(command[0] ?? '');
+    const program = programOf(command);
     const candidates = [...found].flatMap(([id, each]) =>
       each.kind === 'entry' && each.entry.isShown(this.#desktops) && isMeantBy(id, each.entry, program)
         ? [{ id, each, words: splitExec(each.entry.exec).filter(({ text }) => !/^%.$/.test(text)).length }]
@@ -175,7 +180,7 @@ export class InstalledApplications implements Applications {
     };
   }
 
-  /** Read anew when something was installed or removed, which changes a folder. */
+  /** Read anew when something was installed, removed or edited. */
   async #all(): Promise<ReadonlyMap<string, Found>> {
     if (this.#found !== undefined && performance.now() - this.#lookedAt < freshMs) return this.#found;
     this.#lookedAt = performance.now();
@@ -190,9 +195,9 @@ export class InstalledApplications implements Applications {
   }
 
   async #signatureNow(): Promise<string> {
-    const folders = [...this.#roots(), ...this.#subfolders];
-    const times = await Promise.all(folders.map((folder) => stat(folder).catch(() => undefined)));
-    return times.map((info) => info?.mtimeMs ?? 0).join(' ');
+    const paths = [...this.#roots(), ...this.#subfolders, ...this.#entries];
+    const times = await Promise.all(paths.map((path) => stat(path).catch(() => undefined)));
+    return times.map((info) => info?.ctimeMs ?? 0).join(' ');
   }
 
   #roots(): string[] {
@@ -203,15 +208,18 @@ export class InstalledApplications implements Applications {
   async #read(): Promise<Map<string, Found>> {
     const found = new Map<string, Found | undefined>();
     const subfolders: string[] = [];
+    const entries: string[] = [];
     for (const root of this.#roots()) {
       const names = await readdir(root, { recursive: true }).catch(() => [] as string[]);
       for (const name of names.filter((each) => each.endsWith('.desktop')).sort()) {
         const id = name.replaceAll('/', '-');
         if (name.includes('/')) subfolders.push(dirname(join(root, name)));
+        entries.push(join(root, name));
         if (!found.has(id)) found.set(id, await this.#readEntry(join(root, name), id));
       }
     }
     this.#subfolders = [...new Set(subfolders)];
+    this.#entries = entries;
     return new Map([...found].flatMap(([id, each]) => (each === undefined ? [] : [[id, each] as const])));
   }
 
@@ -237,12 +245,40 @@ export class InstalledApplications implements Applications {
   }
 }
 
+/** @throws TorporError naming the entry where its command line, or that of the action, is broken. */
+function argvOf(exec: string, about: Parameters<typeof expandExec>[1]): string[] {
+  try {
+    return expandExec(exec, about);
+  } catch (error) {
+    if (!(error instanceof BrokenEntry)) throw error;
+    throw new TorporError(
+      'failed',
+      `${about.entryPath} cannot be used: ${error.message}.`,
+      'Install the application anew, or mend the file.',
+    );
+  }
+}
+
+/** Programs that stand for what they run, which is named by their first argument. */
+const interpreters = /^(?:sh|bash|dash|perl|ruby|node|java|wine|flatpak|snap|python[\d.]*)$/;
+
+/** What tells a command from others: its program's name, or with an interpreter also what that runs. */
+function programOf(command: readonly string[]): string {
+  const isEnv = basename(command[0] ?? '') === 'env';
+  const start = isEnv ? command.findIndex((word, at) => at > 0 && !/^-|^\w+=/.test(word)) : 0;
+  const [program = '', ...args] = start < 0 ? [] : command.slice(start);
+  const name = basename(program);
+  if (!interpreters.test(name)) return name;
+  const runs = args.find((word) => !word.startsWith('-') && word !== 'run' && !/^%.$/.test(word));
+  return runs === undefined ? name : `${name} ${runs}`;
+}
+
 /** Whether such a program is started by this entry. */
 function isMeantBy(id: string, { exec, tryExec, startupWmClass }: DesktopEntry, program: string): boolean {
   if (program === '') return false;
-  const own = splitExec(exec)[0]?.text ?? '';
+  const own = programOf(splitExec(exec).map(({ text }) => text));
   // Some programs go by several names, such as gimp for gimp-2.10.
-  const names = [basename(own), basename(tryExec), startupWmClass, basename(id, '.desktop')];
+  const names = [own, basename(tryExec), startupWmClass, basename(id, '.desktop')];
   return names.includes(program);
 }
 

@@ -123,8 +123,12 @@ function unescaped(value: string): string {
 /** Values of type strings: parted by semicolons, of which `\;` is one in a value. */
 function list(value: string | undefined): string[] {
   if (value === undefined) return [];
-  return value
-    .split(/(?<!\\);/)
-    .map((item) => unescaped(item.replaceAll('\\;', ';')).trim())
+  // Escapes are taken in pairs, so that the backslash of an escaped backslash does not escape what follows.
+  const items = value.match(/(?:\\.|[^;\\]|\\$)+/g) ?? [];
+  return items
+    .map((item) =>
+      item.replace(/\\(.)/g, (whole, letter: string) => (letter === ';' ? ';' : (escapes[letter] ?? whole))),
+    )
+    .map((item) => item.trim())
     .filter((item) => item !== '');
 }

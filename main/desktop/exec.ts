@@ -48,6 +48,8 @@ export function expandExec(
   const urls = files.map((file) => (/^[a-z][a-z0-9+.-]*:\/\//i.test(file) ? file : pathToFileURL(file).href));
   const argv = splitExec(exec).flatMap(({ text, quoted }) => {
     if (quoted) return [text.replaceAll('%%', '%')];
+    // An empty argument in its place would be taken for a file by many programs.
+    if (/^(?:%[dDnNvm])+$/.test(text)) return [];
     switch (text) {
       case '%f':
         return files.slice(0, 1);

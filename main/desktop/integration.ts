@@ -7,6 +7,9 @@ import { dirname, join } from 'node:path';
 import type { Application } from '../ipc/view.ts';
 import type { Folders } from './folders.ts';
 
+/** Id of "Open in Torpor", which is an application to the desktop but not to Torpor. */
+export const openInTorporId = 'torpor-open.desktop';
+
 /** The words of the entries, in one language each. */
 export interface EntryTexts {
   language: string;
@@ -62,7 +65,7 @@ Exec=${execLine([command, 'suspend', '--all'])}
 `,
   );
   await put(
-    join(folders.dataHome, 'applications/torpor-open.desktop'),
+    join(folders.dataHome, 'applications', openInTorporId),
     `[Desktop Entry]
 Type=Application
 ${localized('Name', texts, ({ openIn }) => openIn)}
@@ -80,7 +83,7 @@ export async function removeEntries(folders: Folders): Promise<void> {
   for (const path of [
     'icons/hicolor/scalable/apps/torpor.svg',
     'applications/torpor.desktop',
-    'applications/torpor-open.desktop',
+    join('applications', openInTorporId),
   ])
     await rm(join(folders.dataHome, path), { force: true });
 }

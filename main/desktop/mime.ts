@@ -46,42 +46,64 @@ export async function withParents(type: string, folders: Folders): Promise<strin
   return found;
 }
 
+/** For each type the ids of applications, the most important first. */
 export interface Associations {
   defaults: Map<string, string[]>;
   added: Map<string, string[]>;
+  /** Those whose own entries do not count for the type. */
   removed: Map<string, string[]>;
 }
 
-/** From all mimeapps.list files, of the desktop first; an earlier one's default wins. */
+export interface AssociationFile {
+  text: string;
+  /** One such as `gnome-mimeapps.list` says only which application is the default. */
+  desktopSpecific: boolean;
+}
+
+/** From all mimeapps.list files there are, the most important first. */
 export async function readAssociations(folders: Folders, desktops: readonly string[]): Promise<Associations> {
-  const all: Associations = { defaults: new Map(), added: new Map(), removed: new Map() };
   const names = [...desktops.map((desktop) => `${desktop.toLowerCase()}-mimeapps.list`), 'mimeapps.list'];
   const places = [...folders.config, ...folders.data.map((folder) => join(folder, 'applications'))];
+  const files: AssociationFile[] = [];
   for (const place of places) {
     for (const name of names) {
       const text = await readFile(join(place, name), 'utf8').catch(() => undefined);
-      if (text !== undefined) merge(all, text);
+      if (text !== undefined) files.push({ text, desktopSpecific: name !== 'mimeapps.list' });
     }
+  }
+  return mergeAssociations(files);
+}
+
+/**
+ * What a file removes is removed from those after it and from the entries, never from those before it (section 5 of the
+ * specification), so that a distribution does not undo what the user has chosen. Pure.
+ */
+export function mergeAssociations(files: readonly AssociationFile[]): Associations {
+  const all: Associations = { defaults: new Map(), added: new Map(), removed: new Map() };
+  for (const { text, desktopSpecific } of files) {
+    const groups = groupsOf(text);
+    const append = (into: Map<string, string[]>, group: string) => {
+      for (const [type, value] of groups.get(group) ?? []) {
+        const gone = into === all.removed ? [] : (all.removed.get(type) ?? []);
+        const ids = value.split(';').filter((id) => id !== '' && !gone.includes(id));
+        into.set(type, [...(into.get(type) ?? []), ...ids]);
+      }
+    };
+    append(all.defaults, 'Default Applications');
+    if (desktopSpecific) continue;
+    append(all.added, 'Added Associations');
+    append(all.removed, 'Removed Associations');
   }
   return all;
 }
 
-function merge(all: Associations, text: string): void {
-  let groups: Map<string, Map<string, string>>;
+/** None of a file that is broken: it is another program's. */
+function groupsOf(text: string): ReadonlyMap<string, ReadonlyMap<string, string>> {
   try {
-    groups = parseGroups(text);
+    return parseGroups(text);
   } catch (error) {
-    // Another program's file: one that is broken has no say.
-    if (error instanceof BrokenEntry) return;
+    if (error instanceof BrokenEntry) return new Map();
     throw error;
-  }
-  for (const [group, into] of [
-    ['Default Applications', all.defaults],
-    ['Added Associations', all.added],
-    ['Removed Associations', all.removed],
-  ] as const) {
-    for (const [type, ids] of groups.get(group) ?? [])
-      into.set(type, [...(into.get(type) ?? []), ...ids.split(';').filter(Boolean)]);
   }
 }
 
@@ -96,9 +118,11 @@ export function openersOf(
 ): string[] {
   const found = types.flatMap((type) => {
     const out = new Set(removed.get(type) ?? []);
-    const own = applications.filter(({ mimeTypes }) => mimeTypes.includes(type)).map(({ id }) => id);
+    const own = applications
+      .filter(({ id, mimeTypes }) => mimeTypes.includes(type) && !out.has(id))
+      .map(({ id }) => id);
     const named = [...(defaults.get(type) ?? []), ...(added.get(type) ?? []), ...own];
-    return named.filter((id) => !out.has(id) && applications.some((application) => application.id === id));
+    return named.filter((id) => applications.some((application) => application.id === id));
   });
   return [...new Set(found)];
 }

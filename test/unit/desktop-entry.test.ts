@@ -75,7 +75,7 @@ describe('a command line', () => {
     ['prog %U', ['prog', 'file:///a%20b', 'file:///c']],
     ['prog %u x', ['prog', 'file:///a%20b', 'x']],
     ['prog %i -t %c %k', ['prog', '--icon', 'pic', '-t', 'The Name', '/x.desktop']],
-    ['prog 100%% --of=%f %d%D%v', ['prog', '100%', '--of=/a b', '']],
+    ['prog 100%% --of=%f %d%D%v', ['prog', '100%', '--of=/a b']],
     ['"my prog" "a \\"b\\" \\$c \\`d\\` \\\\ %f"', ['my prog', 'a "b" $c `d` \\ %f']],
     ['prog ""', ['prog', '']],
   ])('%s', (exec, argv) => {
