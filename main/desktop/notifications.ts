@@ -57,7 +57,7 @@ export class Notifications implements AsyncDisposable {
             0,
             'torpor',
             message,
-            hint,
+            (await this.#readsMarkup()) ? escaped(hint) : hint,
             act === undefined ? [] : ['default', 'Torpor'],
             hints,
             expiry,
@@ -71,6 +71,12 @@ export class Notifications implements AsyncDisposable {
     }
   }
 
+  /** Asked each time, as another server may have taken over. */
+  async #readsMarkup(): Promise<boolean> {
+    const reply = await this.#connection.call(new Message({ ...service, member: 'GetCapabilities' }));
+    return (reply.body[0] as string[]).includes('body-markup');
+  }
+
   #receive(message: Message): void {
     if (message.type !== MessageType.SIGNAL || message.interface !== service.interface) return;
     const id = Number(message.body[0]);
@@ -81,4 +87,9 @@ export class Notifications implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#connection[Symbol.asyncDispose]();
   }
+}
+
+/** So that names of files and programs in a text are shown as they are. */
+function escaped(text: string): string {
+  return text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;');
 }
