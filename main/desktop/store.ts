@@ -103,7 +103,17 @@ function openConf(cwd: string): { conf: Conf<Remembered>; problem: Notice | unde
   } catch (error) {
     const path = join(cwd, `${fileName}.json`);
     const aside = `${path}.damaged`;
-    renameSync(path, aside);
+    try {
+      renameSync(path, aside);
+    } catch (cause) {
+      throw new TorporError(
+        'failed',
+        `The settings in ${path} cannot be read or kept: ${(cause as Error).message}.`,
+        `Make ${cwd} a folder that you may write to, then start Torpor again.`,
+        {},
+        { cause },
+      );
+    }
     return {
       conf: open(),
       problem: {

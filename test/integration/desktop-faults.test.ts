@@ -74,3 +74,9 @@ it('a command that many applications are started by does not stand for one of th
   expect(await applications.of({ command: ['python3', '/opt/script.py'] })).toMatchObject({ name: 'Script' });
   expect(await applications.of({ command: ['/usr/bin/wrapped'] })).toMatchObject({ name: 'Wrapped' });
 });
+
+it('a settings folder that cannot be used is named in a sentence', async () => {
+  const path = await put('.config/torpor', 'a file where the folder should be');
+  expect(() => new AppStore(folders())).toThrow(TorporError);
+  expect(() => new AppStore(folders())).toThrow(`The settings in ${path}/app.json cannot be read or kept`);
+});
