@@ -8,6 +8,7 @@ import { attach, exec, screenshot, windows } from './commands/inside.ts';
 import { doctor, documentation } from './commands/machine.ts';
 import { keep, rm, snapshots, verify } from './commands/snapshots.ts';
 import { resume, suspend } from './commands/suspend-resume.ts';
+import { ui } from './commands/ui.ts';
 import { end, inspect, ps, run } from './commands/workloads.ts';
 import type { Command, Context } from './context.ts';
 import { parseInvocation } from './definition.ts';
@@ -32,6 +33,7 @@ const commands: Command[] = [
   verify,
   doctor,
   demo,
+  ui,
   ...documentation(() => commands, version),
 ];
 

@@ -33,13 +33,11 @@ export type Claim =
   | { kind: 'handed-over'; answer: Answer };
 
 /** @param address of the socket; that of this user and engine unless it is given */
-export async function claimInstance(
-  request: Request,
-  address = instanceSocket(process.env),
-): Promise<Claim> {
+export async function claimInstance(request: Request, address = instanceSocket(process.env)): Promise<Claim> {
   for (let tries = 0; tries < mostTries; tries++) {
     const found = await reach(address);
-    if (found.kind === 'running') return { kind: 'handed-over', answer: await handOver(found.socket, request) };
+    if (found.kind === 'running')
+      return { kind: 'handed-over', answer: await handOver(found.socket, request) };
     if (found.kind === 'stale') removeIfSame(address, found.inode);
     const instance = await Instance.listen(address);
     if (instance !== undefined) return { kind: 'first', instance };

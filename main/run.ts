@@ -7,6 +7,7 @@ import { App } from './app.ts';
 import { xdgFolders } from './desktop/folders.ts';
 import { openDesktop, type UserDesktop } from './desktop/index.ts';
 import { installEntries, setAutostart } from './desktop/integration.ts';
+import { MemoryWatch } from './desktop/memory-watch.ts';
 import { entryTexts } from './entry-texts.ts';
 import { claimInstance } from './instance.ts';
 import { type Answer, parseRequest, type Request } from './request.ts';
@@ -39,13 +40,18 @@ export async function runApp(words: readonly string[], makeShell: ShellMaker): P
       report({ text: 'Torpor was not running.', shell: 'none' });
       return 0;
     }
-    const ended = Promise.withResolvers<void>();
-    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => ended.resolve());
+    let end: (why: 'quit' | 'session-end') => void = () => {};
+    const ended = new Promise<'quit' | 'session-end'>((resolve) => {
+      end = resolve;
+    });
+    process.once('SIGINT', () => end('quit'));
+    // Who ends a session sends one of these to everything that is left of it.
+    for (const signal of ['SIGTERM', 'SIGHUP'] as const) process.once(signal, () => end('session-end'));
     await using desktop = await openDesktop();
     await using app = new App(desktop);
     await using running = await makeShell(app, desktop, request);
     const { shell } = running;
-    const quit = () => ended.resolve();
+    const quit = () => end('quit');
     showTray(app, shell, quit);
     await app.start(shell);
     integrate(desktop, shell);
@@ -57,7 +63,11 @@ export async function runApp(words: readonly string[], makeShell: ShellMaker): P
       return { text: 'Torpor has been ended. Applications that it shows run on.', shell: shell.kind };
     });
     report(answer);
-    await ended.promise;
+    using _watch = new MemoryWatch({
+      leastPercent: () => desktop.settings.value.lowMemoryPercent,
+      short: () => void app.memoryIsShort(),
+    });
+    if ((await ended) === 'session-end') await app.sessionEnds();
     return 0;
   } catch (error) {
     fail(error);
@@ -129,8 +139,8 @@ function commandPath(): string {
 }
 
 /** A file beside the bundle, or where the app is run from its sources, in its own folder. */
-function resource(name: string): string {
-  const places = ['assets', '../assets', '../main/assets'].map((folder) => join(here, folder, name));
+export function resource(name: string): string {
+  const places = ['.', '..', 'assets'].map((folder) => join(here, folder, name));
   return places.find((path) => existsSync(path)) ?? join(here, name);
 }
 

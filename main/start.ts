@@ -4,6 +4,7 @@
  */
 import { hostname, userInfo } from 'node:os';
 import { join } from 'node:path';
+import { enginePaths } from '../api/paths.ts';
 import type { App } from './app.ts';
 import { xdgFolders } from './desktop/folders.ts';
 import type { UserDesktop } from './desktop/index.ts';
@@ -28,7 +29,7 @@ async function makeShell(app: App, desktop: UserDesktop, request: Request): Prom
       ? new BrowserShell(server, parts)
       : new ChromiumShell(server, parts, {
           program,
-          profile: join(xdgFolders().stateHome, 'torpor/chromium'),
+          profile: join(xdgFolders().stateHome, 'torpor', `chromium-${enginePaths().tag}`),
           flags: (process.env.TORPOR_CHROMIUM_FLAGS ?? '').split(/\s+/).filter(Boolean),
         });
   return {

@@ -124,7 +124,7 @@ class SocketBridge implements Bridge {
   }
 
   #connect(): void {
-    const socket = new WebSocket(new URL('/ipc', location.href.replace(/^http/, 'ws')));
+    const socket = new WebSocket(new URL(`/ipc${location.search}`, location.href.replace(/^http/, 'ws')));
     this.#socket = socket;
     socket.onopen = () => {
       this.#delayMs = firstDelayMs;

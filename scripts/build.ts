@@ -1,10 +1,9 @@
 /** Bundles the programs into `build/`: one file each, so that they start quickly and can be installed by copying. */
-import { writeFile } from 'node:fs/promises';
-import { build } from 'esbuild';
+import { copyFile, writeFile } from 'node:fs/promises';
+import { type BuildOptions, build } from 'esbuild';
 import { buildRenderer } from './build-renderer.ts';
 
-await build({
-  entryPoints: { torpor: 'cli/torpor.ts', torpord: 'engine/torpord.ts' },
+const program = {
   outdir: 'build',
   outExtension: { '.js': '.mjs' },
   bundle: true,
@@ -18,6 +17,27 @@ await build({
     js: "import { createRequire as __createRequire } from 'node:module'; const require = __createRequire(import.meta.url);",
   },
   logLevel: 'warning',
+} as const satisfies BuildOptions;
+
+await build({
+  ...program,
+  entryPoints: { torpor: 'cli/torpor.ts', torpord: 'engine/torpord.ts', 'torpor-app': 'main/start.ts' },
 });
+await build({
+  ...program,
+  entryPoints: { 'electron/main': 'main/shells/electron/main.ts' },
+  target: 'node24',
+  external: ['electron'],
+});
+// A sandboxed preload script is CommonJS whatever the rest is.
+await build({
+  ...program,
+  entryPoints: { 'electron/preload': 'main/shells/electron/preload.ts' },
+  outExtension: { '.js': '.cjs' },
+  format: 'cjs',
+  banner: {},
+  external: ['electron'],
+});
+await copyFile('main/assets/torpor.svg', 'build/torpor.svg');
 await buildRenderer();
 await writeFile('build/.built', '');

@@ -60,7 +60,8 @@ export const ui: Command = {
       child.unref();
       return 0;
     }
-    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => child.kill(signal));
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
+      process.on(signal, () => child.kill(signal));
     if (child.exitCode === null) await once(child, 'exit');
     return child.exitCode ?? 1;
   },

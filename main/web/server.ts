@@ -101,9 +101,10 @@ export class WebServer implements AsyncDisposable {
 
   /** Takes the window that was used last to a place. @returns whether there is one */
   go(place: Place): boolean {
-    if (this.#latest?.web.readyState !== this.#latest?.web.OPEN) return false;
-    this.#latest?.tell('go', place);
-    return this.#latest !== undefined;
+    const latest = this.#latest;
+    if (latest === undefined || latest.web.readyState !== latest.web.OPEN) return false;
+    latest.tell('go', place);
+    return true;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -22,7 +22,7 @@ export class TestApp implements AsyncDisposable {
 
   /** @throws Error with what it said where it does not start. */
   static async start(engine: TestEngine, env: Record<string, string> = {}): Promise<TestApp> {
-    const child = spawn(process.execPath, ['--import', 'tsx', 'main/browser.ts'], {
+    const child = spawn(process.execPath, ['--import', 'tsx', 'main/start.ts', '--browser'], {
       cwd: root,
       // What it remembers is this test's own.
       env: { ...process.env, ...engine.env, XDG_CONFIG_HOME: join(engine.paths.stateDir, 'config'), ...env },

@@ -1,0 +1,227 @@
+/**
+ * The shell that is made of Electron: the app runs in its main process, windows load their pages over a scheme of our own
+ * from the same handler that the loopback server has, and no port is open. A page is sandboxed, sees nothing of Node, may
+ * use the clipboard and the whole screen and nothing else, and cannot leave.
+ */
+import {
+  BrowserWindow,
+  globalShortcut,
+  type IpcMainEvent,
+  type IpcMainInvokeEvent,
+  ipcMain,
+  MessageChannelMain,
+  Notification,
+  protocol,
+  type Session,
+  session,
+  type WebContents,
+} from 'electron';
+import { sentenceOf } from '../../../api/errors.ts';
+import { hashOf } from '../../ipc/address.ts';
+import type { CallName } from '../../ipc/schema.ts';
+import type { Notice, Place } from '../../ipc/view.ts';
+import { Pages } from '../../web/pages.ts';
+import type { Shell, TrayModel, WindowHost } from '../shell.ts';
+import { windowOf } from '../windows.ts';
+import { channels, origin, type ScreenAnswer, type ScreenRequest, scheme } from './channels.ts';
+import { serveScreenPort } from './screen-port.ts';
+import { ElectronTray } from './tray.ts';
+
+export interface ElectronShellOptions {
+  /** The renderer, as built. */
+  pages: string;
+  /** The preload script, as built. */
+  preload: string;
+  /** A picture for the windows, until their pages have one. */
+  icon: string;
+  openExternal(address: string): Promise<void>;
+}
+
+/** What a page may do that asks the user's browser for leave. */
+const permissions = ['clipboard-read', 'clipboard-sanitized-write', 'fullscreen'];
+const firstSize = { width: 1060, height: 780 };
+
+/** To be called before Electron is ready: schemes are fixed then. */
+export function registerScheme(): void {
+  protocol.registerSchemesAsPrivileged([
+    { scheme, privileges: { standard: true, secure: true, supportFetchAPI: true, stream: true } },
+  ]);
+}
+
+export class ElectronShell implements Shell {
+  readonly kind = 'electron';
+  readonly canGlobalShortcut = true;
+  readonly #host: WindowHost;
+  readonly #options: ElectronShellOptions;
+  readonly #session: Session;
+  readonly #tray: ElectronTray;
+  readonly #windows = new Map<string, BrowserWindow>();
+  #shortcut: string | undefined;
+
+  /** To be made when Electron is ready. @throws TorporError where the windows are not built */
+  constructor(host: WindowHost, options: ElectronShellOptions) {
+    this.#host = host;
+    this.#options = options;
+    // Nothing of a page is left on the disk.
+    this.#session = session.fromPartition('torpor');
+    this.#tray = new ElectronTray(() => void this.open({ kind: 'home' }));
+    const pages = new Pages(options.pages, host);
+    this.#session.protocol.handle(scheme, (request) => pages.answer(request));
+    this.#session.setPermissionRequestHandler((_contents, permission, answer) =>
+      answer(permissions.includes(permission)),
+    );
+    this.#session.setPermissionCheckHandler((_contents, permission) => permissions.includes(permission));
+    ipcMain.handle(channels.call, (event, name: unknown, args: unknown) => this.#call(event, name, args));
+    ipcMain.on(channels.opened, (event) => this.#opened(event));
+    ipcMain.on(channels.openScreen, (event, request: unknown) => void this.#openScreen(event, request));
+  }
+
+  async open(place: Place): Promise<void> {
+    const id = windowOf(place);
+    const known = this.#windows.get(id);
+    if (known === undefined) {
+      await this.#newWindow(id).loadURL(`${origin}/window/${encodeURIComponent(id)}${hashOf(place)}`);
+      return;
+    }
+    if (place.kind !== 'home' && place.kind !== 'screen') known.webContents.send(channels.event, 'go', place);
+    if (known.isMinimized()) known.restore();
+    known.show();
+    known.focus();
+  }
+
+  async close(window: string): Promise<void> {
+    this.#windows.get(window)?.close();
+  }
+
+  async setTray(model: TrayModel): Promise<boolean> {
+    this.#tray.set(model);
+    return true;
+  }
+
+  async notify({ level, message, hint }: Notice, act?: () => void): Promise<void> {
+    if (!Notification.isSupported()) {
+      console.error(`torpor: ${message} ${hint}`.trimEnd());
+      return;
+    }
+    const urgency = level === 'error' ? 'critical' : 'normal';
+    const notification = new Notification({ title: message, body: hint, urgency, icon: this.#options.icon });
+    if (act !== undefined) notification.on('click', act);
+    notification.show();
+  }
+
+  openExternal(address: string): Promise<void> {
+    return this.#options.openExternal(address);
+  }
+
+  async setShortcut(accelerator: string | undefined, act: () => void): Promise<boolean> {
+    if (this.#shortcut !== undefined) globalShortcut.unregister(this.#shortcut);
+    this.#shortcut = undefined;
+    if (accelerator === undefined) return true;
+    try {
+      if (!globalShortcut.register(accelerator, act)) return false;
+    } catch {
+      // It is no name of keys.
+      return false;
+    }
+    this.#shortcut = accelerator;
+    return true;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.setShortcut(undefined, () => {});
+    this.#tray[Symbol.dispose]();
+    for (const window of this.#windows.values()) window.destroy();
+    ipcMain.removeHandler(channels.call);
+    ipcMain.removeAllListeners(channels.opened);
+    ipcMain.removeAllListeners(channels.openScreen);
+    this.#session.protocol.unhandle(scheme);
+  }
+
+  #newWindow(id: string): BrowserWindow {
+    const window = new BrowserWindow({
+      ...firstSize,
+      icon: this.#options.icon,
+      autoHideMenuBar: true,
+      webPreferences: {
+        session: this.#session,
+        preload: this.#options.preload,
+        contextIsolation: true,
+        sandbox: true,
+        nodeIntegration: false,
+        webSecurity: true,
+        webviewTag: false,
+        spellcheck: false,
+      },
+    });
+    window.setMenu(null);
+    this.#windows.set(id, window);
+    window.on('closed', () => {
+      this.#windows.delete(id);
+      this.#host.windowClosed(id);
+    });
+    this.#keepInside(window.webContents);
+    return window;
+  }
+
+  /** A page goes nowhere else: a link to the web opens in the user's browser. */
+  #keepInside(contents: WebContents): void {
+    contents.setWindowOpenHandler(({ url }) => {
+      this.#openLink(url);
+      return { action: 'deny' };
+    });
+    contents.on('will-navigate', (event) => {
+      if (isOurs(event.url)) return;
+      event.preventDefault();
+      this.#openLink(event.url);
+    });
+    contents.on('will-attach-webview', (event) => event.preventDefault());
+  }
+
+  #openLink(address: string): void {
+    this.openExternal(address).catch((error) => console.error(`torpor: ${sentenceOf(error)}`));
+  }
+
+  /** The window that a message comes from; undefined for what is no page of ours. */
+  #senderOf({ sender, senderFrame }: IpcMainEvent | IpcMainInvokeEvent): string | undefined {
+    if (senderFrame === null || senderFrame !== sender.mainFrame || !isOurs(senderFrame.url))
+      return undefined;
+    for (const [id, window] of this.#windows) if (window.webContents === sender) return id;
+    return undefined;
+  }
+
+  async #call(event: IpcMainInvokeEvent, name: unknown, args: unknown): Promise<unknown> {
+    const window = this.#senderOf(event);
+    if (window === undefined || typeof name !== 'string' || !Array.isArray(args)) {
+      return { error: { code: 'usage', message: 'That was no call of a window.', hint: '' } };
+    }
+    return this.#host.call(window, name as CallName, args);
+  }
+
+  /** Also when a page was loaded again. */
+  #opened(event: IpcMainEvent): void {
+    const window = this.#senderOf(event);
+    if (window === undefined) return;
+    const { sender } = event;
+    this.#host.windowOpened(window, (name, value) => {
+      if (!sender.isDestroyed()) sender.send(channels.event, name, value);
+    });
+  }
+
+  async #openScreen(event: IpcMainEvent, asked: unknown): Promise<void> {
+    const { request, workload } = asked as Partial<ScreenRequest>;
+    if (this.#senderOf(event) === undefined || typeof request !== 'number' || typeof workload !== 'string')
+      return;
+    try {
+      const path = await this.#host.screenSocket(workload);
+      const { port1, port2 } = new MessageChannelMain();
+      serveScreenPort(port1, path);
+      event.sender.postMessage(channels.screen, { request } satisfies ScreenAnswer, [port2]);
+    } catch (error) {
+      event.sender.postMessage(channels.screen, { request, error: sentenceOf(error) } satisfies ScreenAnswer);
+    }
+  }
+}
+
+function isOurs(address: string): boolean {
+  return URL.canParse(address) && address.startsWith(`${origin}/`);
+}
