@@ -53,8 +53,8 @@ export async function reachEngine(): Promise<EngineClient> {
 
 async function startEngine(paths: EnginePaths): Promise<EngineClient> {
   const here = dirname(fileURLToPath(import.meta.url));
-  // Beside the bundle that this is in, or where it is run from its sources, in the build folder.
-  const programs = ['.', '../build'].map((folder) => join(here, folder, 'torpord.mjs'));
+  // Beside the bundle that this is in or above it (Electron's), or where it is run from its sources, in the build folder.
+  const programs = ['.', '..', '../build'].map((folder) => join(here, folder, 'torpord.mjs'));
   const program = programs.find((path) => existsSync(path));
   if (program === undefined) {
     throw new TorporError(
@@ -67,8 +67,9 @@ async function startEngine(paths: EnginePaths): Promise<EngineClient> {
     detached: true,
     stdio: ['ignore', 'ignore', 'pipe'],
     cwd: '/',
+    // Electron's own program is Node only when it is told so.
     // CRIU's notifications are received on libuv's threads, which must not run short for files.
-    env: { ...process.env, UV_THREADPOOL_SIZE: '16' },
+    env: { ...process.env, UV_THREADPOOL_SIZE: '16', ELECTRON_RUN_AS_NODE: '1' },
   });
   let complaints = '';
   let status: number | null | undefined;

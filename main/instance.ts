@@ -137,7 +137,8 @@ async function handOver(socket: Socket, request: Request): Promise<Answer> {
 
 async function readLine(socket: Socket): Promise<string> {
   let text = '';
-  for await (const chunk of socket.setEncoding('utf8')) {
+  // The connection is still to be answered when the line has been read.
+  for await (const chunk of socket.setEncoding('utf8').iterator({ destroyOnReturn: false })) {
     text += chunk;
     const end = text.indexOf('\n');
     if (end >= 0) return text.slice(0, end);
@@ -168,8 +169,7 @@ export class Instance implements AsyncDisposable {
   static async listen(address: string): Promise<Instance | undefined> {
     const own = `${address}.${process.pid}`;
     removeIfSame(own, inodeOf(own) ?? 0);
-    // Connections wait until there is a listener.
-    const server = createServer({ pauseOnConnect: true });
+    const server = createServer();
     server.listen({ path: own, readableAll: false, writableAll: false });
     await once(server, 'listening');
     try {
@@ -196,7 +196,6 @@ export class Instance implements AsyncDisposable {
 
   async #serve(socket: Socket): Promise<void> {
     socket.on('error', () => {});
-    socket.resume();
     const reply = await this.#reply(socket);
     socket.end(`${JSON.stringify(reply)}\n`);
   }

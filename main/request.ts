@@ -17,6 +17,8 @@ export const requestSchema = z.object({
   browser: z.boolean(),
   /** Ends the app; applications run on. */
   quit: z.boolean(),
+  /** `SSH_CONNECTION` of who asks: where they are logged in from, and to. */
+  ssh: z.string().max(500).optional(),
 });
 export type Request = z.infer<typeof requestSchema>;
 
@@ -29,7 +31,7 @@ export const answerSchema = z.object({
 export type Answer = z.infer<typeof answerSchema>;
 
 /** @throws TorporError `usage` that names what is not understood */
-export function parseRequest(words: readonly string[]): Request {
+export function parseRequest(words: readonly string[], env = process.env): Request {
   try {
     const { values, positionals } = parseArgs({
       args: [...words],
@@ -45,7 +47,15 @@ export function parseRequest(words: readonly string[]): Request {
     if (relative !== undefined) throw new Error(`${relative} is not a whole path`);
     const place = placeOf(values.place);
     if (place === undefined) throw new Error(`there is no place ${values.place}`);
-    return { open: positionals, place, tray: values.tray, browser: values.browser, quit: values.quit };
+    const ssh = env.SSH_CONNECTION;
+    return {
+      open: positionals,
+      place,
+      tray: values.tray,
+      browser: values.browser,
+      quit: values.quit,
+      ...(ssh ? { ssh } : {}),
+    };
   } catch (error) {
     throw new TorporError('usage', `${sentenceOf(error)}.`, 'See `torpor ui --help`.');
   }

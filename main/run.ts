@@ -16,8 +16,12 @@ import { AppTray } from './tray/app-tray.ts';
 
 export interface RunningShell extends AsyncDisposable {
   shell: Shell;
-  /** A new address for a browser, and how to open it; undefined where the shell has none. */
-  invite(): Promise<{ address: string; text: string }>;
+  /**
+   * A new address for a browser, and how to open it.
+   * @param ssh `SSH_CONNECTION` of who asks
+   * @throws TorporError where the shell has none
+   */
+  invite(ssh: string | undefined): Promise<{ address: string; text: string }>;
 }
 
 /** Makes the shell; everything of it ends with it. */
@@ -58,7 +62,7 @@ export async function runApp(words: readonly string[], makeShell: ShellMaker): P
     const answer = await serve(request, app, running);
     if (desktop.problem !== undefined) app.tell(desktop.problem);
     instance.handle(async (asked) => {
-      if (!asked.quit) return serve(asked, app, running, 'Torpor runs already: ');
+      if (!asked.quit) return serve(asked, app, running, 'Torpor runs already');
       setImmediate(quit);
       return { text: 'Torpor has been ended. Applications that it shows run on.', shell: shell.kind };
     });
@@ -85,24 +89,20 @@ function showTray(app: App, shell: Shell, quit: () => void): void {
 
 /** Does what was asked for. @returns what to say to who has asked */
 async function serve(
-  { open, place, tray, browser }: Request,
+  { open, place, tray, browser, ssh }: Request,
   app: App,
   { shell, invite }: RunningShell,
-  before = '',
+  runs = 'Torpor runs',
 ): Promise<Answer> {
-  if (browser || shell.kind === 'browser') {
-    const { address, text } = await invite();
-    if (open.length > 0) await app.openFiles(open);
-    return { text: `${before}${text}`, shell: shell.kind, address };
-  }
-  const what = tray
-    ? 'it is in the tray, if the desktop has one.'
-    : open.length > 0
-      ? 'what was asked for is open.'
-      : 'its window is open.';
   if (open.length > 0) await app.openFiles(open);
   else if (!tray) await app.show(place);
-  return { text: `${before || 'Torpor runs: '}${what}`, shell: shell.kind };
+  if (browser || shell.kind === 'browser') {
+    const { address, text } = await invite(ssh);
+    return { text: `${runs}. ${text}`, shell: shell.kind, address };
+  }
+  if (open.length > 0) return { text: `${runs}: what was asked for is open.`, shell: shell.kind };
+  if (tray) return { text: `${runs}: it is in the tray, if the desktop has one.`, shell: shell.kind };
+  return { text: `${runs}: its window is in front.`, shell: shell.kind };
 }
 
 /** Has the user's desktop know of Torpor. It is a convenience: what fails is written to the log. */

@@ -34,9 +34,9 @@ async function makeShell(app: App, desktop: UserDesktop, request: Request): Prom
         });
   return {
     shell,
-    invite: async () => {
-      const address = server.newAddress({ lasting: true });
-      return { address, text: invitation(address, server.port) };
+    invite: async (ssh) => {
+      const address = shell.kind === 'browser' ? shell.invite() : server.newAddress({ lasting: true });
+      return { address, text: invitation(address, server.port, ssh) };
     },
     async [Symbol.asyncDispose]() {
       await shell[Symbol.asyncDispose]();
@@ -46,10 +46,10 @@ async function makeShell(app: App, desktop: UserDesktop, request: Request): Prom
 }
 
 /** How to reach the windows with a browser; from another machine too, where the user is logged in from one. */
-function invitation(address: string, port: number): string {
-  const lines = ['open this address in a browser on this machine; it works once:', '', `  ${address}`];
-  if (process.env.SSH_CONNECTION) {
-    const [, , machine = hostname()] = process.env.SSH_CONNECTION.split(' ');
+function invitation(address: string, port: number, ssh: string | undefined): string {
+  const lines = ['Open this address in a browser on this machine; it works once:', '', `  ${address}`];
+  if (ssh !== undefined) {
+    const [, , machine = hostname()] = ssh.split(' ');
     lines.push(
       '',
       'From the machine that you are logged in from, first forward the port, then open the address there:',

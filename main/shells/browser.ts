@@ -2,7 +2,7 @@
  * No shell but a browser that the user opens with an address, for where there is no display or no Chromium. It has one
  * page; a window that is asked for takes the place of what is there.
  */
-import { TorporError } from '../../api/errors.ts';
+import { hashOf } from '../ipc/address.ts';
 import type { Notice, Place } from '../ipc/view.ts';
 import type { WebServer } from '../web/server.ts';
 import type { DesktopParts } from './chromium/shell.ts';
@@ -13,20 +13,24 @@ export class BrowserShell implements Shell {
   readonly canGlobalShortcut = false;
   readonly #server: WebServer;
   readonly #desktop: DesktopParts;
+  #wanted: Place | undefined;
 
   constructor(server: WebServer, desktop: DesktopParts) {
     this.#server = server;
     this.#desktop = desktop;
   }
 
-  /** @throws TorporError where no browser has the interface open */
+  /** Where no browser shows anything yet, the next one that is let in begins there. */
   async open(place: Place): Promise<void> {
-    if (!this.#server.go(place))
-      throw new TorporError(
-        'failed',
-        'No browser shows Torpor at the moment.',
-        'Run `torpor ui --browser`, which prints an address to open.',
-      );
+    if (!this.#server.go(place)) this.#wanted = place;
+  }
+
+  /** An address for the user, which opens the windows once. */
+  invite(): string {
+    const address = this.#server.newAddress({ lasting: true });
+    const place = this.#wanted;
+    this.#wanted = undefined;
+    return place === undefined || place.kind === 'home' ? address : `${address}${hashOf(place)}`;
   }
 
   /** A page of the user's own browser is the user's to close. */
