@@ -1,8 +1,9 @@
 /** The engine is killed at each step of a suspend and of a resume; the next one finds everything usable. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { Phase, Workload } from '../../api/types.ts';
 import { TestEngine } from '../support/engine.ts';
+import { clientOf } from '../support/subscriber.ts';
 import {
   Counter,
   enginePid,
@@ -114,4 +115,21 @@ it('finds the capsules that run when it is killed with nothing under way', async
   expect((await engine.workload(counter.id)).pids[0]).toBe(pids[0]);
   await counter.expectCounting();
   expect(await traces(engine)).toEqual(before);
+});
+
+it('a subscriber hears that its engine has ended, and of what the next one does', async () => {
+  await engine.json('ps');
+  for (const signal of ['SIGKILL', 'SIGTERM'] as const) {
+    await using client = await clientOf(engine);
+    const lost = new Promise<void>((resolve) => client.onLost(resolve));
+    await engine.kill(signal);
+    await lost;
+    await expect(client.list()).rejects.toThrow();
+    await engine.json('ps');
+    await using next = await clientOf(engine);
+    const changes: string[] = [];
+    next.on('snapshotsChanged', (workload) => changes.push(workload));
+    await engine.json('suspend', '--leave-running', 'counter');
+    await vi.waitFor(() => expect(changes).toEqual([counter.id]));
+  }
 });
