@@ -119,15 +119,12 @@ function integrate(desktop: UserDesktop, shell: Shell): void {
   };
   desktop.settings.onChange(follow);
   follow();
-  desktop.applications
-    .list()
-    .then((applications) =>
-      installEntries(
-        { folders, command, icon: readFileSync(resource('torpor.svg'), 'utf8'), texts: entryTexts },
-        applications,
-      ),
-    )
-    .catch(logged('the menu entry was not written'));
+  installEntries({
+    folders,
+    command,
+    icon: readFileSync(resource('torpor.svg'), 'utf8'),
+    texts: entryTexts,
+  }).catch(logged('the menu entry was not written'));
 }
 
 const here = dirname(fileURLToPath(import.meta.url));

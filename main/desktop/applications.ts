@@ -1,6 +1,6 @@
 /** The installed applications: desktop entries of all data folders, with their icons, types and when they were used. */
-import { access, constants, readdir, readFile, stat } from 'node:fs/promises';
-import { basename, delimiter, dirname, isAbsolute, join } from 'node:path';
+import { readdir, readFile, stat } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
 import { TorporError } from '../../api/errors.ts';
 import type { Applications, Icon, LaunchCommand } from '../desktop-parts.ts';
 import type { Application } from '../ipc/view.ts';
@@ -8,9 +8,10 @@ import { BrokenEntry, type DesktopEntry, parseDesktopEntry } from './desktop-ent
 import { expandExec, splitExec, takesFiles } from './exec.ts';
 import type { Folders } from './folders.ts';
 import { Icons } from './icons.ts';
-import { openInTorporId } from './integration.ts';
+import { ownEntry } from './integration.ts';
 import type { Locale } from './locale.ts';
 import { openersOf, readAssociations, typeOfFile, withParents } from './mime.ts';
+import { isProgram } from './programs.ts';
 import { letterTile } from './tile.ts';
 
 /** Terminals with the option that takes a command as separate arguments, the most usual first. */
@@ -77,9 +78,7 @@ export class InstalledApplications implements Applications {
     const found = await this.#all();
     const types = await withParents(await typeOfFile(path), this.#folders);
     const openers = [...found].flatMap(([id, each]) =>
-      each.kind === 'entry' && id !== openInTorporId && takesFiles(each.entry.exec) !== 'none'
-        ? [this.#describe(id, each)]
-        : [],
+      each.kind === 'entry' && takesFiles(each.entry.exec) !== 'none' ? [this.#describe(id, each)] : [],
     );
     const order = openersOf(types, await readAssociations(this.#folders, this.#desktops), openers);
     return order.flatMap((id) => openers.find((each) => each.id === id) ?? []);
@@ -213,6 +212,8 @@ export class InstalledApplications implements Applications {
       const names = await readdir(root, { recursive: true }).catch(() => [] as string[]);
       for (const name of names.filter((each) => each.endsWith('.desktop')).sort()) {
         const id = name.replaceAll('/', '-');
+        // Not in itself.
+        if (id === ownEntry) continue;
         if (name.includes('/')) subfolders.push(dirname(join(root, name)));
         entries.push(join(root, name));
         if (!found.has(id)) found.set(id, await this.#readEntry(join(root, name), id));
@@ -280,16 +281,4 @@ function isMeantBy(id: string, { exec, tryExec, startupWmClass }: DesktopEntry, 
   // Some programs go by several names, such as gimp for gimp-2.10.
   const names = [own, basename(tryExec), startupWmClass, basename(id, '.desktop')];
   return names.includes(program);
-}
-
-async function isProgram(name: string): Promise<boolean> {
-  const folders = isAbsolute(name) ? [''] : (process.env.PATH ?? '/usr/bin:/bin').split(delimiter);
-  for (const folder of folders) {
-    const is = await access(join(folder, name), constants.X_OK).then(
-      () => true,
-      () => false,
-    );
-    if (is) return true;
-  }
-  return false;
 }

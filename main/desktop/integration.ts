@@ -2,13 +2,16 @@
  * What the app puts into the user's desktop: its own entry and icon, "Open in Torpor" for files, and the entry that starts
  * it with the log-in. All are files of the user's own, written only where they differ.
  */
-import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import type { Application } from '../ipc/view.ts';
 import type { Folders } from './folders.ts';
+import { isProgram } from './programs.ts';
 
-/** Id of "Open in Torpor", which is an application to the desktop but not to Torpor. */
-export const openInTorporId = 'torpor-open.desktop';
+/** Id of the app's own entry, by which a user can open files in Torpor, but not Torpor. */
+export const ownEntry = 'torpor.desktop';
+
+const executable = 0o755;
+const scriptName = 'Open in Torpor';
 
 /** The words of the entries, in one language each. */
 export interface EntryTexts {
@@ -39,20 +42,26 @@ export function execLine(argv: readonly string[]): string {
 const localized = (key: string, texts: readonly EntryTexts[], pick: (texts: EntryTexts) => string) =>
   texts.map((each) => `${key}${each.language === 'en' ? '' : `[${each.language}]`}=${pick(each)}`).join('\n');
 
-/** Writes entry, icon and "Open in Torpor"; idempotent. */
-export async function installEntries(
-  { folders, command, icon, texts }: Installation,
-  applications: readonly Application[],
-): Promise<void> {
-  const types = [...new Set(applications.flatMap(({ mimeTypes }) => mimeTypes))].sort();
+/** File managers with a menu of scripts, each with its folder for them. */
+const scriptFolders = (folders: Folders) => [
+  { program: 'nautilus', folder: join(folders.dataHome, 'nautilus/scripts') },
+  { program: 'nemo', folder: join(folders.dataHome, 'nemo/scripts') },
+  { program: 'caja', folder: join(folders.configHome, 'caja/scripts') },
+];
+
+/**
+ * Writes the icon, the app's entry, and "Open in Torpor" for the menus of file managers; idempotent. The entry takes files
+ * but names no types: an entry of the user's own that did would become the default application for them.
+ */
+export async function installEntries({ folders, command, icon, texts }: Installation): Promise<void> {
   await put(join(folders.dataHome, 'icons/hicolor/scalable/apps/torpor.svg'), icon);
   await put(
-    join(folders.dataHome, 'applications/torpor.desktop'),
+    join(folders.dataHome, 'applications', ownEntry),
     `[Desktop Entry]
 Type=Application
 Name=Torpor
 ${localized('Comment', texts, ({ comment }) => comment)}
-Exec=${execLine([command, 'ui'])}
+Exec=${execLine([command, 'ui'])} %F
 Icon=torpor
 Terminal=false
 Categories=Utility;
@@ -65,27 +74,33 @@ Exec=${execLine([command, 'suspend', '--all'])}
 `,
   );
   await put(
-    join(folders.dataHome, 'applications', openInTorporId),
+    join(folders.dataHome, 'kio/servicemenus/torpor-open.desktop'),
     `[Desktop Entry]
-Type=Application
+Type=Service
+MimeType=all/allfiles;
+Actions=open-in-torpor;
+
+[Desktop Action open-in-torpor]
 ${localized('Name', texts, ({ openIn }) => openIn)}
-Exec=${execLine([command, 'ui', '--open'])} %F
 Icon=torpor
-Terminal=false
-NoDisplay=true
-MimeType=${types.map((type) => `${type};`).join('')}
+Exec=${execLine([command, 'ui'])} %F
 `,
+    executable,
   );
+  const quoted = `'${command.replaceAll("'", "'\\''")}'`;
+  for (const { program, folder } of scriptFolders(folders))
+    if (await isProgram(program))
+      await put(join(folder, scriptName), `#!/bin/sh\nexec ${quoted} ui -- "$@"\n`, executable);
 }
 
 /** Takes them away again. */
 export async function removeEntries(folders: Folders): Promise<void> {
   for (const path of [
-    'icons/hicolor/scalable/apps/torpor.svg',
-    'applications/torpor.desktop',
-    join('applications', openInTorporId),
+    ...['icons/hicolor/scalable/apps/torpor.svg', join('applications', ownEntry)],
+    'kio/servicemenus/torpor-open.desktop',
   ])
     await rm(join(folders.dataHome, path), { force: true });
+  for (const { folder } of scriptFolders(folders)) await rm(join(folder, scriptName), { force: true });
 }
 
 /** Has the app start with the log-in, in the tray only, or no longer. */
@@ -108,8 +123,9 @@ X-GNOME-Autostart-enabled=true
   );
 }
 
-async function put(path: string, text: string): Promise<void> {
+async function put(path: string, text: string, mode = 0o644): Promise<void> {
   if ((await readFile(path, 'utf8').catch(() => undefined)) === text) return;
   await mkdir(dirname(path), { recursive: true });
   await writeFile(path, text);
+  await chmod(path, mode);
 }

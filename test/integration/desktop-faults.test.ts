@@ -54,13 +54,9 @@ it('a broken action says which file and what is wrong, and the application itsel
 
 it('“Open in Torpor” is never what Torpor itself opens a file with', async () => {
   await put('system/applications/viewer.desktop', entry('Viewer', 'true %f', 'MimeType=text/plain;'));
-  const applications = installed();
   const texts = [{ language: 'en', comment: 'c', openIn: 'Open in Torpor', suspendAll: 's' }];
-  await installEntries(
-    { folders: folders(), command: '/bin/true', icon: '<svg/>', texts },
-    await applications.list(),
-  );
-  await put('.config/mimeapps.list', '[Default Applications]\ntext/plain=torpor-open.desktop;\n');
+  await installEntries({ folders: folders(), command: '/bin/true', icon: '<svg/>', texts });
+  await put('.config/mimeapps.list', '[Default Applications]\ntext/plain=torpor.desktop;\n');
   const file = await put('a.txt', 'hello\n');
   expect((await installed().forFile(file)).map(({ id }) => id)).toEqual(['viewer.desktop']);
 });

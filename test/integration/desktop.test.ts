@@ -7,6 +7,7 @@ import { dirname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { InstalledApplications } from '../../main/desktop/applications.ts';
+import { parseDesktopEntry } from '../../main/desktop/desktop-entry.ts';
 import { xdgFolders } from '../../main/desktop/folders.ts';
 import { installEntries, removeEntries, setAutostart } from '../../main/desktop/integration.ts';
 import { availablePercent, MemoryWatch } from '../../main/desktop/memory-watch.ts';
@@ -220,33 +221,37 @@ it('an address is handed to the desktop’s own opener', async () => {
   vi.unstubAllEnvs();
 });
 
-it('entries are written that other programs accept, and removed', async () => {
+it('entries are written that other programs accept, run what they say, and are removed', async () => {
   const texts = [
     { language: 'en', comment: 'Suspend', openIn: 'Open in Torpor', suspendAll: 'Suspend all' },
     { language: 'de', comment: 'Anhalten', openIn: 'In Torpor öffnen', suspendAll: 'Alle anhalten' },
   ];
   await put('system/applications/a.desktop', entry('A', 'MimeType=image/png;text/plain;'));
-  const applications = installed();
-  const installation = { folders: own(), command: '/opt/my torpor/torpor', icon: '<svg/>', texts };
-  await installEntries(installation, await applications.list());
-  await installEntries(installation, await applications.list());
-  await setAutostart(own(), '/opt/my torpor/torpor', true);
-  const written = [
-    '.local/share/applications/torpor.desktop',
-    '.local/share/applications/torpor-open.desktop',
-    '.config/autostart/torpor.desktop',
-  ].map((path) => join(home, path));
-  if (existsSync('/usr/bin/desktop-file-validate'))
-    for (const path of written) expect(execFileSync('desktop-file-validate', [path]).toString()).toBe('');
-  expect(await readFile(written[1] ?? '', 'utf8')).toContain('MimeType=image/png;text/plain;');
-  await vi.waitFor(
-    async () =>
-      expect((await applications.list()).find(({ id }) => id === 'torpor.desktop')?.actions).toEqual([
-        { id: 'suspend-all', name: 'Alle anhalten' },
-      ]),
-    { timeout: 5000 },
-  );
+  const said = join(home, 'said');
+  const command = await put("my 'torpor'/torpor", `#!/bin/sh\nprintf '%s|' "$@" > ${said}\n`);
+  const fileManager = await put('bin/nautilus', '#!/bin/sh\n');
+  for (const path of [command, fileManager]) await chmod(path, 0o755);
+  vi.stubEnv('PATH', `${dirname(fileManager)}:${process.env.PATH}`);
+  const installation = { folders: own(), command, icon: '<svg/>', texts };
+  await installEntries(installation);
+  await installEntries(installation);
+  await setAutostart(own(), command, true);
+  const inData = ['applications/torpor.desktop', 'kio/servicemenus/torpor-open.desktop'];
+  const script = join(home, '.local/share/nautilus/scripts/Open in Torpor');
+  const written = [...inData.map((path) => join(home, '.local/share', path)), script];
+  written.push(join(home, '.config/autostart/torpor.desktop'));
+  const entryOfOwn = parseDesktopEntry(await readFile(written[0] ?? '', 'utf8'), { language: 'de' });
+  expect(entryOfOwn).toMatchObject({
+    comment: 'Anhalten',
+    mimeTypes: [],
+    actions: [{ id: 'suspend-all', name: 'Alle anhalten' }],
+  });
+  execFileSync(script, ['/a b', "/c'd"]);
+  expect(await readFile(said, 'utf8')).toBe("ui|--|/a b|/c'd|");
+  // Torpor is not an application of its own.
+  expect((await installed().list()).map(({ id }) => id)).toEqual(['a.desktop']);
   await removeEntries(own());
   await setAutostart(own(), 'x', false);
   expect(written.filter(existsSync)).toEqual([]);
+  vi.unstubAllEnvs();
 });
