@@ -9,7 +9,7 @@ import { doctor, documentation } from './commands/machine.ts';
 import { keep, rm, snapshots, verify } from './commands/snapshots.ts';
 import { resume, suspend } from './commands/suspend-resume.ts';
 import { ui } from './commands/ui.ts';
-import { end, inspect, ps, run } from './commands/workloads.ts';
+import { end, forget, inspect, ps, run } from './commands/workloads.ts';
 import type { Command, Context } from './context.ts';
 import { parseInvocation } from './definition.ts';
 import { printable } from './format.ts';
@@ -27,6 +27,7 @@ const commands: Command[] = [
   screenshot,
   windows,
   end,
+  forget,
   snapshots,
   keep,
   rm,

@@ -246,6 +246,28 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
     });
   }
 
+  async forget(caller: Caller, reference: string): Promise<void> {
+    const { registry, store } = this.#parts;
+    const { id, name } = registry.find(reference, caller);
+    await this.#locks.hold(id, name, 'forgotten', async () => {
+      const kind = registry.get(id)?.status.kind;
+      if (kind !== 'ended' && kind !== 'suspended') {
+        throw new TorporError(
+          'failed',
+          `${name} is running, so it is not forgotten.`,
+          `End it first: \`torpor end ${name}\`.`,
+        );
+      }
+      const stored = (await store.list()).flatMap((item) => (item.kind === 'complete' ? item : []));
+      const own = stored.filter((item) => item.manifest.workload === id);
+      const kept = own.find((item) => item.kept);
+      if (kept !== undefined) throw isKept(kept.id);
+      for (const snapshot of own) await this.remove(caller, snapshot.id);
+      await registry.remove(id);
+      this.#parts.log.info({ workload: id, snapshots: own.length, uid: caller.uid }, 'workload forgotten');
+    });
+  }
+
   async exec(caller: Caller, reference: string, spec: ExecSpec): Promise<string> {
     const record = this.#parts.registry.find(reference, caller);
     if (record.status.kind !== 'running') throw notRunning(record);
@@ -311,13 +333,7 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
 
   async #remove(caller: Caller, id: string): Promise<void> {
     await this.#locks.hold(`snapshot ${id}`, `Snapshot ${id}`, 'removed', async () => {
-      if (await this.#parts.store.isKept(id)) {
-        throw new TorporError(
-          'blocked',
-          `Snapshot ${id} is kept, so it is not removed.`,
-          `To remove it all the same: \`torpor keep --no ${id}\`, then remove it; or \`torpor rm --force ${id}\`.`,
-        );
-      }
+      if (await this.#parts.store.isKept(id)) throw isKept(id);
       const holder = this.#parts.registry
         .all()
         .find((record) => record.status.kind === 'suspended' && record.status.snapshot === id);
@@ -455,6 +471,14 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
     }
     throw new TorporError('not-found', `There is no snapshot ${reference}.`, 'See `torpor snapshots`.');
   }
+}
+
+function isKept(id: string): TorporError {
+  return new TorporError(
+    'blocked',
+    `Snapshot ${id} is kept, so it is not removed.`,
+    `To remove it all the same: \`torpor keep --no ${id}\` first, or \`torpor rm --force ${id}\`.`,
+  );
 }
 
 /** Whose a damaged snapshot is, nobody can say: only root sees those. */

@@ -109,6 +109,7 @@ async function main(onDemand: boolean): Promise<void> {
     service = candidate;
   });
   store.onChange(({ workload, ownerUid }) => service?.emit('snapshotsChanged', ownerUid, workload));
+  registry.onForgotten(({ id, capsule }) => service?.emit('workloadForgotten', capsule.user.uid, id));
   registry.onChange((record) => {
     void engine
       .describe(record)

@@ -136,6 +136,25 @@ export const inspect: Command = {
   },
 };
 
+export const forget: Command = {
+  definition: {
+    name: 'forget',
+    summary: 'forget a workload and remove its snapshots',
+    description: [
+      'Forgets a workload that has ended or is suspended: it is listed no longer, and all its snapshots are removed. Where one of them is kept, nothing is removed (exit code 3).',
+    ],
+    arguments: [{ name: 'W', kind: 'workload' }],
+    options: [],
+    examples: [{ command: 'torpor forget mail', meaning: 'nothing of it is needed any more' }],
+  },
+  async run(context) {
+    const workload = context.invocation.arguments[0] ?? '';
+    await (await context.engine()).forget(workload);
+    context.result({ forgotten: workload }, `${printable(workload)} is forgotten.`);
+    return undefined;
+  },
+};
+
 export const end: Command = {
   definition: {
     name: 'end',

@@ -22,6 +22,7 @@ export class Registry {
   readonly #records = new Map<string, WorkloadRecord>();
   readonly #writing = new Map<string, Promise<void>>();
   readonly #changed: ((record: WorkloadRecord) => void)[] = [];
+  readonly #forgotten: ((record: WorkloadRecord) => void)[] = [];
 
   private constructor(folder: string) {
     this.#folder = folder;
@@ -47,6 +48,11 @@ export class Registry {
   /** Calls the listener after every change of a record. */
   onChange(listener: (record: WorkloadRecord) => void): void {
     this.#changed.push(listener);
+  }
+
+  /** Calls the listener after a record was removed. */
+  onForgotten(listener: (record: WorkloadRecord) => void): void {
+    this.#forgotten.push(listener);
   }
 
   all(): WorkloadRecord[] {
@@ -141,10 +147,12 @@ export class Registry {
   }
 
   async remove(id: string): Promise<void> {
+    const record = this.#records.get(id);
     this.#records.delete(id);
     await this.#writing.get(id)?.catch(() => {});
     this.#writing.delete(id);
     await rm(join(this.#folder, `${id}.json`), { force: true });
+    if (record !== undefined) for (const listener of this.#forgotten) listener(record);
   }
 
   async #forgetOldest(): Promise<void> {

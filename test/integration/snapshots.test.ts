@@ -1,4 +1,4 @@
-/** What the app needs of snapshots beside resuming them: their pictures, the mark that keeps them, and word of changes. */
+/** Snapshots apart from resuming them: their pictures, the mark that keeps them, word of changes, forgetting. */
 import {
   chmod,
   lstat,
@@ -195,4 +195,29 @@ it('tells of a snapshot that is made while the application runs on', async () =>
   await rm(join(engine.paths.stateDir, 'snapshots', taken.id), { recursive: true });
   await engine.json('ps');
   await expect(lstat(path)).rejects.toMatchObject({ code: 'ENOENT' });
+});
+
+it('are all removed with their workload, when it is forgotten', async () => {
+  client = await clientOf(engine);
+  const forgotten: string[] = [];
+  client.on('workloadForgotten', (workload) => forgotten.push(workload));
+  const error = await engine.failure(1, 'forget', id);
+  expect(error).toMatchObject({
+    message: expect.stringContaining('is running'),
+    hint: expect.stringContaining('torpor end'),
+  });
+  const [first, second] = [
+    await asOwner<Snapshot>('suspend', '--leave-running', id),
+    await asOwner<Snapshot>('suspend', id),
+  ];
+  await asOwner('keep', first.id);
+  expect(await engine.failure(3, 'forget', id)).toMatchObject({ code: 'blocked' });
+  expect((await engine.snapshots()).map((each) => each.id)).toEqual([second.id, first.id]);
+  expect(await engine.run(['forget', id], { uid: other })).toMatchObject({ code: 5 });
+  await asOwner('keep', '--no', first.id);
+  await asOwner('forget', id);
+  expect(await engine.snapshots()).toEqual([]);
+  expect(await engine.json('ps')).toEqual([]);
+  await vi.waitFor(() => expect(forgotten).toEqual([id]), waiting);
+  await engine.failure(4, 'forget', id);
 });
