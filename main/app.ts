@@ -248,7 +248,7 @@ export class App implements WindowHost, AsyncDisposable {
       await this.#link.client().end(id);
     },
     'workload.forget': async ([id]) => {
-      for (const snapshot of this.#workloads.snapshotsOf(id)) await this.#link.client().remove(snapshot.id);
+      await this.#link.client().forget(id);
       await this.#workloads.refresh();
     },
 
