@@ -25,7 +25,7 @@ export function Frame({ place, children }: { place: Place; children: ReactNode }
     <div className="frame">
       <a
         className="skip"
-        href={here}
+        href="#content"
         onClick={(event) => {
           event.preventDefault();
           content.current?.focus();
@@ -60,7 +60,7 @@ export function Frame({ place, children }: { place: Place; children: ReactNode }
           ))}
         </ul>
       </nav>
-      <main ref={content} tabIndex={-1} className={`content content-${place.kind}`}>
+      <main ref={content} id="content" tabIndex={-1} className={`content content-${place.kind}`}>
         <div className="column">{children}</div>
       </main>
     </div>
