@@ -23,6 +23,7 @@ export function Frame({ place, children }: { place: Place; children: ReactNode }
 
   return (
     <div className="frame">
+      {/* biome-ignore lint/a11y/useValidAnchor: it goes to a place of this page, but the hash is taken */}
       <a
         className="skip"
         href="#content"
@@ -35,9 +36,7 @@ export function Frame({ place, children }: { place: Place; children: ReactNode }
       </a>
       <nav className="rail" aria-label={say('nav.label')}>
         <p className="brand" aria-hidden="true">
-          <span className="brand-mark">
-            <Glyph name="moon" />
-          </span>
+          <img src="/icon.svg" alt="" width="32" height="32" />
           <span className="brand-name">{say('app.name')}</span>
         </p>
         <ul>

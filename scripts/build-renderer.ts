@@ -25,5 +25,6 @@ export async function buildRenderer(): Promise<void> {
     define: { 'process.env.NODE_ENV': '"production"' },
     logLevel: 'warning',
   });
-  for (const file of ['index.html', 'icon.svg']) await copyFile(`renderer/${file}`, `${out}/${file}`);
+  await copyFile('renderer/index.html', `${out}/index.html`);
+  await copyFile('main/assets/torpor.svg', `${out}/icon.svg`);
 }

@@ -60,13 +60,17 @@ describe('home', () => {
   });
 
   it('paints within half a second', async () => {
-    await page.reload();
-    await page.getByRole('heading', { name: 'Applications' }).waitFor(patient);
-    const paint = await page.evaluate<number>(
-      'performance.getEntriesByName("first-contentful-paint")[0].startTime',
-    );
-    expect(paint).toBeGreaterThan(0);
-    expect(paint).toBeLessThan(500);
+    const paints: number[] = [];
+    for (let round = 0; round < 5; round++) {
+      await page.reload();
+      await page.getByRole('heading', { name: 'Applications' }).waitFor(patient);
+      paints.push(
+        await page.evaluate<number>('performance.getEntriesByName("first-contentful-paint")[0].startTime'),
+      );
+    }
+    const median = paints.sort((a, b) => a - b)[2];
+    expect(median).toBeGreaterThan(0);
+    expect(median).toBeLessThan(500);
   });
 
   it('suspends and resumes by the card, with a live picture', async () => {
@@ -80,7 +84,13 @@ describe('home', () => {
     await own.locator('.thumbnail img').waitFor(patient);
     // It is a picture of the screen, not of a broken address.
     await expect
-      .poll(() => own.locator('.thumbnail img').evaluate('(image) => image.naturalWidth'), patient)
+      .poll(
+        () =>
+          own
+            .locator('.thumbnail img')
+            .evaluate((image) => (image as unknown as { naturalWidth: number }).naturalWidth),
+        patient,
+      )
       .toBeGreaterThan(100);
     await expect.poll(() => own.textContent(), patient).toMatch(/\d MB of memory/);
     await isAccessible();
