@@ -62,12 +62,10 @@ function Thumbnail({ workload: { id, title, kind, state, thumbnail } }: { worklo
   const picture = <Picture address={thumbnail} alt="" />;
   if (kind !== 'capsule' || state === 'ended') return <div className="thumbnail">{picture}</div>;
   return (
-    <button
-      type="button"
-      className="thumbnail"
-      aria-label={say(state === 'suspended' ? 'card.look.name' : 'card.open.name', { title })}
-      onClick={() => void openScreen(model, id)}
-    >
+    <button type="button" className="thumbnail" onClick={() => void openScreen(model, id)}>
+      <span className="visually-hidden">
+        {say(state === 'suspended' ? 'card.look.name' : 'card.open.name', { title })}
+      </span>
       {picture}
       {state === 'suspended' && (
         <span className="thumbnail-badge">

@@ -50,12 +50,8 @@ export function TimelinePoint({ workload, snapshot, isBusy, onGo }: PointProps) 
           <Picture address={thumbnail} alt={say('snapshots.picture', { title, time })} />
         </div>
       ) : (
-        <button
-          type="button"
-          className="point-picture"
-          aria-label={say('snapshots.look.name', { time })}
-          onClick={() => setShown('picture')}
-        >
+        <button type="button" className="point-picture" onClick={() => setShown('picture')}>
+          <span className="visually-hidden">{say('snapshots.look.name', { time })}</span>
           <Picture address={thumbnail} alt="" />
         </button>
       )}

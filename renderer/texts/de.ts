@@ -192,7 +192,7 @@ export const de: Catalogue = {
   'snapshots.look': 'Ansehen',
   'snapshots.look.name': 'Bild von {time} ansehen',
   'snapshots.goTo': 'Hierher zurück',
-  'snapshots.goTo.name': 'Zurück zu {time}',
+  'snapshots.goTo.name': 'Hierher zurück, {time}',
   'snapshots.menu.name': 'Mehr zur Momentaufnahme von {time}',
   'snapshots.copy': 'Kopie aufwecken',
   'snapshots.keep': 'Behalten',

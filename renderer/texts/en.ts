@@ -189,7 +189,7 @@ export const en = {
   'snapshots.look': 'Look',
   'snapshots.look.name': 'Look at the picture of {time}',
   'snapshots.goTo': 'Go back to this',
-  'snapshots.goTo.name': 'Go back to {time}',
+  'snapshots.goTo.name': 'Go back to this, {time}',
   'snapshots.menu.name': 'More for the snapshot of {time}',
   'snapshots.copy': 'Resume a copy',
   'snapshots.keep': 'Keep',

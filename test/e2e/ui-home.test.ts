@@ -1,6 +1,6 @@
 /** The home page in a real browser, with the real engine and real applications. */
 import { once } from 'node:events';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { copyFile, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import type { Locator, Page } from 'playwright-core';
@@ -74,8 +74,9 @@ describe('home', () => {
   });
 
   it('suspends and resumes by the card, with a live picture', async () => {
+    // By way of a shell, so that it has no desktop entry's name.
     const xterm = await engine.start(
-      ['xterm', '-e', 'sh', '-c', 'echo first words; exec sleep 1000'],
+      ['sh', '-c', "exec xterm -e 'echo first words; exec sleep 1000'"],
       '--name',
       'terminal',
     );
@@ -176,6 +177,9 @@ describe('home', () => {
 
   it('explains what blocks a suspend, and suspends when that is gone', async () => {
     const folder = await mkdtemp('/var/tmp/torpor-ui-');
+    // A capsule has a /tmp of its own, and this checkout may be there.
+    const program = join(folder, 'ties.py');
+    await copyFile(ties, program);
     const path = join(folder, 'socket');
     const server = createServer();
     server.listen(path);
@@ -183,7 +187,7 @@ describe('home', () => {
     try {
       const connected = once(server, 'connection');
       const tied = await engine.start(
-        ['sh', '-c', `python3 ${ties} unix-stream ${path} & exec sleep 1000`],
+        ['sh', '-c', `python3 ${program} unix-stream ${path} & exec sleep 1000`],
         '--name',
         'tied',
       );
@@ -198,7 +202,9 @@ describe('home', () => {
 
       await dialog.getByRole('button', { name: 'Try again' }).click();
       await dialog.getByRole('button', { name: 'Try again' }).waitFor(patient);
-      await engine.json('exec', tied.id, '--', 'pkill', '-f', 'ties.py');
+      for (const pid of (await engine.workload(tied.id)).pids) {
+        if ((await readFile(`/proc/${pid}/cmdline`, 'utf8')).startsWith('python3')) process.kill(pid);
+      }
       await dialog.getByRole('button', { name: 'Try again' }).click();
       const free = page.getByRole('dialog', { name: 'tied can be suspended now' });
       await free.waitFor(patient);

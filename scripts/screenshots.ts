@@ -1,0 +1,179 @@
+/**
+ * Makes `docs/screenshots/`: every window of the app, light and dark, with the real engine and real applications. Needs
+ * `npm run build`, a Chromium and the applications below.
+ */
+import { copyFile, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Page } from 'playwright-core';
+import type { Workload } from '../api/types.ts';
+import { TestApp } from '../test/support/app.ts';
+import { TestBrowser } from '../test/support/browser.ts';
+import { TestEngine } from '../test/support/engine.ts';
+
+const out = new URL('../docs/screenshots/', import.meta.url).pathname;
+const ties = new URL('../test/fixtures/ties.py', import.meta.url).pathname;
+const patient = { timeout: 60_000 };
+
+/** The font of the interface, which a desktop would say and a bare machine does not. */
+const fonts = `<?xml version="1.0"?>
+<!DOCTYPE fontconfig SYSTEM "fonts.dtd">
+<fontconfig>
+  <include>/etc/fonts/fonts.conf</include>
+  ${['system-ui', 'sans-serif', 'sans']
+    .map(
+      (name) =>
+        `<match target="pattern"><test name="family"><string>${name}</string></test><edit name="family" mode="prepend" binding="strong"><string>Adwaita Sans</string><string>Inter</string><string>Cantarell</string></edit></match>`,
+    )
+    .join('\n  ')}
+</fontconfig>
+`;
+
+const folder = await mkdtemp('/var/tmp/torpor-screenshots-');
+try {
+  await mkdir(out, { recursive: true });
+  const fontFile = join(folder, 'fonts.conf');
+  await writeFile(fontFile, fonts);
+  await using engine = await TestEngine.create();
+  await using app = await TestApp.start(engine, {
+    XDG_CONFIG_HOME: join(folder, 'config'),
+    XDG_DATA_HOME: join(folder, 'data'),
+    LANG: 'en_GB.UTF-8',
+  });
+  await using browser = await TestBrowser.start({ FONTCONFIG_FILE: fontFile });
+  const page = await browser.open(app.address, {
+    locale: 'en-GB',
+    deviceScaleFactor: 2,
+    width: 1240,
+    height: 800,
+  });
+  await make(engine, page);
+} finally {
+  await rm(folder, { recursive: true, force: true });
+}
+
+async function make(engine: TestEngine, page: Page): Promise<void> {
+  await page.getByRole('heading', { name: 'Nothing runs here yet' }).waitFor(patient);
+  await shoot(page, 'home-empty');
+
+  const inkscape = await engine.start(['inkscape', await drawing()]);
+  const writer = await engine.start(['geany', new URL('../main/ipc/schema.ts', import.meta.url).pathname]);
+  const calculator = await engine.start(['gnome-calculator']);
+  const mousepad = await engine.start(['mousepad', new URL('../README.md', import.meta.url).pathname]);
+  const terminal = await engine.start(['xterm', '-fa', 'Monospace', '-fs', '11', '-e', 'htop']);
+  await Promise.all([writer, mousepad, terminal].map((each) => hasPicture(page, each)));
+  await sleep(6000);
+  await engine.json('suspend', calculator.id);
+  await engine.json('suspend', inkscape.id);
+  await page.locator(`article[data-workload="${inkscape.id}"][data-state="suspended"]`).waitFor(patient);
+  await sleep(1500);
+  await shoot(page, 'home');
+  await shoot(page, 'home-narrow', { width: 400, height: 800 });
+
+  await page
+    .locator(`article[data-workload="${mousepad.id}"]`)
+    .getByRole('button', { name: /^More for/ })
+    .click();
+  await page.getByRole('menu').waitFor();
+  await shoot(page, 'home-menu');
+  await page.keyboard.press('Escape');
+
+  await progress(engine, page);
+  await findings(engine, page);
+
+  await page.evaluate("location.hash = '#/launch'");
+  await page.locator('.tile').first().waitFor(patient);
+  await sleep(800);
+  await shoot(page, 'launch');
+  await page.getByRole('searchbox').fill('text');
+  await shoot(page, 'launch-search');
+
+  for (const text of ['one', 'two']) {
+    await engine.json('suspend', mousepad.id, '--leave-running');
+    await sleep(text === 'one' ? 61_000 : 1000);
+  }
+  await page.evaluate(`location.hash = '#/snapshots/${mousepad.id}'`);
+  await page.locator('[data-snapshot]').nth(1).waitFor(patient);
+  await sleep(1000);
+  await shoot(page, 'snapshots');
+
+  await page.evaluate("location.hash = '#/settings'");
+  await page.getByRole('heading', { name: 'Settings' }).waitFor(patient);
+  await shoot(page, 'settings', { width: 1240, height: 1240 });
+  await page.getByRole('combobox', { name: 'Language' }).selectOption('Deutsch');
+  await page.evaluate("location.hash = '#/home'");
+  await page.getByRole('heading', { name: 'Anwendungen' }).waitFor(patient);
+  await shoot(page, 'home-german');
+}
+
+/** A card while its application is being suspended: enough memory that it can be caught. */
+async function progress(engine: TestEngine, page: Page): Promise<void> {
+  const hold = 'import os,time; held=[os.urandom(1<<20) for _ in range(2500)]; time.sleep(1000)';
+  const big = await engine.start(['/usr/bin/python3', '-c', hold], '--name', 'Simulation');
+  while ((await engine.workload(big.id)).memoryBytes < 2.4e9) await sleep(300);
+  const card = page.locator(`article[data-workload="${big.id}"]`);
+  await card.getByRole('button', { name: 'Suspend Simulation' }).click();
+  await card.getByRole('progressbar').waitFor(patient);
+  await card.getByText('/s').waitFor(patient);
+  await card.scrollIntoViewIfNeeded();
+  await shoot(page, 'home-suspending');
+  await page.locator(`article[data-workload="${big.id}"][data-state="suspended"]`).waitFor(patient);
+  await engine.json('rm', (await engine.workload(big.id)).snapshot ?? '');
+}
+
+async function findings(engine: TestEngine, page: Page): Promise<void> {
+  // A capsule has a /tmp of its own, and this checkout may be there.
+  const program = join(folder, 'ties.py');
+  await copyFile(ties, program);
+  const path = join(folder, 'socket');
+  const server = createServer().listen(path);
+  const tied = await engine.start(
+    ['sh', '-c', `exec python3 ${program} unix-stream ${path}`],
+    '--name',
+    'Synchroniser',
+  );
+  await sleep(1000);
+  await page.getByRole('button', { name: 'Suspend Synchroniser' }).click();
+  await page.getByRole('dialog').waitFor(patient);
+  await shoot(page, 'findings');
+  await page.getByRole('button', { name: 'Close' }).click();
+  await page
+    .locator(`article[data-workload="${tied.id}"]`)
+    .getByRole('button', { name: /^More for/ })
+    .click();
+  await page.getByRole('menuitem', { name: 'End' }).click();
+  await page.getByRole('button', { name: 'End it' }).click();
+  server.close();
+}
+
+async function shoot(page: Page, name: string, size = { width: 1240, height: 800 }): Promise<void> {
+  await page.setViewportSize(size);
+  // The pointer is not to hover over anything.
+  await page.mouse.move(0, 0);
+  for (const colorScheme of ['light', 'dark'] as const) {
+    await page.emulateMedia({ colorScheme, reducedMotion: 'reduce' });
+    await sleep(250);
+    await page.screenshot({ path: join(out, `${name}-${colorScheme}.png`) });
+  }
+  await page.setViewportSize({ width: 1240, height: 800 });
+}
+
+async function hasPicture(page: Page, { id }: Workload): Promise<void> {
+  await page.locator(`article[data-workload="${id}"] .thumbnail img`).waitFor(patient);
+}
+
+async function drawing(): Promise<string> {
+  const circles = Array.from({ length: 40 }, (_, index) => {
+    const angle = index * 2.4;
+    const radius = 18 * Math.sqrt(index);
+    const hue = 220 + index * 3;
+    return `<circle cx="${250 + radius * Math.cos(angle)}" cy="${180 + radius * Math.sin(angle)}" r="${6 + index / 5}" fill="hsl(${hue} 60% 60%)"/>`;
+  });
+  const path = join(folder, 'sunflower.svg');
+  await writeFile(
+    path,
+    `<svg xmlns="http://www.w3.org/2000/svg" width="500" height="360" viewBox="0 0 500 360">${circles.join('')}</svg>`,
+  );
+  return path;
+}
