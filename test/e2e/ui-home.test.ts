@@ -187,7 +187,7 @@ describe('home', () => {
     try {
       const connected = once(server, 'connection');
       const tied = await engine.start(
-        ['sh', '-c', `python3 ${program} unix-stream ${path} & exec sleep 1000`],
+        ['sh', '-c', `(python3 ${program} unix-stream ${path} &); exec sleep 1000`],
         '--name',
         'tied',
       );
@@ -203,7 +203,10 @@ describe('home', () => {
       await dialog.getByRole('button', { name: 'Try again' }).click();
       await dialog.getByRole('button', { name: 'Try again' }).waitFor(patient);
       for (const pid of (await engine.workload(tied.id)).pids) {
-        if ((await readFile(`/proc/${pid}/cmdline`, 'utf8')).startsWith('python3')) process.kill(pid);
+        if (/^\S*python3/.test(await readFile(`/proc/${pid}/cmdline`, 'utf8'))) {
+          process.kill(pid);
+          await expect.poll(() => isThere(pid), patient).toBe(false);
+        }
       }
       await dialog.getByRole('button', { name: 'Try again' }).click();
       const free = page.getByRole('dialog', { name: 'tied can be suspended now' });
