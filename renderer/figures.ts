@@ -10,7 +10,7 @@ export interface Figures {
   bytes(count: number): string;
   /** `12 sec`, `3 min`: the largest unit that fits. */
   duration(seconds: number): string;
-  /** `5 minutes ago`; undefined for less than ten seconds, for which there is a better word. */
+  /** `5 min. ago`; undefined for less than a minute, for which there is a better word. */
   ago(iso: string, now: number): string | undefined;
   /** `14:02`. */
   time(iso: string): string;
@@ -28,7 +28,7 @@ export function makeFigures(locale: string): Figures {
       unitDisplay: 'short',
       maximumFractionDigits: digits,
     });
-  const relative = new Intl.RelativeTimeFormat(locale, { numeric: 'auto' });
+  const relative = new Intl.RelativeTimeFormat(locale, { numeric: 'auto', style: 'short' });
   const time = new Intl.DateTimeFormat(locale, { timeStyle: 'short' });
   const moment = new Intl.DateTimeFormat(locale, { dateStyle: 'long', timeStyle: 'short' });
   const longDay = new Intl.DateTimeFormat(locale, { weekday: 'long', day: 'numeric', month: 'long' });
@@ -53,8 +53,7 @@ export function makeFigures(locale: string): Figures {
     },
     ago(iso, now) {
       const passed = Math.max(0, (now - Date.parse(iso)) / 1000);
-      if (Number.isNaN(passed) || passed < 10) return undefined;
-      if (passed < minute) return relative.format(-Math.floor(passed / 10) * 10, 'second');
+      if (Number.isNaN(passed) || passed < minute) return undefined;
       if (passed < hour) return relative.format(-Math.floor(passed / minute), 'minute');
       if (passed < day) return relative.format(-Math.floor(passed / hour), 'hour');
       return relative.format(-Math.floor(passed / day), 'day');

@@ -4,7 +4,7 @@
  */
 import { copyFile, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Page } from 'playwright-core';
 import type { Workload } from '../api/types.ts';
@@ -13,7 +13,6 @@ import { TestBrowser } from '../test/support/browser.ts';
 import { TestEngine } from '../test/support/engine.ts';
 
 const out = new URL('../docs/screenshots/', import.meta.url).pathname;
-const ties = new URL('../test/fixtures/ties.py', import.meta.url).pathname;
 const patient = { timeout: 60_000 };
 
 /** The font of the interface, which a desktop would say and a bare machine does not. */
@@ -58,9 +57,9 @@ async function make(engine: TestEngine, page: Page): Promise<void> {
   await shoot(page, 'home-empty');
 
   const inkscape = await engine.start(['inkscape', await drawing()]);
-  const writer = await engine.start(['geany', new URL('../main/ipc/schema.ts', import.meta.url).pathname]);
+  const writer = await engine.start(['geany', await visible('main/ipc/schema.ts')]);
   const calculator = await engine.start(['gnome-calculator']);
-  const mousepad = await engine.start(['mousepad', new URL('../README.md', import.meta.url).pathname]);
+  const mousepad = await engine.start(['mousepad', await visible('README.md')]);
   const terminal = await engine.start(['xterm', '-fa', 'Monospace', '-fs', '11', '-e', 'htop']);
   await Promise.all([writer, mousepad, terminal].map((each) => hasPicture(page, each)));
   await sleep(6000);
@@ -109,9 +108,9 @@ async function make(engine: TestEngine, page: Page): Promise<void> {
 
 /** A card while its application is being suspended: enough memory that it can be caught. */
 async function progress(engine: TestEngine, page: Page): Promise<void> {
-  const hold = 'import os,time; held=[os.urandom(1<<20) for _ in range(2500)]; time.sleep(1000)';
+  const hold = 'import os,time; held=[os.urandom(1<<20) for _ in range(1500)]; time.sleep(1000)';
   const big = await engine.start(['/usr/bin/python3', '-c', hold], '--name', 'Simulation');
-  while ((await engine.workload(big.id)).memoryBytes < 2.4e9) await sleep(300);
+  while ((await engine.workload(big.id)).memoryBytes < 1.4e9) await sleep(300);
   const card = page.locator(`article[data-workload="${big.id}"]`);
   await card.getByRole('button', { name: 'Suspend Simulation' }).click();
   await card.getByRole('progressbar').waitFor(patient);
@@ -123,9 +122,7 @@ async function progress(engine: TestEngine, page: Page): Promise<void> {
 }
 
 async function findings(engine: TestEngine, page: Page): Promise<void> {
-  // A capsule has a /tmp of its own, and this checkout may be there.
-  const program = join(folder, 'ties.py');
-  await copyFile(ties, program);
+  const program = await visible('test/fixtures/ties.py');
   const path = join(folder, 'socket');
   const server = createServer().listen(path);
   const tied = await engine.start(
@@ -161,6 +158,13 @@ async function shoot(page: Page, name: string, size = { width: 1240, height: 800
 
 async function hasPicture(page: Page, { id }: Workload): Promise<void> {
   await page.locator(`article[data-workload="${id}"] .thumbnail img`).waitFor(patient);
+}
+
+/** A copy where a capsule sees it: its /tmp is its own, and this checkout may be there. */
+async function visible(path: string): Promise<string> {
+  const copy = join(folder, basename(path));
+  await copyFile(new URL(`../${path}`, import.meta.url).pathname, copy);
+  return copy;
 }
 
 async function drawing(): Promise<string> {

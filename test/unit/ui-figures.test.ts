@@ -35,9 +35,9 @@ describe('figures', () => {
 
   it.each([
     [3, undefined],
-    [25, '20 seconds ago'],
-    [61, '1 minute ago'],
-    [7300, '2 hours ago'],
+    [59, undefined],
+    [61, '1 min. ago'],
+    [7300, '2 hr. ago'],
     [90_000, 'yesterday'],
     [-100, undefined],
   ])('%d seconds ago', (seconds, expected) => {
