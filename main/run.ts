@@ -144,7 +144,7 @@ export function resource(name: string): string {
 /** The renderer, as built. */
 export function rendererFolder(): string {
   const places = ['renderer', '../renderer', '../build/renderer'].map((folder) => join(here, folder));
-  return places.find((path) => existsSync(join(path, 'index.html'))) ?? join(here, 'renderer');
+  return places.find((path) => existsSync(join(path, 'app.js'))) ?? join(here, 'renderer');
 }
 
 /** Tells whoever has started the app that it is up, by the pipe that `torpor ui` gives it; otherwise on standard output. */
