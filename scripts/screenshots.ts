@@ -114,7 +114,7 @@ async function progress(engine: TestEngine, page: Page): Promise<void> {
   const card = page.locator(`article[data-workload="${big.id}"]`);
   await card.getByRole('button', { name: 'Suspend Simulation' }).click();
   await card.getByRole('progressbar').waitFor(patient);
-  await card.getByText(/ of \d/).waitFor(patient);
+  await sleep(1000);
   await card.scrollIntoViewIfNeeded();
   await shoot(page, 'home-suspending');
   await page.locator(`article[data-workload="${big.id}"][data-state="suspended"]`).waitFor(patient);

@@ -21,7 +21,7 @@ beforeAll(async () => {
   await mkdir(join(folder, 'data/applications'), { recursive: true });
   await writeFile(
     join(folder, 'data/applications/broken.desktop'),
-    '[Desktop Entry]\nType=Application\nName=Broken Thing\nExec=/no/such/program\n',
+    '[Desktop Entry]\nType=Application\nName=Broken Thing\n',
   );
   engine = await TestEngine.create();
   app = await TestApp.start(engine, {
@@ -70,7 +70,9 @@ describe('launch', () => {
       )
       .toBeGreaterThan(0);
     const last = (await tiles.last().textContent()) ?? '';
-    expect(await page.locator('.tile-broken', { hasText: 'Broken Thing' }).textContent()).toMatch(/program/);
+    expect(await page.locator('.tile-broken', { hasText: 'Broken Thing' }).textContent()).toMatch(
+      /cannot be used/,
+    );
     expect(
       await page
         .locator('.tile-broken')
@@ -134,6 +136,7 @@ describe('launch', () => {
   });
 
   it('says why what cannot be launched cannot', async () => {
+    await place('launch');
     await page.getByRole('textbox', { name: 'Command' }).fill('exec /no/such/program');
     await page.getByRole('checkbox', { name: 'In a terminal window' }).uncheck();
     await page.getByRole('button', { name: 'Run', exact: true }).click();
