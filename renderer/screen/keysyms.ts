@@ -29,3 +29,9 @@ export function keysymOfCharacter(character: string): number | undefined {
   if (code < firstPrintable || (code >= 0x7f && code < 0xa0)) return undefined;
   return code <= highestLatin1 ? code : unicodeKeysyms | code;
 }
+
+/** Keys that are no characters, and those of ASCII. */
+export function isOnEveryLayout(keysym: number): boolean {
+  const firstFunctionKey = 0xfd00;
+  return keysym < 0x7f || (keysym >= firstFunctionKey && keysym <= 0xffff);
+}

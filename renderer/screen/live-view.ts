@@ -4,6 +4,7 @@
  * drawn. All that is not noVNC's public interface is used here and nowhere else; its version is pinned.
  */
 import RFB, { type RawChannel } from '@novnc/novnc';
+import { isOnEveryLayout, keys } from './keysyms.ts';
 import { RawDecoder } from './raw-decoder.ts';
 import { type Size, screenSizeFor } from './size.ts';
 import { WheelSteps } from './wheel.ts';
@@ -50,21 +51,22 @@ export interface LiveViewEvents {
 export class LiveView extends RFB {
   readonly #events: LiveViewEvents;
   readonly #wheel = new WheelSteps();
-  readonly #keys: HTMLTextAreaElement;
+  readonly #field: HTMLTextAreaElement;
   #wanted: Size | undefined;
   #ratio: number;
   /** Pixels that have come since it was connected or has got another size. */
   #pixels = 0;
   #isWhole = false;
   #buttons = 0;
+  #hasSentKey = false;
 
-  /** @param keys has the keyboard's focus in place of the canvas, because text can only be composed in a text field */
-  constructor(host: HTMLElement, channel: RawChannel, keys: HTMLTextAreaElement, events: LiveViewEvents) {
+  /** @param field has the keyboard's focus in place of the canvas, because text can only be composed in a text field */
+  constructor(host: HTMLElement, channel: RawChannel, field: HTMLTextAreaElement, events: LiveViewEvents) {
     super(host, channel, { shared: true });
     this.#events = events;
-    this.#keys = keys;
+    this.#field = field;
     this.#ratio = devicePixelRatio;
-    this._keyboard._target = keys;
+    this._keyboard._target = field;
     this._decoders[encoding.raw] = new RawDecoder();
     this._screen.style.overflow = 'hidden';
     this._screen.style.background = 'transparent';
@@ -112,8 +114,20 @@ export class LiveView extends RFB {
     this._keyboard._allKeysUp();
   }
 
+  /**
+   * Xvnc makes keys for characters that its layout has not. Before the first key of its life the application would not
+   * know of that, and miss the character; a touch of Shift is a first key that does nothing.
+   */
+  override sendKey(keysym: number, code: string, down?: boolean): void {
+    if (!this.#hasSentKey && this._rfbConnectionState === 'connected') {
+      this.#hasSentKey = true;
+      if (!isOnEveryLayout(keysym)) super.sendKey(keys.ShiftLeft, 'ShiftLeft');
+    }
+    super.sendKey(keysym, code, down);
+  }
+
   override focus(options?: FocusOptions): void {
-    this.#keys.focus({ preventScroll: true, ...options });
+    this.#field.focus({ preventScroll: true, ...options });
   }
 
   // ---- size ----

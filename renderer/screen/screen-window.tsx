@@ -70,7 +70,9 @@ function Window({ workload }: { workload: string }) {
   }, [isLive, isAsking]);
 
   useEffect(() => {
-    if (isClosing && view?.state === 'suspended') close();
+    if (!isClosing || view?.state !== 'suspended') return;
+    setClosing(false);
+    close();
   }, [isClosing, view?.state, close]);
 
   const answered = async (answer: CloseAnswer) => {

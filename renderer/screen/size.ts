@@ -15,4 +15,18 @@ export function screenSizeFor(box: Size): Size | undefined {
   return { width: clamp(width), height: clamp(height) };
 }
 
+/**
+ * Pixels of the device that an element covers. The browser knows them exactly, where a fraction was rounded; but not while
+ * another ratio is emulated, as device tools and tests do.
+ * @param box in CSS pixels @param exact what the browser says
+ */
+export function devicePixels(box: Size, exact: Size | undefined, ratio: number): Size {
+  const computed = { width: box.width * ratio, height: box.height * ratio };
+  const isBelievable =
+    exact !== undefined &&
+    Math.abs(exact.width - computed.width) <= 1 &&
+    Math.abs(exact.height - computed.height) <= 1;
+  return isBelievable ? exact : computed;
+}
+
 const clamp = (length: number) => Math.min(limits.most, Math.max(limits.least, length));

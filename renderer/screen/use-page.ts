@@ -1,5 +1,5 @@
 /** The page as the window of an application: its title and icon, and the question before it is closed. */
-import { useEffect, useRef } from 'react';
+import { useCallback, useEffect, useRef } from 'react';
 
 export function usePageTitle(title: string): void {
   useEffect(() => {
@@ -45,7 +45,7 @@ export function useCloseGuard(isGuarded: boolean, ask: () => void): () => void {
     return () => removeEventListener('beforeunload', keepOpen);
   }, [isGuarded]);
 
-  return () => {
+  return useCallback(() => {
     isLeaving.current = true;
-  };
+  }, []);
 }

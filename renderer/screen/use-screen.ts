@@ -3,6 +3,7 @@ import { type RefObject, useEffect, useRef, useState } from 'react';
 import { type ClipboardTrouble, SharedClipboard } from './clipboard.ts';
 import { type ConnectionState, ScreenConnection } from './connection.ts';
 import { listenToKeyboard } from './keyboard.ts';
+import { devicePixels, type Size } from './size.ts';
 
 interface Elements {
   live: RefObject<HTMLDivElement | null>;
@@ -57,15 +58,10 @@ export function useScreen(
       paste: (text) => shared.pasted(text),
       chord: (event) => newestChord.current(event),
     });
-    // Tells the size in whole pixels of the device, also when the window goes to a screen that has others.
-    const observer = new ResizeObserver(([entry]) => {
-      const box = entry?.devicePixelContentBoxSize[0];
-      if (box !== undefined) mine.fit({ width: box.inlineSize, height: box.blockSize }, devicePixelRatio);
-    });
-    observer.observe(host, { box: 'device-pixel-content-box' });
+    const endFit = fitToElement(host, mine);
     return () => {
       connection.current = undefined;
-      observer.disconnect();
+      endFit();
       endKeyboard();
       mine[Symbol.dispose]();
       shared[Symbol.dispose]();
@@ -77,4 +73,36 @@ export function useScreen(
   }, [isWanted]);
 
   return { state, trouble, clipboard, dismissTrouble: () => setTrouble(undefined) };
+}
+
+/** Tells the size of the element in pixels of the device, also when the window goes to a screen that has others. */
+function fitToElement(element: HTMLElement, connection: ScreenConnection): () => void {
+  const ended = new AbortController();
+  let exact: Size | undefined;
+  const tell = () => {
+    const box = { width: element.clientWidth, height: element.clientHeight };
+    connection.fit(devicePixels(box, exact, devicePixelRatio), devicePixelRatio);
+  };
+  const observer = new ResizeObserver(([entry]) => {
+    const size = entry?.devicePixelContentBoxSize?.[0];
+    exact = size && { width: size.inlineSize, height: size.blockSize };
+    tell();
+  });
+  observer.observe(element, { box: 'device-pixel-content-box' });
+  const awaitAnotherRatio = () => {
+    const query = matchMedia(`(resolution: ${devicePixelRatio}dppx)`);
+    query.addEventListener(
+      'change',
+      () => {
+        tell();
+        awaitAnotherRatio();
+      },
+      { once: true, signal: ended.signal },
+    );
+  };
+  awaitAnotherRatio();
+  return () => {
+    observer.disconnect();
+    ended.abort();
+  };
 }
