@@ -1,7 +1,7 @@
 /** The page: language, title, the frame, and the place that the address names. */
 import { lazy, type ReactNode, Suspense, useEffect, useMemo } from 'react';
 import { IntlProvider } from 'react-intl';
-import type { Place } from '../main/ipc/view.ts';
+import type { Place as AnyPlace } from '../main/ipc/view.ts';
 import { DefectBoundary } from './defect.tsx';
 import { Frame } from './frame.tsx';
 import { Home } from './home/home.tsx';
@@ -15,14 +15,19 @@ import { Unavailable } from './unavailable.tsx';
 
 const Launch = lazy(async () => ({ default: (await import('./launch/launch.tsx')).Launch }));
 const Snapshots = lazy(async () => ({ default: (await import('./snapshots/snapshots.tsx')).Snapshots }));
+const ScreenWindow = lazy(async () => ({
+  default: (await import('./screen/screen-window.tsx')).ScreenWindow,
+}));
 const Settings = lazy(async () => ({ default: (await import('./settings/settings.tsx')).Settings }));
+
+type PagePlace = Exclude<AnyPlace, { kind: 'screen' }>;
 
 export function App({ model }: { model: Model }) {
   return (
     <ModelContext value={model}>
       <Translated>
         <SuspendingProvider>
-          <Page />
+          <Place />
           <Notices />
         </SuspendingProvider>
       </Translated>
@@ -45,8 +50,21 @@ function Translated({ children }: { children: ReactNode }) {
   );
 }
 
-function Page() {
+/** The screen of an application fills its window and has its own title. */
+function Place() {
   const place = usePlace();
+  const say = useText();
+  if (place.kind !== 'screen') return <Page place={place} />;
+  return (
+    <DefectBoundary say={say} place={hashOf(place)}>
+      <Suspense fallback={null}>
+        <ScreenWindow workload={place.workload} />
+      </Suspense>
+    </DefectBoundary>
+  );
+}
+
+function Page({ place }: { place: PagePlace }) {
   const say = useText();
   const title = useTitle(place);
   useEffect(() => {
@@ -63,7 +81,7 @@ function Page() {
   );
 }
 
-function useTitle(place: Place): string {
+function useTitle(place: PagePlace): string {
   const say = useText();
   const { state } = useKnown();
   switch (place.kind) {
@@ -75,12 +93,10 @@ function useTitle(place: Place): string {
       const title = state?.workloads.find(({ id }) => id === place.workload)?.title;
       return say('snapshots.title', { title: title ?? place.workload });
     }
-    case 'screen':
-      return say('screen.title');
   }
 }
 
-function Content({ place }: { place: Place }) {
+function Content({ place }: { place: PagePlace }) {
   const { connection, state } = useKnown();
   const model = useModel();
   const say = useText();

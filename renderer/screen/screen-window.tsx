@@ -3,14 +3,13 @@
  * back; a bar that stays out of sight; and a question before it is closed.
  */
 import { useCallback, useEffect, useRef, useState } from 'react';
-import { SuspendingProvider, useSuspending } from '../home/suspend.tsx';
+import { useSuspending } from '../home/suspend.tsx';
 import { useKnown, useModel } from '../model.ts';
 import { Bar } from './bar.tsx';
 import { ClipboardNote } from './clipboard-note.tsx';
 import { type CloseAnswer, CloseQuestion } from './close-question.tsx';
 import { Cover, EngineNote } from './cover.tsx';
 import { sendCombination } from './keyboard.ts';
-import './screen.css';
 import { useScreenText } from './texts/use-text.ts';
 import { useLastPicture } from './use-last-picture.ts';
 import { useCloseGuard, usePageIcon, usePageTitle } from './use-page.ts';
@@ -18,11 +17,7 @@ import { useScreen } from './use-screen.ts';
 import { useWindows } from './use-windows.ts';
 
 export function ScreenWindow({ workload }: { workload: string }) {
-  return (
-    <SuspendingProvider>
-      <Window key={workload} workload={workload} />
-    </SuspendingProvider>
-  );
+  return <Window key={workload} workload={workload} />;
 }
 
 function Window({ workload }: { workload: string }) {

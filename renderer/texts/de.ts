@@ -260,9 +260,6 @@ export const de: Catalogue = {
   'settings.language.system': 'Wie der Desktop ({name})',
   'settings.about': 'Engine {version}',
 
-  'screen.title': 'Fenster',
-  'screen.loading': 'Das Fenster wird geöffnet …',
-
   'notices.label': 'Meldungen',
   'notices.dismiss': 'Schließen: {message}',
 };

@@ -255,9 +255,6 @@ export const en = {
   'settings.language.system': 'As the desktop ({name})',
   'settings.about': 'Engine {version}',
 
-  'screen.title': 'Window',
-  'screen.loading': 'Opening the window …',
-
   'notices.label': 'Notices',
   'notices.dismiss': 'Dismiss: {message}',
 } as const;

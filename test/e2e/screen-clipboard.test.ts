@@ -1,3 +1,4 @@
+/// <reference lib="dom" />
 /** One clipboard for the desktop and the application. */
 import { join } from 'node:path';
 import type { Page } from 'playwright-core';

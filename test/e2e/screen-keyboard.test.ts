@@ -1,3 +1,4 @@
+/// <reference lib="dom" />
 /** Typing into an application through its window, as it arrives inside the capsule. */
 import { join } from 'node:path';
 import type { Page } from 'playwright-core';

@@ -1,3 +1,4 @@
+/// <reference lib="dom" />
 /** The window while its application is suspended and resumed, and when something dies under it. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import axeCore from 'axe-core';

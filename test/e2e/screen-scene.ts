@@ -1,3 +1,4 @@
+/// <reference lib="dom" />
 /**
  * What the tests of the screen window share: an engine, the app, a real Chromium, and an application shown in it. What the
  * application was told is read inside its capsule, never from the page.

@@ -1,3 +1,4 @@
+/// <reference lib="dom" />
 /** The window's size is the application's, to the pixel of the device, and so is what the pointer points at. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Workload } from '../../api/types.ts';
