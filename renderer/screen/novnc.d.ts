@@ -16,37 +16,11 @@ declare module '@novnc/novnc' {
     readonly readyState: string | number;
   }
 
-  /** Bytes received and not yet understood. */
-  interface ReceiveQueue {
-    /** Whether fewer than so many bytes are there. */
-    rQwait(what: string, bytes: number): boolean;
-    rQlen(): number;
-    rQshiftBytes(bytes: number, copy: boolean): Uint8Array<ArrayBuffer>;
-  }
+  /** Bytes received and not yet understood, and bytes to send. */
+  type ByteQueue = object;
 
   interface Display {
     scale: number;
-    blitImage(
-      x: number,
-      y: number,
-      width: number,
-      height: number,
-      rgba: Uint8Array<ArrayBuffer>,
-      offset: number,
-    ): void;
-  }
-
-  interface Decoder {
-    /** @returns false where more bytes are needed; it is called again with the same rectangle then. */
-    decodeRect(
-      x: number,
-      y: number,
-      width: number,
-      height: number,
-      queue: ReceiveQueue,
-      display: Display,
-      depth: number,
-    ): boolean;
   }
 
   interface Keyboard {
@@ -66,9 +40,8 @@ declare module '@novnc/novnc' {
     protected readonly _screen: HTMLDivElement;
     protected readonly _canvas: HTMLCanvasElement;
     protected readonly _display: Display;
-    protected readonly _sock: ReceiveQueue;
+    protected readonly _sock: ByteQueue;
     protected readonly _keyboard: Keyboard;
-    protected readonly _decoders: Record<number, Decoder>;
     protected readonly _cursorImage: { w: number; h: number; hotx: number; hoty: number };
     protected readonly _fbWidth: number;
     protected readonly _fbHeight: number;
@@ -93,8 +66,8 @@ declare module '@novnc/novnc' {
     protected _sendEncodings(): void;
 
     static messages: {
-      clientEncodings(queue: ReceiveQueue, encodings: readonly number[]): void;
-      pointerEvent(queue: ReceiveQueue, x: number, y: number, mask: number): void;
+      clientEncodings(queue: ByteQueue, encodings: readonly number[]): void;
+      pointerEvent(queue: ByteQueue, x: number, y: number, mask: number): void;
     };
   }
 }

@@ -58,13 +58,13 @@ interface Probe {
   pressed: number[];
   drawn: number[];
 }
-type Probed = Window & typeof globalThis & { probe: Probe };
+type Probed = { probe: Probe };
 
 /** Notes every key press and every drawing on the visible canvas. */
 async function probe(page: Page): Promise<void> {
   await page.evaluate(() => {
     const probe: Probe = { pressed: [], drawn: [] };
-    (window as Probed).probe = probe;
+    (window as unknown as Probed).probe = probe;
     const { drawImage } = CanvasRenderingContext2D.prototype;
     CanvasRenderingContext2D.prototype.drawImage = function (
       this: CanvasRenderingContext2D,
@@ -105,10 +105,10 @@ async function measureWindow(page: Page, figures: Figures, scroll: () => Promise
   await scroll();
   await sleep(1000);
   await page.evaluate(() => {
-    (window as Probed).probe.drawn.length = 0;
+    (window as unknown as Probed).probe.drawn.length = 0;
   });
   await sleep(scrollMs);
-  const times = await page.evaluate(() => (window as Probed).probe.drawn);
+  const times = await page.evaluate(() => (window as unknown as Probed).probe.drawn);
   figures.picturesASecond.push((countPictures(times) * 1000) / scrollMs);
 }
 
@@ -194,8 +194,8 @@ const echoing = (flag: string) =>
 
 await using engine = await TestEngine.create();
 const folder = await mkdtemp('/var/tmp/torpor-bench-screen-');
-const window: Figures = { echoMs: [], picturesASecond: [] };
-const viewer: Figures = { echoMs: [], picturesASecond: [] };
+const ours: Figures = { echoMs: [], picturesASecond: [] };
+const theirs: Figures = { echoMs: [], picturesASecond: [] };
 try {
   await using app = await TestApp.start(engine);
   await using browser = await TestBrowser.start();
@@ -210,9 +210,9 @@ try {
       try {
         if (turn === 'window') {
           await page.goto(new URL(`/#/screen/${workload.id}`, app.address).href);
-          await measureWindow(page, window, scroll);
+          await measureWindow(page, ours, scroll);
           await page.goto('about:blank');
-        } else await measureViewer(folder, workload.screen ?? '', viewer, scroll);
+        } else await measureViewer(folder, workload.screen ?? '', theirs, scroll);
       } finally {
         await rm(flag, { force: true });
         await engine.run(['exec', workload.id, '--', 'pkill', 'xterm']);
@@ -228,9 +228,9 @@ const ninetieth = (values: readonly number[]) =>
   [...values].sort((a, b) => a - b)[Math.floor(values.length * 0.9)] ?? 0;
 const row = (what: string, read: (figures: Figures) => number, unit: (value: number) => string) => [
   what,
-  unit(read(window)),
-  unit(read(viewer)),
-  (read(window) / read(viewer)).toFixed(2),
+  unit(read(ours)),
+  unit(read(theirs)),
+  (read(ours) / read(theirs)).toFixed(2),
 ];
 const table = markdownTable(
   ['', 'window of Torpor', 'xtigervncviewer', 'ratio'],

@@ -40,14 +40,15 @@ export class XClient implements Disposable {
 
   /** @throws Error where there is no such server, or one without the extension */
   constructor(display: string) {
-    this.#display = openDisplay(display);
-    if (this.#display === null) throw new Error(`the X server ${display} does not answer`);
+    const opened: unknown = openDisplay(display);
+    this.#display = opened;
+    if (opened === null) throw new Error(`the X server ${display} does not answer`);
     const event: [number] = [0];
     const error: [number] = [0];
-    if (queryDamage(this.#display, event, error) === 0)
+    if (queryDamage(opened, event, error) === 0)
       throw new Error(`the X server ${display} has no DAMAGE extension`);
     this.#damageEvent = event[0];
-    this.#damage = createDamage(this.#display, rootWindow(this.#display), reportNonEmpty);
+    this.#damage = createDamage(opened, rootWindow(opened), reportNonEmpty);
   }
 
   /** Forgets what was drawn until now. */

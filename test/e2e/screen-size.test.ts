@@ -134,13 +134,14 @@ describe('on a screen of two pixels a pixel', () => {
     await becomesLive(page);
     await becomes(sizes, is(600, 400));
     const devtools = await page.context().newCDPSession(page);
+    // Another size too: emulation tells nobody of another ratio alone.
     await devtools.send('Emulation.setDeviceMetricsOverride', {
-      width: 600,
+      width: 640,
       height: 400,
       deviceScaleFactor: 1.5,
       mobile: false,
     });
-    await becomes(sizes, is(900, 600));
+    await becomes(sizes, is(960, 600));
     await page.mouse.move(400, 200);
     await becomes(pointer, (at) => at?.join() === '600,300');
     await page.close();
