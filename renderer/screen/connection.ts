@@ -105,9 +105,10 @@ export class ScreenConnection implements Disposable {
     this.#view = view;
     if (this.#box !== undefined) view.fit(this.#box.size, this.#box.ratio);
     view.addEventListener('connect', () => this.#options.connected());
-    view.addEventListener('clipboard', (event) =>
-      this.#options.copied((event as CustomEvent<{ text: string }>).detail.text),
-    );
+    view.addEventListener('clipboard', (event) => {
+      // What it had copied before it was connected, such as before a suspend, is older than what the desktop has.
+      if (view.isUsed) this.#options.copied((event as CustomEvent<{ text: string }>).detail.text);
+    });
     view.addEventListener('disconnect', () => {
       clearTimeout(this.#late);
       this.#late = undefined;

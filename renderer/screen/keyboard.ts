@@ -18,6 +18,9 @@ export interface KeyboardOptions {
   chord(event: KeyboardEvent): boolean;
 }
 
+/** The browser pastes in a later turn than that of the key press, and not at all where there is nothing to paste. */
+const pasteLimitMs = 150;
+
 /** Listens on the text field that has the focus while the application is used. @returns a function that ends it */
 export function listenToKeyboard(field: HTMLTextAreaElement, options: KeyboardOptions): () => void {
   const ended = new AbortController();
@@ -52,7 +55,7 @@ export function listenToKeyboard(field: HTMLTextAreaElement, options: KeyboardOp
         const keysym = event.code === 'Insert' ? 0xff63 : (keysymOfCharacter(event.key) ?? 0x76);
         pasting = { keysym, code: event.code };
         keep(event);
-        setTimeout(finishPaste, 0);
+        setTimeout(finishPaste, pasteLimitMs);
       } else {
         kept.delete(event.code);
       }

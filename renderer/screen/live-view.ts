@@ -46,6 +46,7 @@ export class LiveView extends RFB {
   #isWhole = false;
   #buttons = 0;
   #hasSentKey = false;
+  #isUsed = false;
 
   /** @param field has the keyboard's focus in place of the canvas, because text can only be composed in a text field */
   constructor(host: HTMLElement, channel: RawChannel, field: HTMLTextAreaElement, events: LiveViewEvents) {
@@ -77,6 +78,11 @@ export class LiveView extends RFB {
     return { width: this._fbWidth, height: this._fbHeight };
   }
 
+  /** The user has pressed something in it. */
+  get isUsed(): boolean {
+    return this.#isUsed;
+  }
+
   /** All of it has been drawn, at the size that the window asks for. */
   get isFitting(): boolean {
     const wanted = this.#wanted;
@@ -105,6 +111,7 @@ export class LiveView extends RFB {
    * know of that, and miss the character; a touch of Shift is a first key that does nothing.
    */
   override sendKey(keysym: number, code: string, down?: boolean): void {
+    this.#isUsed = true;
     if (!this.#hasSentKey && this._rfbConnectionState === 'connected') {
       this.#hasSentKey = true;
       if (!isOnEveryLayout(keysym)) super.sendKey(keys.ShiftLeft, 'ShiftLeft');
@@ -206,6 +213,7 @@ export class LiveView extends RFB {
 
   #press(event: PointerEvent): void {
     if (event.pointerType === 'touch') return;
+    this.#isUsed = true;
     this._canvas.setPointerCapture(event.pointerId);
     this.focus();
     this.#move(event);

@@ -42,6 +42,10 @@ export class WheelSteps {
   }
 }
 
+/** Less than this at once comes from a touchpad, whose `wheelDelta` says nothing in some browsers. */
+const smallestNotch = 40;
+
 function notches(delta: number, wheelDelta: number | undefined, scale: number): number {
-  return wheelDelta === undefined || (wheelDelta === 0 && delta !== 0) ? delta / scale : -wheelDelta / notch;
+  const isNotched = scale !== notchPixels || Math.abs(delta) >= smallestNotch;
+  return isNotched && wheelDelta !== undefined && wheelDelta !== 0 ? -wheelDelta / notch : delta / scale;
 }

@@ -85,12 +85,12 @@ async function measureWindow(page: Page, figures: Figures, scroll: () => Promise
   for (let key = 0; key < keysARound; key++) {
     await pause();
     await page.evaluate(() => {
-      const { probe } = window as Probed;
+      const { probe } = window as unknown as Probed;
       probe.pressed.length = probe.drawn.length = 0;
     });
     await page.keyboard.press('x');
     const echo = await page.evaluate(async (limit) => {
-      const { probe } = window as Probed;
+      const { probe } = window as unknown as Probed;
       const [pressed = 0] = probe.pressed;
       for (const end = performance.now() + limit; performance.now() < end; ) {
         const drawn = probe.drawn.find((time) => time > pressed);

@@ -17,8 +17,8 @@ beforeAll(async () => {
 });
 afterAll(() => scene?.[Symbol.asyncDispose]());
 
-async function show(permissions?: string[]): Promise<Page> {
-  const page = await scene.open(editor, permissions === undefined ? {} : { permissions });
+async function show(asks = false): Promise<Page> {
+  const page = await scene.open(editor, { asks });
   await becomesLive(page);
   await page.bringToFront();
   return page;
@@ -64,7 +64,7 @@ describe('the clipboard', () => {
     await elsewhere.evaluate((text) => navigator.clipboard.writeText(text), 'pasted €');
     await elsewhere.context().close();
 
-    const page = await show([]);
+    const page = await show(true);
     await page.keyboard.press('Control+a');
     await page.keyboard.press('Control+v');
     expect(await becomes(saved(page), (text) => text === 'pasted €')).toBe('pasted €');
@@ -72,7 +72,7 @@ describe('the clipboard', () => {
   });
 
   it('says so, and offers a button, where the browser has to be asked', async () => {
-    const page = await show([]);
+    const page = await show(true);
     await page.getByRole('button', { name: 'Share the clipboard' }).waitFor();
     await page.getByRole('button', { name: 'Dismiss' }).click();
     await page.getByRole('button', { name: 'Share the clipboard' }).waitFor({ state: 'detached' });

@@ -1,5 +1,6 @@
 /// <reference lib="dom" />
 /** Typing into an application through its window, as it arrives inside the capsule. */
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -12,12 +13,13 @@ let page: Page;
 
 beforeAll(async () => {
   scene = await Scene.create();
+  await writeFile(join(scene.folder, 'text.txt'), 'not typed yet\n');
   editor = await scene.engine.start(['mousepad', join(scene.folder, 'text.txt')]);
   page = await scene.open(editor);
   await becomesLive(page);
   await becomes(
     () => scene.inside(editor, 'xdotool', 'getwindowfocus', 'getwindowname'),
-    (name) => name.includes('Mousepad'),
+    (name) => name.includes('text.txt'),
   );
 });
 afterAll(() => scene?.[Symbol.asyncDispose]());

@@ -25,7 +25,8 @@ export interface View {
   width?: number;
   height?: number;
   scale?: number;
-  permissions?: string[];
+  /** The browser asks before it lets a page read the clipboard, as it does for everybody at first. */
+  asks?: boolean;
 }
 
 export class Scene implements AsyncDisposable {
@@ -55,7 +56,7 @@ export class Scene implements AsyncDisposable {
     const context = await this.browser.newContext({
       viewport: { width: view.width ?? 900, height: view.height ?? 600 },
       deviceScaleFactor: view.scale ?? 1,
-      permissions: view.permissions ?? ['clipboard-read', 'clipboard-write'],
+      ...(view.asks === true ? {} : { permissions: ['clipboard-read', 'clipboard-write'] }),
     });
     context.setDefaultTimeout(20_000);
     if (this.#cookies === undefined) {
