@@ -3,10 +3,11 @@
  * it was asked for, says what was answered, and ends. What a crash has left behind is taken over.
  */
 import { once } from 'node:events';
-import { chmodSync, linkSync, lstatSync, mkdirSync, statSync, unlinkSync } from 'node:fs';
+import { chmodSync, lstatSync, mkdirSync, rmdirSync, rmSync, statSync, unlinkSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { isAbsolute, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
 import { sentenceOf, TorporError } from '../api/errors.ts';
 import { enginePaths } from '../api/paths.ts';
@@ -16,7 +17,12 @@ const connectLimitMs = 2000;
 /** Opening a window may mean that Chromium starts. */
 const answerLimitMs = 60_000;
 const mostMessageBytes = 1 << 20;
-const mostTries = 5;
+/** Together longer than a lock is kept. */
+const mostTries = 100;
+const retryMs = 50;
+/** What takes longer was killed meanwhile: a lock is held for milliseconds. */
+const lockLimitMs = 3000;
+const endLimitMs = 15_000;
 
 const replySchema = z.union([
   z.object({ answer: answerSchema }),
@@ -35,18 +41,52 @@ export type Claim =
 /** @param address of the socket; that of this user and engine unless it is given */
 export async function claimInstance(request: Request, address = instanceSocket(process.env)): Promise<Claim> {
   for (let tries = 0; tries < mostTries; tries++) {
-    const found = await reach(address);
-    if (found.kind === 'running')
-      return { kind: 'handed-over', answer: await handOver(found.socket, request) };
-    if (found.kind === 'stale') removeIfSame(address, found.inode);
-    const instance = await Instance.listen(address);
-    if (instance !== undefined) return { kind: 'first', instance };
+    const claim = (await askRunning(request, address)) ?? (await becomeFirst(address));
+    if (claim !== undefined) return claim;
+    await sleep(retryMs);
   }
   throw new TorporError(
     'failed',
-    `Torpor cannot find out whether it runs already: ${address} changes all the time.`,
-    'Try again.',
+    'Torpor runs already, but did not take the request.',
+    'End it with `torpor ui --quit` and start it again.',
   );
+}
+
+/** Undefined where none runs, or where the one that ran was just ending. */
+async function askRunning(request: Request, address: string): Promise<Claim | undefined> {
+  const found = await reach(address);
+  if (found.kind !== 'running') return undefined;
+  const answer = await handOver(found.socket, request);
+  return answer && { kind: 'handed-over', answer };
+}
+
+/** Undefined where another one was quicker. What is found out and what is done about it must be one step. */
+async function becomeFirst(address: string): Promise<Claim | undefined> {
+  const lock = `${address}.lock`;
+  if (!takeLock(lock)) return undefined;
+  try {
+    const found = await reach(address);
+    if (found.kind === 'running') {
+      found.socket.destroy();
+      return undefined;
+    }
+    if (found.kind === 'stale') unlinkSync(address);
+    return { kind: 'first', instance: await Instance.listen(address) };
+  } finally {
+    rmdirSync(lock);
+  }
+}
+
+function takeLock(lock: string): boolean {
+  try {
+    mkdirSync(lock);
+    return true;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+    const since = statSync(lock, { throwIfNoEntry: false })?.mtimeMs ?? Date.now();
+    if (Date.now() - since > lockLimitMs) rmSync(lock, { recursive: true, force: true });
+    return false;
+  }
 }
 
 /** @throws TorporError where there is no folder that only this user can reach */
@@ -77,11 +117,9 @@ function privateFolder(folder: string, uid: number): string {
   }
 }
 
-type Found = { kind: 'running'; socket: Socket } | { kind: 'stale'; inode: number } | { kind: 'none' };
+type Found = { kind: 'running'; socket: Socket } | { kind: 'stale' } | { kind: 'none' };
 
 async function reach(address: string): Promise<Found> {
-  const inode = inodeOf(address);
-  if (inode === undefined) return { kind: 'none' };
   const socket = connect(address);
   socket.setTimeout(connectLimitMs, () => socket.destroy(new Error('no answer')));
   try {
@@ -91,7 +129,7 @@ async function reach(address: string): Promise<Found> {
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (code === 'ENOENT') return { kind: 'none' };
-    if (code === 'ECONNREFUSED' || code === 'ENOTSOCK') return { kind: 'stale', inode };
+    if (code === 'ECONNREFUSED' || code === 'ENOTSOCK') return { kind: 'stale' };
     throw new TorporError(
       'failed',
       `Torpor seems to run already, but cannot be reached: ${sentenceOf(error)}.`,
@@ -100,25 +138,22 @@ async function reach(address: string): Promise<Found> {
   }
 }
 
-function inodeOf(path: string): number | undefined {
-  return statSync(path, { throwIfNoEntry: false })?.ino;
-}
-
-/** Not what has meanwhile taken its place. */
-function removeIfSame(path: string, inode: number): void {
-  try {
-    if (inodeOf(path) === inode) unlinkSync(path);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-  }
-}
-
-async function handOver(socket: Socket, request: Request): Promise<Answer> {
+/** Undefined where the other one ended without an answer, which one that is ending does. */
+async function handOver(socket: Socket, request: Request): Promise<Answer | undefined> {
   try {
     socket.setTimeout(answerLimitMs, () => socket.destroy(new Error('it does not answer')));
     socket.write(`${JSON.stringify(request)}\n`);
-    const reply = replySchema.parse(JSON.parse(await readLine(socket)));
-    if ('answer' in reply) return reply.answer;
+    const line = await readLine(socket).catch((error: NodeJS.ErrnoException) => {
+      if (error.code === 'ECONNRESET' || error.code === 'EPIPE') return undefined;
+      throw error;
+    });
+    if (line === undefined) return undefined;
+    const reply = replySchema.parse(JSON.parse(line));
+    if ('answer' in reply) {
+      // It closes the connection when it has ended.
+      if (request.quit) await Promise.race([once(socket.resume(), 'close'), sleep(endLimitMs)]);
+      return reply.answer;
+    }
     const { message, hint } = reply.error;
     throw new TorporError('failed', message, hint);
   } catch (error) {
@@ -135,7 +170,8 @@ async function handOver(socket: Socket, request: Request): Promise<Answer> {
   }
 }
 
-async function readLine(socket: Socket): Promise<string> {
+/** Undefined where the connection ends before one is whole. */
+async function readLine(socket: Socket): Promise<string | undefined> {
   let text = '';
   // The connection is still to be answered when the line has been read.
   for await (const chunk of socket.setEncoding('utf8').iterator({ destroyOnReturn: false })) {
@@ -144,44 +180,30 @@ async function readLine(socket: Socket): Promise<string> {
     if (end >= 0) return text.slice(0, end);
     if (text.length > mostMessageBytes) throw new Error('the message is too long');
   }
-  throw new Error('the connection has ended');
+  return undefined;
 }
 
 /** The right to be the only one; given up at the end. */
 export class Instance implements AsyncDisposable {
   readonly #server: Server;
-  readonly #address: string;
-  readonly #inode: number | undefined;
+  readonly #sockets = new Set<Socket>();
   #settleHandler: (handler: Handler) => void = () => {};
   /** Requests that come while the app starts wait for it. */
-  readonly #handler = new Promise<Handler>((resolve) => {
+  #handler = new Promise<Handler>((resolve) => {
     this.#settleHandler = resolve;
   });
 
-  private constructor(server: Server, address: string) {
+  private constructor(server: Server) {
     this.#server = server;
-    this.#address = address;
-    this.#inode = inodeOf(address);
     server.on('connection', (socket: Socket) => void this.#serve(socket));
   }
 
-  /** Undefined where another one was quicker: the name is made by link(2), which fails where there is one. */
-  static async listen(address: string): Promise<Instance | undefined> {
-    const own = `${address}.${process.pid}`;
-    removeIfSame(own, inodeOf(own) ?? 0);
+  static async listen(address: string): Promise<Instance> {
     const server = createServer();
-    server.listen({ path: own, readableAll: false, writableAll: false });
+    const instance = new Instance(server);
+    server.listen({ path: address, readableAll: false, writableAll: false });
     await once(server, 'listening');
-    try {
-      linkSync(own, address);
-      return new Instance(server, address);
-    } catch (error) {
-      server.close();
-      if ((error as NodeJS.ErrnoException).code === 'EEXIST') return undefined;
-      throw error;
-    } finally {
-      removeIfSame(own, inodeOf(own) ?? 0);
-    }
+    return instance;
   }
 
   /** Has this do from now on what other instances ask for. */
@@ -189,22 +211,38 @@ export class Instance implements AsyncDisposable {
     this.#settleHandler(handler);
   }
 
+  /** From now on, who asks for something waits until this one has ended, and is the first one then. */
+  retire(): void {
+    this.#handler = new Promise(() => {});
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
-    if (this.#inode !== undefined) removeIfSame(this.#address, this.#inode);
+    // Removes the socket's name as well.
     this.#server.close();
+    for (const socket of this.#sockets) socket.destroy();
   }
 
   async #serve(socket: Socket): Promise<void> {
+    this.#sockets.add(socket);
     socket.on('error', () => {});
-    const reply = await this.#reply(socket);
-    socket.end(`${JSON.stringify(reply)}\n`);
+    socket.once('close', () => this.#sockets.delete(socket));
+    const request = await this.#request(socket);
+    socket.write(`${JSON.stringify(await this.#reply(request))}\n`);
+    if (request?.quit !== true) socket.end();
   }
 
-  async #reply(socket: Socket): Promise<Reply> {
+  async #request(socket: Socket): Promise<Request | undefined> {
     try {
-      const request = requestSchema.safeParse(JSON.parse(await readLine(socket)));
-      if (!request.success) throw new TorporError('usage', 'Torpor did not understand the request.');
-      return { answer: await (await this.#handler)(request.data) };
+      return requestSchema.safeParse(JSON.parse((await readLine(socket)) ?? '')).data;
+    } catch {
+      return undefined;
+    }
+  }
+
+  async #reply(request: Request | undefined): Promise<Reply> {
+    try {
+      if (request === undefined) throw new TorporError('usage', 'Torpor did not understand the request.');
+      return { answer: await (await this.#handler)(request) };
     } catch (error) {
       const known = error instanceof TorporError ? error : undefined;
       const { code = 'failed', hint = '' } = known ?? {};

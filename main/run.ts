@@ -71,7 +71,9 @@ export async function runApp(words: readonly string[], makeShell: ShellMaker): P
       leastPercent: () => desktop.settings.value.lowMemoryPercent,
       short: () => void app.memoryIsShort(),
     });
-    if ((await ended) === 'session-end') await app.sessionEnds();
+    const why = await ended;
+    instance.retire();
+    if (why === 'session-end') await app.sessionEnds();
     return 0;
   } catch (error) {
     fail(error);
@@ -95,7 +97,7 @@ async function serve(
   runs = 'Torpor runs',
 ): Promise<Answer> {
   if (open.length > 0) await app.openFiles(open);
-  else if (!tray) await app.show(place);
+  else if (!tray && (!browser || shell.kind === 'browser')) await app.show(place);
   if (browser || shell.kind === 'browser') {
     const { address, text } = await invite(ssh);
     return { text: `${runs}. ${text}`, shell: shell.kind, address };

@@ -36,14 +36,8 @@ export class TestApp implements AsyncDisposable {
   }
 
   /** Connects as a window would, without a browser. */
-  async connect(): Promise<TestWindow> {
-    const answer = await fetch(this.address, { redirect: 'manual' });
-    const cookie = answer.headers.get('set-cookie')?.split(';')[0];
-    if (cookie === undefined) throw new Error(`the app gave no cookie: ${answer.status}`);
-    const { host, origin } = new URL(this.address);
-    const socket = new WebSocket(`ws://${host}/ipc`, { headers: { cookie, origin } });
-    await once(socket, 'open');
-    return new TestWindow(socket, origin, cookie);
+  connect(): Promise<TestWindow> {
+    return connectWindow(this.address);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -52,6 +46,17 @@ export class TestApp implements AsyncDisposable {
     this.#child.kill('SIGTERM');
     await exited;
   }
+}
+
+/** Connects as a window would that was opened with this address. */
+export async function connectWindow(address: string): Promise<TestWindow> {
+  const answer = await fetch(address, { redirect: 'manual' });
+  const cookie = answer.headers.get('set-cookie')?.split(';')[0];
+  if (cookie === undefined) throw new Error(`the app gave no cookie: ${answer.status}`);
+  const { host, origin } = new URL(address);
+  const socket = new WebSocket(`ws://${host}/ipc`, { headers: { cookie, origin } });
+  await once(socket, 'open');
+  return new TestWindow(socket, origin, cookie);
 }
 
 /** A window without a picture: what it was told, and calls. */

@@ -49,7 +49,8 @@ export function chromiumFlags({ profile, isRoot, extra }: ChromiumFlags): string
     // Nothing secret is stored, so no keyring is asked for.
     '--password-store=basic',
     `--disable-features=${withoutFeatures.join(',')}`,
-    ...(isRoot ? ['--no-sandbox'] : []),
+    // The second one only keeps the warning about the first out of the window; it is in the log.
+    ...(isRoot ? ['--no-sandbox', '--test-type'] : []),
     ...extra,
   ];
 }

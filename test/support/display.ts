@@ -1,0 +1,114 @@
+/** A real X display with a window manager and nothing else, and what a person would see and do there. */
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import type { Readable } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
+
+const run = promisify(execFile);
+
+export interface XWindow {
+  id: string;
+  title: string;
+  /** Both parts of WM_CLASS. */
+  instance: string;
+  group: string;
+}
+
+export class TestDisplay implements AsyncDisposable {
+  readonly #children: ChildProcess[];
+  /** Such as `:99`. */
+  readonly name: string;
+
+  private constructor(name: string, children: ChildProcess[]) {
+    this.name = name;
+    this.#children = children;
+  }
+
+  static async start(): Promise<TestDisplay> {
+    const server = spawn('Xvfb', ['-displayfd', '3', '-screen', '0', '1300x900x24', '-nolisten', 'tcp'], {
+      stdio: ['ignore', 'ignore', 'ignore', 'pipe'],
+    });
+    const [number] = (await once(server.stdio[3] as Readable, 'data')) as [Buffer];
+    const name = `:${String(number).trim()}`;
+    const manager = spawn('openbox', [], { env: { ...process.env, DISPLAY: name }, stdio: 'ignore' });
+    const display = new TestDisplay(name, [manager, server]);
+    for (const limit = Date.now() + 10_000; Date.now() < limit; await sleep(50))
+      if ((await display.#ask('xprop', '-root', '_NET_SUPPORTING_WM_CHECK')).includes('window id')) break;
+    return display;
+  }
+
+  /** The windows that a window manager would list, by the class that groups them. */
+  async windows(group = 'Torpor'): Promise<XWindow[]> {
+    const list = await this.#ask('xprop', '-root', '_NET_CLIENT_LIST');
+    const ids = list.match(/0x[0-9a-f]+/g) ?? [];
+    const all = await Promise.all(ids.map((id) => this.#describe(id)));
+    return all.filter((window) => window.group === group);
+  }
+
+  /** Title of the window that has the keyboard. */
+  async activeTitle(): Promise<string> {
+    const [id] = (await this.#ask('xprop', '-root', '_NET_ACTIVE_WINDOW')).match(/0x[0-9a-f]+/) ?? [];
+    return id === undefined || id === '0x0' ? '' : (await this.#describe(id)).title;
+  }
+
+  async minimize(id: string): Promise<void> {
+    await this.#ask('xdotool', 'windowminimize', id);
+  }
+
+  async isVisible(id: string): Promise<boolean> {
+    return (await this.#ask('xwininfo', '-id', id)).includes('IsViewable');
+  }
+
+  /** As the button of its title bar does. */
+  async close(id: string): Promise<void> {
+    await this.#ask('xdotool', 'windowactivate', '--sync', id, 'key', 'alt+F4');
+  }
+
+  /** Puts a window of another program over everything. */
+  async cover(): Promise<void> {
+    this.#children.unshift(
+      spawn('xterm', ['-T', 'cover', '-geometry', '200x60+0+0'], {
+        env: { ...process.env, DISPLAY: this.name },
+        stdio: 'ignore',
+      }),
+    );
+    for (const limit = Date.now() + 10_000; Date.now() < limit; await sleep(100))
+      if ((await this.activeTitle()) === 'cover') return;
+    throw new Error('xterm did not come to the front');
+  }
+
+  /** Takes a picture, where `TORPOR_TEST_PICTURES` names a folder for it. */
+  async picture(name: string): Promise<void> {
+    const folder = process.env.TORPOR_TEST_PICTURES;
+    if (folder) await this.#ask('import', '-window', 'root', `${folder}/${name}.png`);
+  }
+
+  async #describe(id: string): Promise<XWindow> {
+    const text = await this.#ask('xprop', '-id', id, 'WM_CLASS', '_NET_WM_NAME', 'WM_NAME');
+    const [, instance = '', group = ''] = /WM_CLASS\(STRING\) = "(.*)", "(.*)"/.exec(text) ?? [];
+    const title = /_NET_WM_NAME\(UTF8_STRING\) = "(.*)"/.exec(text) ?? /WM_NAME\(.*\) = "(.*)"/.exec(text);
+    return { id, title: title?.[1] ?? '', instance, group };
+  }
+
+  async #ask(program: string, ...args: string[]): Promise<string> {
+    try {
+      const { stdout } = await run(program, args, {
+        env: { ...process.env, DISPLAY: this.name, LANG: 'C.UTF-8' },
+      });
+      return stdout;
+    } catch {
+      // The window has gone meanwhile.
+      return '';
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const child of this.#children) {
+      if (child.exitCode !== null || child.signalCode !== null) continue;
+      const exited = once(child, 'exit');
+      child.kill('SIGTERM');
+      await exited;
+    }
+  }
+}
