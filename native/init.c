@@ -295,6 +295,9 @@ static void start_x_server(void)
 			     "None",
 			     "-AlwaysShared",
 			     "-AcceptSetDesktopSize",
+			     /* A viewer's clipboard is the clipboard, not what happens to be marked: taking that over unmarks it. */
+			     "-SendPrimary=0",
+			     "-SetPrimary=0",
 			     "-noreset",
 			     "-depth",
 			     "24",
