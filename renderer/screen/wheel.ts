@@ -38,7 +38,7 @@ export class WheelSteps {
     const sum = before * turned < 0 ? turned : before + turned;
     const steps = Math.trunc(sum + Math.sign(sum) * 1e-6);
     const rest = sum - steps;
-    return { steps: Math.max(-mostSteps, Math.min(mostSteps, steps)), rest };
+    return { steps: Math.max(-mostSteps, Math.min(mostSteps, steps)) + 0, rest };
   }
 }
 
