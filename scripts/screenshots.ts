@@ -111,6 +111,8 @@ async function progress(engine: TestEngine, page: Page): Promise<void> {
   const hold = 'import os,time; held=[os.urandom(1<<20) for _ in range(1500)]; time.sleep(1000)';
   const big = await engine.start(['/usr/bin/python3', '-c', hold], '--name', 'Simulation');
   while ((await engine.workload(big.id)).memoryBytes < 1.4e9) await sleep(300);
+  // What is still filling its memory waits for the kernel at times, and could not be stopped just then.
+  await sleep(5000);
   const card = page.locator(`article[data-workload="${big.id}"]`);
   await card.getByRole('button', { name: 'Suspend Simulation' }).click();
   await card.getByRole('progressbar').waitFor(patient);
