@@ -1,6 +1,7 @@
 /** Bundles the programs into `build/`: one file each, so that they start quickly and can be installed by copying. */
-import { copyFile, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import { type BuildOptions, build } from 'esbuild';
+import { buildIcons } from './build-icons.ts';
 import { buildRenderer } from './build-renderer.ts';
 
 const program = {
@@ -38,6 +39,6 @@ await build({
   banner: {},
   external: ['electron'],
 });
-await copyFile('main/assets/torpor.svg', 'build/torpor.svg');
+await buildIcons();
 await buildRenderer();
 await writeFile('build/.built', '');

@@ -83,11 +83,14 @@ function startApp(request: readonly string[], foreground: boolean): ChildProcess
   const [program, ...before] = appProgram(request.includes('--browser'));
   const log = foreground ? undefined : openLog();
   try {
+    // This may be Electron's program that was told to be Node, which the app is not to be.
+    const { ELECTRON_RUN_AS_NODE, ...own } = process.env;
+    const asNode = program === process.execPath && ELECTRON_RUN_AS_NODE ? { ELECTRON_RUN_AS_NODE } : {};
     return spawn(program, [...before, ...request], {
       cwd: homedir(),
       detached: !foreground,
       stdio: ['ignore', log ?? 'inherit', log ?? 'inherit', 'pipe'],
-      env: { ...process.env, TORPOR_READY_FD: String(readyFd) },
+      env: { ...own, ...asNode, TORPOR_READY_FD: String(readyFd) },
     });
   } finally {
     if (log !== undefined) closeSync(log);
@@ -97,15 +100,17 @@ function startApp(request: readonly string[], foreground: boolean): ChildProcess
 /** Electron with the app where both are there and there is a display to show it on; otherwise Node with the app. */
 function appProgram(forBrowser: boolean): [string, ...string[]] {
   const here = dirname(fileURLToPath(import.meta.url));
-  const electron = [
-    process.env.TORPOR_ELECTRON,
-    join(here, '../../../torpor-app'),
-    join(here, '../node_modules/electron/dist/electron'),
-  ].find((path) => path && isAbsolute(path) && existsSync(path));
+  // Of a package, which has the app in it; or of a checkout.
+  const packaged = join(here, '../../torpor-app');
+  const electron = process.env.TORPOR_ELECTRON ?? join(here, '../node_modules/electron/dist/electron');
   const electronMain = join(here, 'electron/main.mjs');
+  const asRoot = process.getuid?.() === 0 ? ['--no-sandbox'] : [];
   const hasDisplay = Boolean(process.env.WAYLAND_DISPLAY || process.env.DISPLAY);
-  if (electron !== undefined && hasDisplay && !forBrowser && existsSync(electronMain))
-    return [electron, ...(process.getuid?.() === 0 ? ['--no-sandbox'] : []), electronMain];
+  if (hasDisplay && !forBrowser) {
+    if (existsSync(packaged)) return [packaged, ...asRoot];
+    if (isAbsolute(electron) && existsSync(electron) && existsSync(electronMain))
+      return [electron, ...asRoot, electronMain];
+  }
   const app = join(here, 'torpor-app.mjs');
   if (!existsSync(app))
     throw new TorporError('failed', `The app is not built: ${app} is missing.`, 'Run `npm start` once.');

@@ -13,6 +13,7 @@ PACKAGES_BASE=(
   iproute2 nftables util-linux procps tar                 # used by CRIU and by the engine
   ca-certificates gcc make libc6-dev binutils patchelf    # npm, the native build, CRIU's private prefix
   mousepad                                                # the application of `torpor demo`
+  chromium xdg-utils                                      # the app's windows where there is no Electron; web addresses
 )
 
 # The applications of the tests that CI runs, and the tests' own tools.
@@ -21,6 +22,7 @@ PACKAGES_TESTS=(
   xterm gnome-calculator gimp python3 python3-tk tmux vim htop x11-utils xdotool git shellcheck
   xfce4-panel at-spi2-core # a panel with a tray, and what a screen reader hears of it
   xvfb dunst # a notification daemon and where it shows
+  imagemagick python3-yaml # pictures of a display; reading electron-builder.yml
 )
 
 # The other applications of `npm run test:apps`.
