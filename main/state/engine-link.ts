@@ -22,6 +22,7 @@ interface LinkEvents {
   workload: [Workload];
   progress: [Progress];
   snapshots: [string];
+  forgotten: [string];
 }
 
 export class EngineLink extends EventEmitter<LinkEvents> implements AsyncDisposable {
@@ -91,6 +92,7 @@ export class EngineLink extends EventEmitter<LinkEvents> implements AsyncDisposa
   async #listen(client: EngineClient): Promise<void> {
     client.on('workloadChanged', (workload) => this.emit('workload', workload));
     client.on('progress', (progress) => this.emit('progress', progress));
+    client.on('workloadForgotten', (workload) => this.emit('forgotten', workload));
     client.on('snapshotsChanged', (workload) => this.emit('snapshots', workload));
     client.onLost(() => {
       if (this.#client !== client) return;

@@ -36,6 +36,10 @@ export class Workloads extends EventEmitter<{ changed: [] }> {
       this.#changed();
     });
     link.on('snapshots', () => void this.readSnapshots());
+    link.on('forgotten', (id) => {
+      this.#workloads.delete(id);
+      this.#changed();
+    });
     link.on('state', (state) => {
       // What was under way has failed or will be found to be done.
       if (state.kind !== 'ready') this.#operations.clear();

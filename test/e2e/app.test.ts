@@ -109,6 +109,8 @@ describe('an application', () => {
     await inState(id, 'running');
     await engine.json('end', id);
     await inState(id, 'ended');
+    await engine.json('forget', id);
+    await window.until(({ workloads }) => !workloads.some((each) => each.id === id));
   });
 
   it('is suspended and resumed with all others', async () => {
