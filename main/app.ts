@@ -24,6 +24,7 @@ import { LivePictures } from './pictures/pictures.ts';
 import { endProcess, withRemedies } from './remedies.ts';
 import { Session } from './session.ts';
 import type { Shell, WindowHost } from './shells/shell.ts';
+import { screenOf } from './shells/windows.ts';
 import { EngineLink } from './state/engine-link.ts';
 import { snapshotView, workloadView } from './state/view.ts';
 import { Workloads } from './state/workloads.ts';
@@ -50,6 +51,9 @@ export class App implements WindowHost, AsyncDisposable {
   readonly #stateListeners: ((state: AppState) => void)[] = [];
   #shell: Shell | undefined;
   #hasTray = false;
+  #shortcut = '';
+  /** Workloads whose screens have windows, the one that was opened last at the end. */
+  #screens: string[] = [];
   #disk = { bytes: 0, free: 0 };
   #telling: NodeJS.Timeout | undefined;
   #refreshing: NodeJS.Timeout | undefined;
@@ -69,13 +73,17 @@ export class App implements WindowHost, AsyncDisposable {
       () => this.#changed(),
     );
     this.#workloads.on('changed', () => this.#changed());
-    desktop.settings.onChange(() => this.#changed());
+    desktop.settings.onChange(() => {
+      this.#changed();
+      void this.#applyShortcut();
+    });
   }
 
   /** Connects with the engine and shows things in this shell from now on. */
   async start(shell: Shell): Promise<void> {
     this.#shell = shell;
     await this.#link.start();
+    await this.#applyShortcut();
   }
 
   /** In the language of the settings. */
@@ -110,16 +118,47 @@ export class App implements WindowHost, AsyncDisposable {
     if (this.#windows.size === 0) void this.#shell?.notify(notice);
   }
 
+  /** Has the desktop give us the keys that the settings name. */
+  async #applyShortcut(): Promise<void> {
+    const { suspendShortcut } = this.#desktop.settings.value;
+    if (this.#shell === undefined || suspendShortcut === this.#shortcut) return;
+    this.#shortcut = suspendShortcut;
+    const could = await this.#shell.setShortcut(
+      suspendShortcut || undefined,
+      () => void this.#suspendFront(),
+    );
+    if (!could && suspendShortcut !== '') this.tell(this.texts.shortcut.notHad(suspendShortcut));
+  }
+
+  /** Suspends the application whose window was opened last. */
+  async #suspendFront(): Promise<void> {
+    const id = this.#screens.findLast((each) => this.#workloads.get(each)?.state === 'running');
+    if (id === undefined) {
+      this.tell(this.texts.shortcut.nothingOpen);
+      return;
+    }
+    try {
+      await this.#link.client().suspend(id, { leaveRunning: false });
+    } catch (error) {
+      this.tell(noticeOf(error));
+    }
+  }
+
   // ---- windows ----
 
   windowOpened(window: string, send: Send): void {
     this.#windows.set(window, send);
+    const workload = screenOf(window);
+    if (workload !== undefined)
+      this.#screens = [...this.#screens.filter((each) => each !== workload), workload];
     this.#attend();
     void this.state().then((state) => send('state', state));
   }
 
   windowClosed(window: string): void {
     this.#windows.delete(window);
+    const workload = screenOf(window);
+    if (workload !== undefined) this.#screens = this.#screens.filter((each) => each !== workload);
     this.#attend();
   }
 

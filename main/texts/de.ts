@@ -63,6 +63,18 @@ export const de: Texts = {
       hint: 'Einige selbst entfernen oder in den Einstellungen mehr erlauben.',
     }),
   },
+  shortcut: {
+    notHad: (keys) => ({
+      level: 'warning',
+      message: `Die Tasten ${keys} waren als Kürzel nicht zu haben.`,
+      hint: 'Ein anderes Programm hat sie, oder dieser Desktop vergibt keine. In den Einstellungen lassen sich andere wählen.',
+    }),
+    nothingOpen: {
+      level: 'info',
+      message: 'Keine Anwendung von Torpor hat ein Fenster offen.',
+      hint: 'Eines öffnen und die Tasten noch einmal drücken.',
+    },
+  },
   remedies: {
     end: (name) => `${name} beenden`,
   },

@@ -62,6 +62,18 @@ export const en = {
       hint: 'Remove some yourself, or allow them more in the settings.',
     }),
   },
+  shortcut: {
+    notHad: (keys: string): Notice => ({
+      level: 'warning',
+      message: `The keys ${keys} could not be had as a shortcut.`,
+      hint: 'Another program has them, or this desktop does not give any. Choose others in the settings.',
+    }),
+    nothingOpen: {
+      level: 'info',
+      message: 'No application of Torpor has a window open.',
+      hint: 'Open one, then press the keys again.',
+    } as Notice,
+  },
   remedies: {
     end: (name: string): string => `End ${name}`,
   },

@@ -5,7 +5,8 @@ import { app as electron } from 'electron';
 import { TorporError } from '../../../api/errors.ts';
 import { enginePaths } from '../../../api/paths.ts';
 import { xdgFolders } from '../../desktop/folders.ts';
-import { rendererFolder, resource, runApp } from '../../run.ts';
+import { rendererFolder, resource, runApp, type ShellMaker } from '../../run.ts';
+import { ownWords } from './own-words.ts';
 import { ElectronShell, registerScheme } from './shell.ts';
 
 const here = dirname(fileURLToPath(import.meta.url));
@@ -19,17 +20,14 @@ registerScheme();
 // The app lives on in the tray.
 electron.on('window-all-closed', () => {});
 
-/** What was meant for the app: behind the program, in development behind the script too, and without Chromium's own. */
-function ownWords(): string[] {
-  const words = process.argv.slice(electron.isPackaged ? 1 : 2);
-  const end = words.indexOf('--');
-  const known = ['--tray', '--browser', '--quit', '--place'];
-  const isOwn = (word: string) => !word.startsWith('--') || known.some((name) => word.split('=')[0] === name);
-  return end < 0 ? words.filter(isOwn) : [...words.slice(0, end).filter(isOwn), ...words.slice(end)];
+/** Not awaited at the top: Electron is ready only when this module has been run to its end. */
+async function run(): Promise<void> {
+  await electron.whenReady();
+  const words = ownWords(process.argv, electron.isPackaged ? undefined : fileURLToPath(import.meta.url));
+  electron.exit(await runApp(words, makeShell));
 }
 
-await electron.whenReady();
-const status = await runApp(ownWords(), async (app, desktop) => {
+const makeShell: ShellMaker = async (app, desktop) => {
   // The socket of instance.ts decides who is first; this also keeps Electron's own files to one process.
   if (!electron.requestSingleInstanceLock())
     throw new TorporError(
@@ -54,5 +52,6 @@ const status = await runApp(ownWords(), async (app, desktop) => {
     },
     [Symbol.asyncDispose]: () => shell[Symbol.asyncDispose](),
   };
-});
-electron.exit(status);
+};
+
+void run();

@@ -38,7 +38,9 @@ export interface ElectronShellOptions {
 }
 
 /** What a page may do that asks the user's browser for leave. */
-const permissions = ['clipboard-read', 'clipboard-sanitized-write', 'fullscreen'];
+const permissions = ['clipboard-read', 'clipboard-sanitized-write', 'fullscreen', 'keyboardLock'];
+/** So that a page that ends at once does not keep the machine busy. */
+const reloadPauseMs = 1000;
 const firstSize = { width: 1060, height: 780 };
 
 /** To be called before Electron is ready: schemes are fixed then. */
@@ -56,6 +58,7 @@ export class ElectronShell implements Shell {
   readonly #session: Session;
   readonly #tray: ElectronTray;
   readonly #windows = new Map<string, BrowserWindow>();
+  readonly #notifications = new Set<Notification>();
   #shortcut: string | undefined;
 
   /** To be made when Electron is ready. @throws TorporError where the windows are not built */
@@ -67,10 +70,13 @@ export class ElectronShell implements Shell {
     this.#tray = new ElectronTray(() => void this.open({ kind: 'home' }));
     const pages = new Pages(options.pages, host);
     this.#session.protocol.handle(scheme, (request) => pages.answer(request));
-    this.#session.setPermissionRequestHandler((_contents, permission, answer) =>
-      answer(permissions.includes(permission)),
+    this.#session.setPermissionRequestHandler((_contents, permission, answer, { requestingUrl }) =>
+      answer(permissions.includes(permission) && isOurs(requestingUrl)),
     );
-    this.#session.setPermissionCheckHandler((_contents, permission) => permissions.includes(permission));
+    this.#session.setPermissionCheckHandler(
+      (_contents, permission, requestingOrigin) =>
+        permissions.includes(permission) && isOurs(`${requestingOrigin.replace(/\/$/, '')}/`),
+    );
     ipcMain.handle(channels.call, (event, name: unknown, args: unknown) => this.#call(event, name, args));
     ipcMain.on(channels.opened, (event) => this.#opened(event));
     ipcMain.on(channels.openScreen, (event, request: unknown) => void this.#openScreen(event, request));
@@ -80,7 +86,13 @@ export class ElectronShell implements Shell {
     const id = windowOf(place);
     const known = this.#windows.get(id);
     if (known === undefined) {
-      await this.#newWindow(id).loadURL(`${origin}/window/${encodeURIComponent(id)}${hashOf(place)}`);
+      const window = this.#newWindow(id);
+      await window
+        .loadURL(`${origin}/window/${encodeURIComponent(id)}${hashOf(place)}`)
+        .catch((error: unknown) => {
+          // Closed before it was there: that was the user's wish.
+          if (!window.isDestroyed()) throw error;
+        });
       return;
     }
     if (place.kind !== 'home' && place.kind !== 'screen') known.webContents.send(channels.event, 'go', place);
@@ -90,7 +102,8 @@ export class ElectronShell implements Shell {
   }
 
   async close(window: string): Promise<void> {
-    this.#windows.get(window)?.close();
+    // Not close(): the page has asked already, and would be asked again.
+    this.#windows.get(window)?.destroy();
   }
 
   async setTray(model: TrayModel): Promise<boolean> {
@@ -106,6 +119,10 @@ export class ElectronShell implements Shell {
     const urgency = level === 'error' ? 'critical' : 'normal';
     const notification = new Notification({ title: message, body: hint, urgency, icon: this.#options.icon });
     if (act !== undefined) notification.on('click', act);
+    // Held until it is gone: one that is collected loses its click.
+    this.#notifications.add(notification);
+    for (const end of ['click', 'close', 'failed'] as const)
+      notification.once(end as 'close', () => this.#notifications.delete(notification));
     notification.show();
   }
 
@@ -159,6 +176,13 @@ export class ElectronShell implements Shell {
       this.#windows.delete(id);
       this.#host.windowClosed(id);
     });
+    window.webContents.on('render-process-gone', (_event, { reason }) => {
+      if (reason === 'clean-exit') return;
+      console.error(`torpor: the page of a window ended (${reason}); it is loaded again`);
+      setTimeout(() => {
+        if (!window.isDestroyed()) window.webContents.reload();
+      }, reloadPauseMs);
+    });
     this.#keepInside(window.webContents);
     return window;
   }
@@ -208,16 +232,19 @@ export class ElectronShell implements Shell {
   }
 
   async #openScreen(event: IpcMainEvent, asked: unknown): Promise<void> {
-    const { request, workload } = asked as Partial<ScreenRequest>;
+    const { request, workload } = (asked ?? {}) as Partial<ScreenRequest>;
     if (this.#senderOf(event) === undefined || typeof request !== 'number' || typeof workload !== 'string')
       return;
+    const { sender } = event;
     try {
       const path = await this.#host.screenSocket(workload);
+      if (sender.isDestroyed()) return;
       const { port1, port2 } = new MessageChannelMain();
       serveScreenPort(port1, path);
-      event.sender.postMessage(channels.screen, { request } satisfies ScreenAnswer, [port2]);
+      sender.postMessage(channels.screen, { request } satisfies ScreenAnswer, [port2]);
     } catch (error) {
-      event.sender.postMessage(channels.screen, { request, error: sentenceOf(error) } satisfies ScreenAnswer);
+      if (sender.isDestroyed()) return;
+      sender.postMessage(channels.screen, { request, error: sentenceOf(error) } satisfies ScreenAnswer);
     }
   }
 }
