@@ -42,7 +42,7 @@ const rules: readonly Rule[] = [
 ];
 
 /** How long a process may wait for a disk before it counts as stuck. */
-const stuckMs = 50;
+const stuckMs = 150;
 /** Processes that are read at once: more would hold up what else the engine does. */
 const readAtOnce = 4;
 /** A capsule has the host's folder there, which is not its own. */
@@ -149,11 +149,19 @@ async function readProcesses(
   const places = new Semaphore(readAtOnce);
   const read = async (pid: number) => {
     using _place = await places.acquire();
+    const process = await readProcess(pid, mountsOf(pid));
     // A short wait for the disk is nothing unusual.
-    if (readProcessLine(pid)?.state === 'D') await sleep(stuckMs);
-    return readProcess(pid, mountsOf(pid));
+    if (process?.state !== 'D' || (await isStuck(pid))) return process;
+    return { ...process, state: 'S' };
   };
   return (await Promise.all(pids.map(read))).filter((process) => process !== undefined);
+}
+
+/** Whether it waits for a disk and never for anything else, or runs, for a while. */
+async function isStuck(pid: number): Promise<boolean> {
+  for (const end = Date.now() + stuckMs; Date.now() < end; await sleep(5))
+    if (readProcessLine(pid)?.state !== 'D') return false;
+  return true;
 }
 
 /** What lies on the capsule's own tmpfs mounts travels in the images. */

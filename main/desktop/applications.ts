@@ -225,13 +225,16 @@ export class InstalledApplications implements Applications {
   }
 
   async #readEntry(path: string, id: string): Promise<Found | undefined> {
+    let text = '';
     const broken = (fault: string): Found => ({
       kind: 'broken',
-      name: basename(id, '.desktop'),
+      // Its own, if that much can be read.
+      name: /^Name[ \t]*=[ \t]*(\S.*)$/m.exec(text)?.[1] ?? basename(id, '.desktop'),
       problem: `${path} cannot be used: ${fault}.`,
     });
     try {
-      const entry = parseDesktopEntry(await readFile(path, 'utf8'), this.#locale);
+      text = await readFile(path, 'utf8');
+      const entry = parseDesktopEntry(text, this.#locale);
       if (entry === 'other-type' || entry.hidden || entry.exec === '') return undefined;
       if (entry.tryExec !== '' && !(await isProgram(entry.tryExec))) return undefined;
       // So that a quote that is not closed is known before somebody starts it.

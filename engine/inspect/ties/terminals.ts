@@ -98,6 +98,7 @@ export const sessions: Rule = (facts) => {
       tie: 'session',
       verdict: 'blocking',
       by: '',
+      pid: led.pid,
       what: `${named(led)} belongs to a session that ${leader} leads, which is outside.`,
       hint: facts.isCapsule ? 'End it and try again.' : jobHint,
     },

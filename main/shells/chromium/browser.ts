@@ -9,6 +9,7 @@ import { once } from 'node:events';
 import { chmodSync, existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { TorporError } from '../../../api/errors.ts';
 import { DevToolsPipe } from './devtools-pipe.ts';
 import { chromiumFlags, firstPreferences } from './flags.ts';
@@ -147,7 +148,17 @@ export class Chromium implements AsyncDisposable {
       flatten: true,
     });
     const expression = `location.hash = ${JSON.stringify(hash)}`;
-    await this.#pipe.call('Runtime.evaluate', { expression }, sessionId);
+    const end = Date.now() + windowLimitMs;
+    for (;;) {
+      try {
+        await this.#pipe.call('Runtime.evaluate', { expression }, sessionId);
+        break;
+      } catch (error) {
+        // The page is only just being loaded.
+        if (!/execution context/.test((error as Error).message) || Date.now() > end) throw error;
+        await sleep(20);
+      }
+    }
     await this.#pipe.call('Target.detachFromTarget', { sessionId });
   }
 
