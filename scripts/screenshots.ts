@@ -97,6 +97,8 @@ async function make(engine: TestEngine, page: Page): Promise<void> {
   await sleep(1000);
   await shoot(page, 'snapshots');
 
+  await screens(engine, page);
+
   await page.evaluate("location.hash = '#/settings'");
   await page.getByRole('heading', { name: 'Settings' }).waitFor(patient);
   await shoot(page, 'settings', { width: 1240, height: 1240 });
@@ -104,6 +106,20 @@ async function make(engine: TestEngine, page: Page): Promise<void> {
   await page.evaluate("location.hash = '#/home'");
   await page.getByRole('heading', { name: 'Anwendungen' }).waitFor(patient);
   await shoot(page, 'home-german');
+}
+
+/** The window of an application: while it runs, with the bar, and while it is suspended. */
+async function screens(engine: TestEngine, page: Page): Promise<void> {
+  const file = await visible('docs/architecture.md');
+  const editor = await engine.start(['mousepad', file], '--env', 'GDK_SCALE=2');
+  await page.evaluate(`location.hash = '#/screen/${editor.id}'`);
+  await page.locator('canvas').waitFor(patient);
+  await sleep(4000);
+  await shoot(page, 'screen');
+  await engine.json('suspend', editor.id);
+  await page.getByRole('button', { name: 'Resume' }).first().waitFor(patient);
+  await sleep(1000);
+  await shoot(page, 'screen-suspended');
 }
 
 /** A card while its application is being suspended: enough memory that it can be caught. */
