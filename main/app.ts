@@ -69,7 +69,8 @@ export class App implements WindowHost, AsyncDisposable {
       tell: (notice) => this.tell(notice),
     });
     this.#pictures = new LivePictures(
-      () => this.#workloads.all().filter(({ state }) => state === 'running'),
+      () => this.#workloads.all(),
+      ({ id, state }) => state === 'running' && this.#workloads.operation(id) === undefined,
       () => this.#changed(),
     );
     this.#workloads.on('changed', () => this.#changed());
@@ -271,6 +272,7 @@ export class App implements WindowHost, AsyncDisposable {
       return this.#inspect(id);
     },
     'workload.suspend': async ([id, { keepRunning }]) => {
+      using _hold = await this.#pictures.hold(id);
       try {
         const { freedBytes } = await this.#link.client().suspend(id, { leaveRunning: keepRunning });
         return { freedBytes };

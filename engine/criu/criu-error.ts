@@ -34,7 +34,16 @@ const tasks: Readonly<Record<CriuOperation, string>> = {
 const logTailBytes = 256 * 1024;
 const logTailLines = 40;
 
+/** What CRIU says of a socket whose other end it does not dump. */
+const foreignEnd =
+  /External socket is used|External socket found|In-flight connection|Unix socket \d+ with(?:out| +unreachable) peer|Can't dump half of stream/;
+
 export class CriuError extends TorporError {
+  /** Whether a dump failed for a connection with somebody outside. */
+  get hasForeignEnd(): boolean {
+    return (this.details.errors as string[]).some((line) => foreignEnd.test(line));
+  }
+
   /**
    * Reads CRIU's log and says what went wrong.
    * @returns details: operation, errors (CRIU's own messages), logTail, logPath, errno, exit.

@@ -18,6 +18,7 @@ import type { Cgroups } from '../capsule/cgroup.ts';
 import type { Status, StatusOf, WorkloadRecord } from '../capsule/record.ts';
 import type { Registry } from '../capsule/registry.ts';
 import type { CriuClient } from '../criu/client.ts';
+import { CriuError } from '../criu/criu-error.ts';
 import type { FileHashes } from '../files/hashes.ts';
 import { type FileRecord, keepVolatile, recordFiles } from '../files/record.ts';
 import type { TreeInspection } from '../inspect/inspect.ts';
@@ -213,6 +214,24 @@ export async function suspend(
       (reason: unknown) => reason,
     );
     throw await putBack(parts, record, stage, refusal ?? error);
+  }
+}
+
+/** Viewers that connect again in the very moment of the freeze are met a few times in a row at most. */
+const mostTries = 8;
+
+/**
+ * Suspends, and again where that failed for a connection that the inspection had not seen: a viewer of the screen came
+ * back between being cut and the freeze. The application runs on in between.
+ */
+export async function withoutViewers<T>(suspendOnce: () => Promise<T>): Promise<T> {
+  for (let tries = 1; ; tries++) {
+    try {
+      return await suspendOnce();
+    } catch (error) {
+      const { cause } = error as Error;
+      if (tries === mostTries || !(cause instanceof CriuError && cause.hasForeignEnd)) throw error;
+    }
   }
 }
 

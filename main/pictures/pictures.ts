@@ -19,15 +19,27 @@ interface Live {
 }
 
 export class LivePictures implements Disposable {
-  readonly #running: () => readonly Workload[];
+  readonly #workloads: () => readonly Workload[];
+  readonly #mayTake: (workload: Workload) => boolean;
   readonly #changed: () => void;
   readonly #pictures = new Map<string, Live>();
   #timer: NodeJS.Timeout | undefined;
   #round: Promise<void> | undefined;
+  #taking: { workload: string; done: Promise<unknown> } | undefined;
+  readonly #held = new Set<string>();
 
-  /** @param changed called whenever a picture is another one. */
-  constructor(running: () => readonly Workload[], changed: () => void) {
-    this.#running = running;
+  /**
+   * @param workloads all there are
+   * @param mayTake whether one's screen may be connected to now
+   * @param changed called whenever a picture is another one
+   */
+  constructor(
+    workloads: () => readonly Workload[],
+    mayTake: (workload: Workload) => boolean,
+    changed: () => void,
+  ) {
+    this.#workloads = workloads;
+    this.#mayTake = mayTake;
     this.#changed = changed;
   }
 
@@ -56,15 +68,26 @@ export class LivePictures implements Disposable {
     });
   }
 
+  /** Takes none of this one until that is disposed: a connection to its screen is in the way of a suspend. */
+  async hold(workload: string): Promise<Disposable> {
+    this.#held.add(workload);
+    if (this.#taking?.workload === workload) await this.#taking.done;
+    return { [Symbol.dispose]: () => this.#held.delete(workload) };
+  }
+
   /** One after the other: it must never slow down what it shows. */
   async #takeAll(): Promise<void> {
-    const running = this.#running();
-    for (const id of this.#pictures.keys())
-      if (!running.some((workload) => workload.id === id)) this.#pictures.delete(id);
+    const ids = this.#workloads().map(({ id }) => id);
+    for (const id of this.#pictures.keys()) if (!ids.includes(id)) this.#pictures.delete(id);
     let isChanged = false;
-    for (const { id, screen } of running) {
-      if (screen === undefined) continue;
-      const png = await capture(screen).catch(() => undefined);
+    for (const id of ids) {
+      // As it is now: an operation may have begun while others were taken.
+      const workload = this.#workloads().find((each) => each.id === id);
+      if (workload?.screen === undefined || this.#held.has(id) || !this.#mayTake(workload)) continue;
+      const done = capture(workload.screen).catch(() => undefined);
+      this.#taking = { workload: id, done };
+      const png = await done;
+      this.#taking = undefined;
       if (png === undefined) continue;
       const version = createHash('sha256').update(png).digest('hex').slice(0, 16);
       if (this.#pictures.get(id)?.version === version) continue;
