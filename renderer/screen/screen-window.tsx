@@ -116,7 +116,7 @@ function Window({ workload }: { workload: string }) {
       <div ref={still} className="screen-still" aria-hidden="true" />
       {state !== undefined && <Cover view={view} state={state} connection={screen.state} onClose={close} />}
       {state !== undefined && view !== undefined && <EngineNote state={state} />}
-      {screen.trouble !== undefined && screen.clipboard !== undefined && (
+      {isLive && screen.trouble !== undefined && screen.clipboard !== undefined && (
         <ClipboardNote
           title={title}
           trouble={screen.trouble}
