@@ -69,7 +69,13 @@ async function startEngine(paths: EnginePaths): Promise<EngineClient> {
     cwd: '/',
     // Electron's own program is Node only when it is told so.
     // CRIU's notifications are received on libuv's threads, which must not run short for files.
-    env: { ...process.env, UV_THREADPOOL_SIZE: '16', ELECTRON_RUN_AS_NODE: '1' },
+    env: {
+      ...process.env,
+      // A relative one means the caller's folder.
+      TORPOR_STATE_DIR: paths.stateDir,
+      UV_THREADPOOL_SIZE: '16',
+      ELECTRON_RUN_AS_NODE: '1',
+    },
   });
   let complaints = '';
   let status: number | null | undefined;
@@ -92,6 +98,7 @@ async function startEngine(paths: EnginePaths): Promise<EngineClient> {
       }
       await sleep(20);
     }
+    if (status === undefined) child.kill('SIGKILL');
     const reason = complaints.trim().replace(/^torpord: /, '') || 'it did not answer in time.';
     throw new TorporError(
       'failed',

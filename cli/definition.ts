@@ -118,7 +118,7 @@ export function parseInvocation(definition: CommandDefinition, words: readonly s
       ),
     });
   } catch (error) {
-    const sentence = (error as Error).message.split('. ')[0] ?? '';
+    const sentence = (error as Error).message.split(/\. |\n/)[0] ?? '';
     throw usage(definition, `${sentence.replace(/\.$/, '')}.`);
   }
   const { values, positionals } = parsed;

@@ -43,7 +43,9 @@ const print = (stream: NodeJS.WriteStream, text: string) =>
 
 async function dispatch(words: readonly string[]): Promise<number> {
   const [name, ...rest] = words;
-  if (name === undefined || name === '--help' || name === 'help') {
+  const [topic] = rest;
+  if (name === 'help' && topic !== undefined && topic !== '--json') return dispatch([topic, '--help']);
+  if (name === undefined || name === '--help' || name === '-h' || name === 'help') {
     await print(
       name === undefined ? process.stderr : process.stdout,
       overview(commands.map((command) => command.definition)),
@@ -119,4 +121,6 @@ async function main(words: readonly string[]): Promise<number> {
   }
 }
 
+// Whoever reads the output may have gone, or its disk be full: what was done is done, and its exit code stands.
+for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {});
 process.exit(await main(process.argv.slice(2)));

@@ -43,7 +43,7 @@ import type { SnapshotStore, StoredSnapshot } from './store/snapshot-store.ts';
 import { Reporter } from './transaction/progress.ts';
 import { resume } from './transaction/resume.ts';
 import { hasRemaps } from './transaction/surroundings.ts';
-import { suspend, withoutViewers } from './transaction/suspend.ts';
+import { suspend, untilCalm } from './transaction/suspend.ts';
 
 export interface EngineParts {
   paths: EnginePaths;
@@ -119,7 +119,7 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
       await this.#parts.windows.settled(now.id);
       using reporter = this.#reporterFor(now, 'suspend');
       const running = { ...now, status: now.status };
-      const outcome = await withoutViewers(() =>
+      const outcome = await untilCalm(() =>
         suspend(this.#parts, running, options.leaveRunning, reporter.report, signal),
       );
       const stored = await this.#findSnapshot(outcome.manifest.id, caller);

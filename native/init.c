@@ -314,10 +314,44 @@ static void start_bus(void)
 	start_and_await(&bus, arguments, bus_is_ready);
 }
 
+static bool is_set(char *const *environment, const char *variable)
+{
+	size_t length = (size_t)(strchr(variable, '=') - variable) + 1;
+	for (; *environment; environment++)
+		if (strncmp(*environment, variable, length) == 0)
+			return true;
+	return false;
+}
+
+/* A copy of the environment in which the variable has this value. */
+static char **with_variable(char *const *environment, char *variable)
+{
+	size_t count = 0;
+	while (environment[count])
+		count++;
+	char **changed = calloc(count + 2, sizeof(char *));
+	if (!changed)
+		fail("capsule", "out of memory");
+	size_t at = 0;
+	changed[at++] = variable;
+	for (; *environment; environment++) {
+		char *const one[] = {*environment, NULL};
+		if (!is_set(one, variable))
+			changed[at++] = *environment;
+	}
+	return changed;
+}
+
 static void start_window_manager(void)
 {
 	char *arguments[] = {"openbox", "--sm-disable", "--config-file", RUN_IN_CAPSULE "/session/openbox.xml", NULL};
+	/* Its log lies in its cache: the user's is the same for all capsules, and each unlinks that of the one before. */
+	CLEANUP_FREE char *cache = format_string("XDG_CACHE_HOME=/run/user/%u/cache", user.uid);
+	char **environment = user_environment;
+	CLEANUP_FREE char **changed = with_variable(environment, cache);
+	user_environment = changed;
 	start_and_await(&window_manager, arguments, window_manager_is_ready);
+	user_environment = environment;
 }
 
 /* The user's own X resources, where there are any. */
@@ -367,15 +401,6 @@ static void make_folders(const char *runtime)
 	for (size_t index = 0; index < sizeof(shared) / sizeof(shared[0]); index++)
 		if (mkdir(shared[index], 01777) < 0 || chmod(shared[index], 01777) < 0)
 			fail("capsule", format_string("cannot make %s: %s", shared[index], strerror(errno)));
-}
-
-static bool is_set(char *const *environment, const char *variable)
-{
-	size_t length = (size_t)(strchr(variable, '=') - variable) + 1;
-	for (; *environment; environment++)
-		if (strncmp(*environment, variable, length) == 0)
-			return true;
-	return false;
 }
 
 /* What the engine chose, what the capsule imposes, and defaults where nothing was chosen. */

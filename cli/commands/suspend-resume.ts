@@ -84,9 +84,10 @@ export const suspend: Command = {
         worst = Math.max(worst, exitCodes[error.code]);
         documents.push({
           workload: target,
-          error: { code: error.code, message: error.message, hint: error.hint },
+          error: { code: error.code, message: error.message, hint: error.hint, ...error.details },
         });
-        texts.push(`${error.message} ${error.hint}`);
+        context.note(`torpor: ${printable(error.message)}`);
+        if (error.hint) context.note(`  ${error.hint}`);
       }
     }
     context.result(single ? documents[0] : documents, texts.join('\n'));

@@ -117,8 +117,8 @@ export class Capsules {
       capsule,
       status: { kind: 'starting' },
     };
-    await this.#registry.put(record);
     try {
+      await this.#registry.put(record);
       const init = await this.#launch(record);
       const running = await this.#registry.setStatus(id, { kind: 'running', init });
       await this.#awaitStartup(running, init);

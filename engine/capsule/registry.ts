@@ -69,18 +69,15 @@ export class Registry {
   }
 
   /**
-   * The workload that an id, a unique prefix of one, or a name means. A living one wins over an ended one.
+   * The workload that an id, a name, or a unique prefix of an id means, in this order. A living one wins over an ended
+   * one.
    * @throws TorporError `not-found`, `not-permitted` where it is another user's, or `usage` where several fit.
    */
   find(reference: string, caller: Caller): WorkloadRecord {
-    const fits = this.all().filter((record) => record.id === reference || record.name === reference);
-    const candidates =
-      fits.length > 0 || reference.length < 2
-        ? fits
-        : this.all().filter((record) => record.id.startsWith(reference));
-    const mine = candidates.filter((record) => mayUse(caller, record.capsule.user.uid));
+    // What others call theirs must not come between a caller and what is their own.
+    const mine = meantBy(reference, this.visibleTo(caller));
     if (mine.length === 0) {
-      if (candidates.length > 0) {
+      if (meantBy(reference, this.all()).length > 0) {
         throw new TorporError(
           'not-permitted',
           `The workload ${reference} belongs to another user.`,
@@ -159,6 +156,15 @@ export class Registry {
     const ended = this.all().filter((record) => record.status.kind === 'ended');
     for (const record of ended.slice(0, -endedKept)) await this.remove(record.id);
   }
+}
+
+/** An id is nobody's to choose, so it wins over a name that looks like it. */
+function meantBy(reference: string, records: readonly WorkloadRecord[]): WorkloadRecord[] {
+  const byId = records.filter(({ id }) => id === reference);
+  if (byId.length > 0) return byId;
+  const byName = records.filter(({ name }) => name === reference);
+  if (byName.length > 0 || reference === '') return byName;
+  return records.filter(({ id }) => id.startsWith(reference));
 }
 
 /** Users touch only what is theirs; root touches all. */

@@ -34,14 +34,17 @@ const tasks: Readonly<Record<CriuOperation, string>> = {
 const logTailBytes = 256 * 1024;
 const logTailLines = 40;
 
-/** What CRIU says of a socket whose other end it does not dump. */
-const foreignEnd =
-  /External socket is used|External socket found|In-flight connection|Unix socket \d+ with(?:out| +unreachable) peer|Can't dump half of stream/;
+/**
+ * What CRIU says of a socket whose other end it does not dump, as that of a viewer who has just come back; of a
+ * connection that nobody has accepted yet; and of a process that does not stop, as in the middle of a vfork.
+ */
+const momentary =
+  /Non-empty write queue on an in-flight socket|Timeout reached|External socket is used|External socket found|In-flight connection|Unix socket \d+ with(?:out| +unreachable) peer|Can't dump half of stream/;
 
 export class CriuError extends TorporError {
-  /** Whether a dump failed for a connection with somebody outside. */
-  get hasForeignEnd(): boolean {
-    return (this.details.errors as string[]).some((line) => foreignEnd.test(line));
+  /** Whether a dump failed for what the application happened to be at in that very moment. */
+  get isMomentary(): boolean {
+    return (this.details.errors as string[]).some((line) => momentary.test(line));
   }
 
   /**

@@ -23,7 +23,7 @@ const aboveAll: readonly Known[] = [
     pattern: /No space left on device|Disk quota exceeded/,
     explain: said(
       'There is no space left on the disk that holds the snapshots.',
-      'Free some space (`torpor gc`, `torpor rm SNAPSHOT`) and try again.',
+      'Free some space (`torpor snapshots`, `torpor rm SNAPSHOT`) and try again.',
     ),
   },
   {
@@ -48,7 +48,11 @@ const catalogue: readonly Known[] = [
     ),
   },
   {
-    pattern: /In-flight connection/,
+    pattern: /Timeout reached/,
+    explain: said('A process of it did not stop in time.', 'Try again in a moment.'),
+  },
+  {
+    pattern: /In-flight connection|Non-empty write queue on an in-flight socket/,
     explain: said('A connection was just being opened.', 'Try again in a moment.'),
   },
   {

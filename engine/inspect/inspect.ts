@@ -43,6 +43,8 @@ const rules: readonly Rule[] = [
 
 /** How long a process may wait for a disk before it counts as stuck. */
 const stuckMs = 150;
+/** The application stands still while CRIU waits for all of it to stop. */
+const freezeLimitSeconds = 3;
 /** Processes that are read at once: more would hold up what else the engine does. */
 const readAtOnce = 4;
 /** A capsule has the host's folder there, which is not its own. */
@@ -229,7 +231,11 @@ function describeSocket(facts: Facts, descriptor: Descriptor): [number, string][
  * What CRIU must be told of a capsule. All of it is harmless where there is nothing of the kind, and an application may
  * come by it until the freeze.
  */
-export const capsuleOptions: Pick<DumpOptions, 'tcpClose' | 'fileLocks' | 'linkRemap' | 'ghostLimit'> = {
+export const capsuleOptions: Pick<
+  DumpOptions,
+  'tcpClose' | 'fileLocks' | 'linkRemap' | 'ghostLimit' | 'timeout'
+> = {
+  timeout: freezeLimitSeconds,
   tcpClose: true,
   fileLocks: true,
   linkRemap: true,

@@ -5,7 +5,7 @@
  */
 import { createHash, createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
 import { mkdir, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { TorporError } from '../../api/errors.ts';
 import { type Manifest, type ManifestFile, manifestSchema, manifestVersion } from '../../proto/manifest.ts';
 import { privateFolder, syncFolder, writeDurable, writeSynced } from '../durable.ts';
@@ -81,7 +81,8 @@ export class SnapshotStore {
    */
   static async open(stateDir: string, log: Logger): Promise<SnapshotStore> {
     for (const name of ['snapshots', 'staging', 'failures']) await privateFolder(join(stateDir, name));
-    return new SnapshotStore(stateDir, await openKey(join(stateDir, 'key')), log);
+    const hasSnapshots = (await readdir(join(stateDir, 'snapshots'))).length > 0;
+    return new SnapshotStore(stateDir, await openKey(join(stateDir, 'key'), hasSnapshots), log);
   }
 
   /** Calls the listener whenever a snapshot has been made, used, kept or removed. */
@@ -369,11 +370,19 @@ export class SnapshotStore {
   }
 }
 
-async function openKey(path: string): Promise<Buffer> {
+/** @param isNeeded there are snapshots already, which a new key would make worthless. */
+async function openKey(path: string, isNeeded: boolean): Promise<Buffer> {
   const existing = await readFile(path).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return undefined;
     throw error;
   });
+  if (existing === undefined && isNeeded) {
+    throw new TorporError(
+      'failed',
+      `The key of the snapshot store, ${path}, is missing, and there are snapshots that only it fits.`,
+      `Put it back from a backup. To give those snapshots up, move ${join(dirname(path), 'snapshots')} away.`,
+    );
+  }
   if (existing === undefined) {
     const key = randomBytes(keyBytes);
     await writeDurable(path, key);

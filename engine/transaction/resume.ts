@@ -13,6 +13,7 @@ import type { Cgroups } from '../capsule/cgroup.ts';
 import type { StatusOf, WorkloadRecord } from '../capsule/record.ts';
 import type { Registry } from '../capsule/registry.ts';
 import type { CriuClient } from '../criu/client.ts';
+import { Semaphore } from '../criu/semaphore.ts';
 import type { Installation } from '../installation.ts';
 import type { Logger } from '../log.ts';
 import { readMounts } from '../mounts.ts';
@@ -23,7 +24,10 @@ import { mendedMappings } from './mapping-flags.ts';
 import { restoreMounts } from './mount-keys.ts';
 import { noSpace } from './no-space.ts';
 import { type Report, Tally } from './progress.ts';
-import { type Prepared, prepareSurroundings } from './surroundings.ts';
+import { hasRemaps, type Prepared, prepareSurroundings } from './surroundings.ts';
+
+/** One resume at a time of those that must put deleted files into place. */
+const remapPlaces = new Semaphore(1);
 
 export interface ResumeParts {
   registry: Registry;
@@ -69,7 +73,10 @@ export async function resume(
   const resuming: StatusOf<'resuming'> =
     before.kind === 'resuming' ? before : { kind: 'resuming', snapshot: manifest.id };
   let prepared: Prepared | undefined;
+  let place: Disposable | undefined;
   try {
+    // CRIU puts deleted files into place under names that are the same for all that had the same file.
+    if (hasRemaps(manifest)) place = await remapPlaces.acquire(signal);
     const runFolder = await parts.capsules.makeRunFolder(id, manifest.capsule);
     await rm(join(runFolder, 'screen', 'rfb'), { force: true });
     prepared = await prepareSurroundings(manifest, imagesDir, runFolder, parts.store.folderOf(manifest.id));
@@ -126,11 +133,20 @@ export async function resume(
     await parts.store.keepFailure(manifest.id, join(scratch, 'restore.log'));
     await parts.cgroups.kill(id);
     await parts.capsules.cleanUp(id);
-    await parts.registry.setStatus(id, before);
+    await parts.registry
+      .setStatus(id, before)
+      // The engine knows it all the same, and the next one comes to it by the facts.
+      .catch((failed: unknown) =>
+        parts.log.error({ err: failed, workload: id }, 'could not write its record'),
+      );
     parts.log.warn({ err: error, workload: id, snapshot: manifest.id }, 'resume failed');
     throw failure(record.name, manifest.id, error);
   } finally {
-    await prepared?.afterwards();
+    try {
+      await prepared?.afterwards();
+    } finally {
+      place?.[Symbol.dispose]();
+    }
     await rm(scratch, { recursive: true, force: true });
   }
 }
@@ -192,7 +208,7 @@ function failure(name: string, snapshot: string, error: unknown): Error {
   const known = error instanceof TorporError ? error : noSpace(error);
   return new TorporError(
     known?.code ?? 'failed',
-    `${name} could not be resumed: ${sentenceOf(known ?? error).replace(/\.?$/, '.')} Its snapshot ${snapshot} is unharmed.`,
+    `${name} could not be resumed: ${sentenceOf(known ?? error).replace(/\.?$/, '.')} Its snapshot ${snapshot} is as it was.`,
     known?.hint ?? 'The details are in the log of the engine (log/torpord.log in the state folder).',
     known?.details ?? {},
     { cause: error },

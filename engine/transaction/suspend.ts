@@ -217,20 +217,21 @@ export async function suspend(
   }
 }
 
-/** Viewers that connect again in the very moment of the freeze are met a few times in a row at most. */
+/** What is there for a moment only is met a few times in a row at most. */
 const mostTries = 8;
 
 /**
- * Suspends, and again where that failed for a connection that the inspection had not seen: a viewer of the screen came
- * back between being cut and the freeze. The application runs on in between.
+ * Suspends, and again where that failed for what the application was at in the very moment of the freeze, and the
+ * inspection had not seen: a viewer of the screen came back, a connection was being made, a process was being started.
+ * The application runs on in between.
  */
-export async function withoutViewers<T>(suspendOnce: () => Promise<T>): Promise<T> {
+export async function untilCalm<T>(suspendOnce: () => Promise<T>): Promise<T> {
   for (let tries = 1; ; tries++) {
     try {
       return await suspendOnce();
     } catch (error) {
       const { cause } = error as Error;
-      if (tries === mostTries || !(cause instanceof CriuError && cause.hasForeignEnd)) throw error;
+      if (tries === mostTries || !(cause instanceof CriuError && cause.isMomentary)) throw error;
     }
   }
 }

@@ -5,7 +5,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import type { Phase } from '../../api/types.ts';
+import type { Phase, Workload } from '../../api/types.ts';
 import { type Outcome, TestEngine } from '../support/engine.ts';
 import { Counter, expectSentence, expectTidy, strikeAt } from './scene.ts';
 
@@ -73,6 +73,15 @@ it('is seen by the inspection, and nothing is touched', async () => {
   expect(error.message).toMatch(/cannot be suspended: .+MiB.+ are free\. Nothing was touched\./);
   expect(error.hint).toContain('torpor rm');
   expect(await counter.expectUsable()).toBe('running');
+  await makeRoom();
+  await expectTidy(engine);
+});
+
+it('starts nothing where not even a record can be written, and leaves nothing of it', async () => {
+  leaveFree(0);
+  const error = await engine.failure(1, 'run', '--name', 'late', '--', 'xterm');
+  expect(error.message).toMatch(/space/);
+  expect((await engine.json<Workload[]>('ps')).map(({ name }) => name)).toEqual(['counter']);
   await makeRoom();
   await expectTidy(engine);
 });

@@ -1,10 +1,12 @@
 /** The command line as users and scripts meet it: what it prints, what it refuses, and for whom. */
 import { execFile } from 'node:child_process';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { enginePaths } from '../../api/paths.ts';
 import type { DoctorCheck, Snapshot, Workload } from '../../api/types.ts';
 import { type JsonError, TestEngine } from '../support/engine.ts';
 
@@ -88,6 +90,43 @@ describe('what is wrong is said in a sentence', () => {
     });
   });
 
+  it('goes on in silence where nobody reads what it says', async () => {
+    const program = new URL('../../bin/torpor', import.meta.url).pathname;
+    const env = { ...process.env, ...engine.env };
+    const { stderr } = await execute('bash', ['-c', `"${program}" ps | true; "${program}" ps >/dev/full`], {
+      env,
+    });
+    expect(stderr).toBe('');
+  });
+
+  it('takes a state folder by a name that counts from where it is called', async () => {
+    const env = { TORPOR_STATE_DIR: 'relative' };
+    expect(await engine.run(['ps', '--json'], { cwd: folder, env })).toMatchObject({
+      code: 0,
+      stdout: '[]\n',
+    });
+    expect(existsSync(join(folder, 'relative', 'key'))).toBe(true);
+    const { pid } = JSON.parse(await readFile(enginePaths(join(folder, 'relative')).addressFile, 'utf8')) as {
+      pid: number;
+    };
+    process.kill(pid);
+  });
+
+  it('makes no new key where there are snapshots that only the old one fits', async () => {
+    await using other = await TestEngine.create();
+    const { id } = await other.start(['xterm']);
+    await other.json('suspend', id);
+    await other.kill('SIGTERM');
+    const key = join(other.paths.stateDir, 'key');
+    await rename(key, `${key}.away`);
+    const outcome = await other.run(['ps']);
+    expect(outcome).toMatchObject({ code: 1 });
+    expect(outcome.stderr).toMatch(/key of the snapshot store, .+, is missing[\s\S]+backup/);
+    await rename(`${key}.away`, key);
+    await other.json('resume', id);
+    await other.json('end', id);
+  });
+
   it('says that CRIU is missing, and leaves the application running', async () => {
     await using without = await TestEngine.create({ env: { TORPOR_CRIU: '/no/such/criu' } });
     const checks = JSON.parse((await without.run(['doctor', '--json'])).stdout) as DoctorCheck[];
@@ -103,6 +142,21 @@ describe('what is wrong is said in a sentence', () => {
 });
 
 describe('a workload', () => {
+  it('is meant by its id, whatever others are called', async () => {
+    const first = await engine.start(['xterm']);
+    const namesake = await engine.start(['xterm'], '--name', first.id);
+    const taken = await engine.json<Snapshot>('suspend', '--leave-running', first.id);
+    expect(taken).toMatchObject({ workload: first.id });
+    await engine.json('rm', taken.id);
+    // Another user's name does not come between a caller and a prefix of what is theirs.
+    const prefix = namesake.id.slice(0, 5);
+    const foreign = await engine.start(['xterm'], '--name', first.id.slice(0, 5), '--user', 'games');
+    expect(foreign.user).toBe('games');
+    expect(await engine.json<Workload>('end', prefix)).toMatchObject({ id: namesake.id });
+    await engine.json('end', foreign.id);
+    await engine.json('end', first.id);
+  });
+
   it('has the fields that scripts rely on, whatever its name', async () => {
     const name = 'a "strange"\nname, für immer';
     const started = await engine.start(['xterm'], '--name', name);

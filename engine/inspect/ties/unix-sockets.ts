@@ -1,4 +1,5 @@
 /** Unix sockets: those whose other end is outside of the tree, and names that the whole network namespace shares. */
+import { pid as enginePid } from 'node:process';
 import type { Finding } from '../../../api/types.ts';
 import type { Facts, ProcessFacts, UnixSocket } from '../facts.ts';
 import { descriptorsOf, named, ownerOutside, type Rule } from '../rule.ts';
@@ -20,6 +21,8 @@ export const unixSockets: Rule = (facts) => {
 
 function peerFindings(facts: Facts, process: ProcessFacts, socket: UnixSocket): Finding[] {
   if (facts.isCapsule && socket.path === screenSocket) {
+    // The engine itself takes a picture.
+    if (facts.outsiders.get(`socket:${socket.peer}`)?.pid === enginePid) return [];
     return [
       {
         tie: 'unix-socket',
