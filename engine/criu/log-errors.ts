@@ -207,7 +207,7 @@ const catalogue: readonly Known[] = [
     pattern: /Can't bind inet socket .*: (.*)|Can't connect inet socket back/,
     explain: ([, why = 'no connection']) => ({
       sentence: `A network socket of it cannot be opened again: ${why.toLowerCase()}.`,
-      hint: 'End the program that uses the same port now and resume again.',
+      hint: 'End the program that uses the same port now and resume again. Where none does, wait a minute: for so long the kernel keeps the port of a connection that was just closed.',
     }),
   },
   {
