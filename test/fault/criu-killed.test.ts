@@ -111,7 +111,7 @@ it('leaves the snapshot unharmed when CRIU is killed during a restore', async ()
       expectSentence(
         outcome,
         1,
-        new RegExp(`could not be resumed: .+Its snapshot ${snapshot.id} is unharmed`),
+        new RegExp(`could not be resumed: .+Its snapshot ${snapshot.id} is as it was`),
       );
       expect(state).toBe('suspended');
       await expectTidy(engine);

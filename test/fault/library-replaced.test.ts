@@ -61,7 +61,7 @@ it('refuses a replaced and a missing library, and resumes with the one that was 
   await install(2);
   const replaced = await engine.run(['resume', id]);
   expectSentence(replaced, 3, new RegExp(`${library} was replaced after asker was suspended`));
-  expect(replaced.stderr).toContain('is unharmed');
+  expect(replaced.stderr).toContain('is as it was');
   expect((await engine.workload(id)).state).toBe('suspended');
   await expectTidy(engine);
 
