@@ -150,7 +150,7 @@ describe('a workload', () => {
     await engine.json('rm', taken.id);
     // Another user's name does not come between a caller and a prefix of what is theirs.
     const prefix = namesake.id.slice(0, 5);
-    const foreign = await engine.start(['xterm'], '--name', first.id.slice(0, 5), '--user', 'games');
+    const foreign = await engine.start(['sleep', '1000'], '--name', first.id.slice(0, 5), '--user', 'games');
     expect(foreign.user).toBe('games');
     expect(await engine.json<Workload>('end', prefix)).toMatchObject({ id: namesake.id });
     await engine.json('end', foreign.id);
