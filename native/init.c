@@ -44,12 +44,13 @@ struct service {
 	const char *step; /* as `failed` names it */
 	const char *log;
 	pid_t pid;
+	const char *cache; /* in place of the user's own, where it is set */
 };
 
-static struct service x_server = {"x-server", LOG_FOLDER "/x-server.log", 0};
-static struct service bus = {"session-bus", LOG_FOLDER "/session-bus.log", 0};
-static struct service window_manager = {"window-manager", LOG_FOLDER "/window-manager.log", 0};
-static struct service application = {"application", LOG_FOLDER "/application.log", 0};
+static struct service x_server = {"x-server", LOG_FOLDER "/x-server.log", 0, NULL};
+static struct service bus = {"session-bus", LOG_FOLDER "/session-bus.log", 0, NULL};
+static struct service window_manager = {"window-manager", LOG_FOLDER "/window-manager.log", 0, NULL};
+static struct service application = {"application", LOG_FOLDER "/application.log", 0, NULL};
 
 static struct spec spec;
 static struct identity user;
@@ -193,6 +194,8 @@ static void exec_child(const struct service *service, const char *cwd, char *con
 	if (chdir(cwd) < 0 && chdir(spec_required(&spec, "home")) < 0 && chdir("/") < 0)
 		die_with_error("changing to a folder");
 	environ = user_environment;
+	if (service->cache)
+		setenv("XDG_CACHE_HOME", service->cache, 1);
 	execvp(arguments[0], arguments);
 	int reason = errno;
 	if (write(report, &reason, sizeof(reason)) < 0)
@@ -314,51 +317,19 @@ static void start_bus(void)
 	start_and_await(&bus, arguments, bus_is_ready);
 }
 
-static bool is_set(char *const *environment, const char *variable)
-{
-	size_t length = (size_t)(strchr(variable, '=') - variable) + 1;
-	for (; *environment; environment++)
-		if (strncmp(*environment, variable, length) == 0)
-			return true;
-	return false;
-}
-
-/* A copy of the environment in which the variable has this value. */
-static char **with_variable(char *const *environment, char *variable)
-{
-	size_t count = 0;
-	while (environment[count])
-		count++;
-	char **changed = calloc(count + 2, sizeof(char *));
-	if (!changed)
-		fail("capsule", "out of memory");
-	size_t at = 0;
-	changed[at++] = variable;
-	for (; *environment; environment++) {
-		char *const one[] = {*environment, NULL};
-		if (!is_set(one, variable))
-			changed[at++] = *environment;
-	}
-	return changed;
-}
-
 static void start_window_manager(void)
 {
 	char *arguments[] = {"openbox", "--sm-disable", "--config-file", RUN_IN_CAPSULE "/session/openbox.xml", NULL};
 	/* Its log lies in its cache: the user's is the same for all capsules, and each unlinks that of the one before. */
-	CLEANUP_FREE char *cache = format_string("XDG_CACHE_HOME=/run/user/%u/cache", user.uid);
-	char **environment = user_environment;
-	CLEANUP_FREE char **changed = with_variable(environment, cache);
-	user_environment = changed;
+	window_manager.cache = format_string("/run/user/%u/cache", user.uid);
 	start_and_await(&window_manager, arguments, window_manager_is_ready);
-	user_environment = environment;
 }
 
 /* The user's own X resources, where there are any. */
 static void load_x_resources(void)
 {
 	CLEANUP_FREE char *resources = format_string("%s/.Xresources", spec_required(&spec, "home"));
-	struct service loader = {"x-resources", LOG_FOLDER "/x-resources.log", 0};
+	struct service loader = {"x-resources", LOG_FOLDER "/x-resources.log", 0, NULL};
 	char *arguments[] = {"xrdb", "-merge", resources, NULL};
 	if (access(resources, R_OK) != 0 || start_service(&loader, "/", arguments) != 0)
 		return;
@@ -401,6 +372,15 @@ static void make_folders(const char *runtime)
 	for (size_t index = 0; index < sizeof(shared) / sizeof(shared[0]); index++)
 		if (mkdir(shared[index], 01777) < 0 || chmod(shared[index], 01777) < 0)
 			fail("capsule", format_string("cannot make %s: %s", shared[index], strerror(errno)));
+}
+
+static bool is_set(char *const *environment, const char *variable)
+{
+	size_t length = (size_t)(strchr(variable, '=') - variable) + 1;
+	for (; *environment; environment++)
+		if (strncmp(*environment, variable, length) == 0)
+			return true;
+	return false;
 }
 
 /* What the engine chose, what the capsule imposes, and defaults where nothing was chosen. */
