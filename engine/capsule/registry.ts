@@ -128,6 +128,16 @@ export class Registry {
   }
 
   /**
+   * The same where it may fail, as on a full disk: this engine knows it all the same, and the next one comes to it by
+   * the facts.
+   */
+  async setStatusIfPossible(id: string, status: Status, log: Logger): Promise<void> {
+    await this.setStatus(id, status).catch((error: unknown) =>
+      log.error({ err: error, workload: id }, 'could not write its record'),
+    );
+  }
+
+  /**
    * Changes it so that it outlives the engine, but not a loss of power: for a status that speaks of processes, which
    * a loss of power ends, or that a recovering engine would come to by itself.
    */

@@ -202,7 +202,7 @@ async function readProcesses(images: ImageFolder) {
   if (entries.length === 0) throw damaged(images.path, 'pstree.img', 'it has no process');
   const seen = new Set<number>();
   for (const entry of entries) {
-    // The first thread is the process itself; of one that has ended CRIU writes no number there, but what happens to lie in memory.
+    // The first thread is the process itself; of one that has ended CRIU writes what happens to lie in memory there.
     for (const id of new Set([entry.pid, ...entry.threads.slice(1)])) {
       if (seen.has(id)) throw damaged(images.path, 'pstree.img', `it has process ${id} twice`);
       seen.add(id);

@@ -376,14 +376,14 @@ async function openKey(path: string, isNeeded: boolean): Promise<Buffer> {
     if (error.code === 'ENOENT') return undefined;
     throw error;
   });
-  if (existing === undefined && isNeeded) {
-    throw new TorporError(
-      'failed',
-      `The key of the snapshot store, ${path}, is missing, and there are snapshots that only it fits.`,
-      `Put it back from a backup. To give those snapshots up, move ${join(dirname(path), 'snapshots')} away.`,
-    );
-  }
   if (existing === undefined) {
+    if (isNeeded) {
+      throw new TorporError(
+        'failed',
+        `The key of the snapshot store, ${path}, is missing, and there are snapshots that only it fits.`,
+        `Put it back from a backup. To give those snapshots up, move ${join(dirname(path), 'snapshots')} away.`,
+      );
+    }
     const key = randomBytes(keyBytes);
     await writeDurable(path, key);
     return key;

@@ -27,7 +27,7 @@ import { type Report, Tally } from './progress.ts';
 import { hasRemaps, type Prepared, prepareSurroundings } from './surroundings.ts';
 
 /** One resume at a time of those that must put deleted files into place. */
-const remapPlaces = new Semaphore(1);
+const remapTurns = new Semaphore(1);
 
 export interface ResumeParts {
   registry: Registry;
@@ -73,10 +73,10 @@ export async function resume(
   const resuming: StatusOf<'resuming'> =
     before.kind === 'resuming' ? before : { kind: 'resuming', snapshot: manifest.id };
   let prepared: Prepared | undefined;
-  let place: Disposable | undefined;
+  let turn: Disposable | undefined;
   try {
     // CRIU puts deleted files into place under names that are the same for all that had the same file.
-    if (hasRemaps(manifest)) place = await remapPlaces.acquire(signal);
+    if (hasRemaps(manifest)) turn = await remapTurns.acquire(signal);
     const runFolder = await parts.capsules.makeRunFolder(id, manifest.capsule);
     await rm(join(runFolder, 'screen', 'rfb'), { force: true });
     prepared = await prepareSurroundings(manifest, imagesDir, runFolder, parts.store.folderOf(manifest.id));
@@ -133,19 +133,14 @@ export async function resume(
     await parts.store.keepFailure(manifest.id, join(scratch, 'restore.log'));
     await parts.cgroups.kill(id);
     await parts.capsules.cleanUp(id);
-    await parts.registry
-      .setStatus(id, before)
-      // The engine knows it all the same, and the next one comes to it by the facts.
-      .catch((failed: unknown) =>
-        parts.log.error({ err: failed, workload: id }, 'could not write its record'),
-      );
+    await parts.registry.setStatusIfPossible(id, before, parts.log);
     parts.log.warn({ err: error, workload: id, snapshot: manifest.id }, 'resume failed');
     throw failure(record.name, manifest.id, error);
   } finally {
     try {
       await prepared?.afterwards();
     } finally {
-      place?.[Symbol.dispose]();
+      turn?.[Symbol.dispose]();
     }
     await rm(scratch, { recursive: true, force: true });
   }

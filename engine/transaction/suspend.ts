@@ -329,10 +329,8 @@ async function putBack(
   // Then the failure came after the commit: the snapshot is whole and the application has been ended.
   if (isSuspended) await parts.capsules.cleanUp(id);
   const runs: Status = exists ? { ...status, snapshot: stage.id } : status;
-  await parts.registry
-    .setStatus(id, isSuspended ? { kind: 'suspended', snapshot: stage.id } : runs)
-    // The engine knows it all the same, and the next one comes to it by the facts.
-    .catch((failed: unknown) => parts.log.error({ err: failed, workload: id }, 'could not write its record'));
+  const now: Status = isSuspended ? { kind: 'suspended', snapshot: stage.id } : runs;
+  await parts.registry.setStatusIfPossible(id, now, parts.log);
   if (!isSuspended) parts.capsules.watch(id);
   parts.log.warn(
     { err: error, workload: id, alive, snapshot: exists ? stage.id : undefined },
