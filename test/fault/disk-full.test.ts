@@ -86,6 +86,17 @@ it('starts nothing where not even a record can be written, and leaves nothing of
   await expectTidy(engine);
 });
 
+it('is named where a resume meets it, and the snapshot is kept', async () => {
+  await engine.json('suspend', 'counter');
+  leaveFree(0);
+  const refused = await engine.run(['resume', 'counter']);
+  expectSentence(refused, 1, /counter could not be resumed: .*space.* Its snapshot \w+ is as it was\./);
+  await makeRoom();
+  expect(await counter.expectUsable()).toBe('suspended');
+  for (const { id } of await engine.snapshots()) await engine.json('rm', id);
+  await expectTidy(engine);
+});
+
 it.each<[Phase, number]>([
   ['freeze', 8],
   ['freeze', 0],

@@ -148,13 +148,16 @@ describe('a workload', () => {
     const taken = await engine.json<Snapshot>('suspend', '--leave-running', first.id);
     expect(taken).toMatchObject({ workload: first.id });
     await engine.json('rm', taken.id);
-    // Another user's name does not come between a caller and a prefix of what is theirs.
-    const prefix = namesake.id.slice(0, 5);
-    const foreign = await engine.start(['sleep', '1000'], '--name', first.id.slice(0, 5), '--user', 'games');
-    expect(foreign.user).toBe('games');
-    expect(await engine.json<Workload>('end', prefix)).toMatchObject({ id: namesake.id });
-    await engine.json('end', foreign.id);
-    await engine.json('end', first.id);
+    expect(await engine.json<Workload>('end', first.id)).toMatchObject({ id: first.id });
+
+    // What root calls theirs does not come between another user and a prefix of their own id.
+    const theirs = await engine.start(['sleep', '1000'], '--user', 'games');
+    const prefix = theirs.id.slice(0, 5);
+    const between = await engine.start(['sleep', '1000'], '--name', prefix);
+    const ended = await engine.run(['end', '--json', prefix], { uid: otherUser });
+    expect(JSON.parse(ended.stdout)).toMatchObject({ id: theirs.id, state: 'ended' });
+    await engine.json('end', between.id);
+    await engine.json('end', namesake.id);
   });
 
   it('has the fields that scripts rely on, whatever its name', async () => {
