@@ -67,13 +67,13 @@ async function startEngine(paths: EnginePaths): Promise<EngineClient> {
     detached: true,
     stdio: ['ignore', 'ignore', 'pipe'],
     cwd: '/',
-    // Electron's own program is Node only when it is told so.
-    // CRIU's notifications are received on libuv's threads, which must not run short for files.
     env: {
       ...process.env,
       // A relative one means the caller's folder.
       TORPOR_STATE_DIR: paths.stateDir,
+      // CRIU's notifications are received on libuv's threads, which must not run short for files.
       UV_THREADPOOL_SIZE: '16',
+      // Electron's own program is Node only when it is told so.
       ELECTRON_RUN_AS_NODE: '1',
     },
   });

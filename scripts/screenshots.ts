@@ -108,7 +108,7 @@ async function make(engine: TestEngine, page: Page): Promise<void> {
   await shoot(page, 'home-german');
 }
 
-/** The window of an application: while it runs, with the bar, and while it is suspended. */
+/** The window of an application: while it runs and while it is suspended. */
 async function screens(engine: TestEngine, page: Page): Promise<void> {
   const file = await visible('docs/architecture.md');
   const editor = await engine.start(['mousepad', file], '--env', 'GDK_SCALE=2');
