@@ -72,7 +72,7 @@ async function startEngine(paths: EnginePaths): Promise<EngineClient> {
       // A relative one means the caller's folder.
       TORPOR_STATE_DIR: paths.stateDir,
       // CRIU's notifications are received on libuv's threads, which must not run short for files.
-      UV_THREADPOOL_SIZE: '16',
+      UV_THREADPOOL_SIZE: '64',
       // Electron's own program is Node only when it is told so.
       ELECTRON_RUN_AS_NODE: '1',
     },

@@ -14,6 +14,10 @@ export const exitSchema = z.union([
 ]);
 export type Exit = z.infer<typeof exitSchema>;
 
+/** A sentence by language. */
+export const textSchema = z.object({ en: z.string(), de: z.string() });
+export type Text = z.infer<typeof textSchema>;
+
 export const workloadSchema = z.object({
   id: z.string(),
   name: z.string(),
@@ -35,9 +39,15 @@ export const workloadSchema = z.object({
   startedAt: z.string(),
   /** Path of its RFB socket, which only its owner can open; absent unless it runs. */
   screen: z.string().optional(),
+  /** Path of the socket of its terminal, which only its owner can open; absent unless it is a job that runs in one of its own. */
+  terminal: z.string().optional(),
   exit: exitSchema.optional(),
   /** What ended it, where that was not the application's own doing. */
   note: z.string().optional(),
+  /** Names of the application profiles that it was started with. */
+  profiles: z.array(z.string()).optional(),
+  /** What there is to tell of its start; only in the answer to that. */
+  told: z.array(textSchema).optional(),
 });
 export type Workload = z.infer<typeof workloadSchema>;
 
@@ -118,10 +128,88 @@ export const runSpecSchema = z.object({
   application: z.string().optional(),
   /** Size of its screen at the start, `WIDTHxHEIGHT` in pixels. */
   geometry: z.string().optional(),
+  /** What the user agrees to, by the ids of {@link consentSchema}. */
+  agree: z.array(z.string()).optional(),
+  /** Start it without application profiles. */
+  withoutProfiles: z.boolean().optional(),
 });
 export type RunSpec = z.infer<typeof runSpecSchema>;
 
-export const suspendOptionsSchema = z.object({ leaveRunning: z.boolean() });
+/** What an application gives up in a capsule, which its user is asked for once. */
+export const consentSchema = z.object({
+  id: z.string(),
+  /** The profile that asks. */
+  profile: z.string(),
+  /** Of the applications that the profile is for. */
+  title: z.string(),
+  /** The program, or desktop entry, that it is asked for. */
+  program: z.string(),
+  what: textSchema,
+});
+export type Consent = z.infer<typeof consentSchema>;
+
+/** A command that profiles are looked up for; an empty one for the list of all alone. */
+export const profileQuerySchema = z.object({
+  command: z.array(z.string()),
+  cwd: z.string(),
+  env: z.record(z.string(), z.string()),
+  callerEnv: z.record(z.string(), z.string()),
+  application: z.string().optional(),
+  user: z.string().optional(),
+});
+export type ProfileQuery = z.infer<typeof profileQuerySchema>;
+
+export const profileOrigins = ['torpor', 'machine', 'user'] as const;
+
+export const profileReportSchema = z.object({
+  profiles: z.array(
+    z.object({ name: z.string(), title: z.string(), origin: z.enum(profileOrigins), file: z.string() }),
+  ),
+  /** What is wrong with the files of profiles that are left out. */
+  problems: z.array(
+    z.object({
+      file: z.string(),
+      origin: z.enum(profileOrigins),
+      line: z.number().int(),
+      column: z.number().int(),
+      expected: z.string(),
+      found: z.string(),
+      /** All of it, for people. */
+      sentence: z.string(),
+    }),
+  ),
+  /** Of the command that was asked for. */
+  start: z
+    .object({
+      /** The programs that it leads to. */
+      programs: z.array(z.string()),
+      matches: z.array(z.object({ profile: z.string(), why: z.string() })),
+      command: z.array(z.string()),
+      environment: z.record(z.string(), z.string()),
+      preloads: z.array(z.string()),
+      consents: z.array(consentSchema.extend({ given: z.boolean() })),
+      notes: z.array(textSchema),
+      findings: z.array(findingSchema),
+    })
+    .optional(),
+});
+export type ProfileReport = z.infer<typeof profileReportSchema>;
+
+/** What becomes of unix sockets whose other end is outside: nothing is suspended, or how they come back. */
+export const socketChoices = ['block', 'reconnect', 'hang-up'] as const;
+export type SocketChoice = (typeof socketChoices)[number];
+
+/** What becomes of TCP connections: they go on after the resume where that is possible, or are closed. */
+export const connectionChoices = ['keep', 'close'] as const;
+export type ConnectionChoice = (typeof connectionChoices)[number];
+
+export const suspendOptionsSchema = z.object({
+  leaveRunning: z.boolean(),
+  /** `block` where it is not given. */
+  externalSockets: z.enum(socketChoices).optional(),
+  /** Where it is not given: `keep` for a job, `close` for a capsule. */
+  connections: z.enum(connectionChoices).optional(),
+});
 export type SuspendOptions = z.infer<typeof suspendOptionsSchema>;
 
 export const suspendResultSchema = z.object({

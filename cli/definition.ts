@@ -37,7 +37,7 @@ export interface CommandDefinition {
   readonly arguments: readonly ArgumentDefinition[];
   readonly options: readonly OptionDefinition[];
   /** Takes `-- CMD ARG...` after its own arguments. */
-  readonly takesCommand?: boolean;
+  readonly takesCommand?: boolean | 'optional';
   readonly examples: readonly Example[];
 }
 
@@ -65,7 +65,8 @@ export function synopsis(command: CommandDefinition): string {
     const form = argument.repeated ? `${argument.name}...` : argument.name;
     return argument.optional ? `[${form}]` : form;
   });
-  const rest = command.takesCommand ? ['--', 'CMD', 'ARG...'] : [];
+  const forms = { true: ['--', 'CMD', 'ARG...'], optional: ['[-- CMD ARG...]'], false: [] };
+  const rest = forms[`${command.takesCommand ?? false}`];
   return ['torpor', command.name, ...options, ...args, ...rest].join(' ');
 }
 
@@ -143,6 +144,6 @@ function checkArguments(
   const many = definition.arguments.some((argument) => argument.repeated);
   const extra = given[definition.arguments.length];
   if (!many && extra !== undefined) throw usage(definition, `"${extra}" is one argument too many.`);
-  if (definition.takesCommand && command.length === 0)
+  if (definition.takesCommand === true && command.length === 0)
     throw usage(definition, 'The command to run is missing.');
 }

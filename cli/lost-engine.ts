@@ -43,25 +43,50 @@ export async function withOutcome<T>(
   work: (client: EngineClient) => Promise<T>,
 ): Promise<T> {
   const client = await context.engine();
+  const startedAt = Date.now();
   try {
     return await work(client);
   } catch (error) {
     if (!(await hasEnded(client))) throw error;
-    throw await outcomeOf(context, target, being);
+    throw await outcomeOf(context, target, being, startedAt);
   }
 }
+
+const isPid = (target: string) => /^\d{1,10}$/.test(target);
+
+function isThere(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
+  }
+}
+
+const runsOn = (pid: string) =>
+  new TorporError(
+    'failed',
+    `The engine ended while process ${pid} was being suspended. It runs on as before.`,
+    hint,
+    { running: true },
+  );
 
 async function outcomeOf(
   context: Context,
   target: string,
   being: 'suspended' | 'resumed',
+  startedAt: number,
 ): Promise<TorporError> {
   try {
     const workloads = await (await context.engine()).list();
     const isMeant = ({ id, name, snapshot }: Workload) =>
       name === target || id.startsWith(target) || snapshot?.startsWith(target);
-    const found = workloads.find((workload) => workload.state !== 'ended' && isMeant(workload));
-    if (found === undefined) return engineLost();
+    // A process that was named by its pid became a job by this, or is none.
+    const isNewJob = (workload: Workload) =>
+      isPid(target) && workload.kind === 'job' && Date.parse(workload.startedAt) >= startedAt;
+    const living = workloads.filter((workload) => workload.state !== 'ended');
+    const found = living.find(isMeant) ?? living.find(isNewJob);
+    if (found === undefined) return isPid(target) && isThere(Number(target)) ? runsOn(target) : engineLost();
     const { name, state, snapshot } = found;
     const now =
       state === 'running'

@@ -3,9 +3,11 @@ import type { EngineClient } from '../api/client.ts';
 import { exitCodes, sentenceOf, TorporError } from '../api/errors.ts';
 import { reachEngine } from '../api/reach.ts';
 import { version } from '../package.json';
+import { attach } from './commands/attach.ts';
 import { demo } from './commands/demo.ts';
-import { attach, exec, screenshot, windows } from './commands/inside.ts';
+import { exec, screenshot, windows } from './commands/inside.ts';
 import { doctor, documentation } from './commands/machine.ts';
+import { profiles } from './commands/profiles.ts';
 import { keep, rm, snapshots, verify } from './commands/snapshots.ts';
 import { resume, suspend } from './commands/suspend-resume.ts';
 import { ui } from './commands/ui.ts';
@@ -32,6 +34,7 @@ const commands: Command[] = [
   keep,
   rm,
   verify,
+  profiles,
   doctor,
   demo,
   ui,

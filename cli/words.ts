@@ -17,3 +17,10 @@ export function environmentOf(words: readonly string[]): Record<string, string> 
     }),
   );
 }
+
+/** The environment that the command itself was given. */
+export function ownEnvironment(): Record<string, string> {
+  return Object.fromEntries(
+    Object.entries(process.env).filter((entry): entry is [string, string] => entry[1] !== undefined),
+  );
+}

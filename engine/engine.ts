@@ -9,7 +9,10 @@ import {
   type CapsuleWindow,
   type DoctorCheck,
   type ExecSpec,
+  type Finding,
   type Inspection,
+  type ProfileQuery,
+  type ProfileReport,
   type Progress,
   pictureSizes,
   type ResumeOptions,
@@ -22,11 +25,12 @@ import {
   type VerifyResult,
   type Workload,
 } from '../api/types.ts';
+import { kindOf, type Manifest, specOf, type WorkloadKind } from '../proto/manifest.ts';
 import type { EngineHandlers } from './bus/service.ts';
 import type { Capsules } from './capsule/capsules.ts';
-import type { Cgroups } from './capsule/cgroup.ts';
-import type { Status, WorkloadRecord } from './capsule/record.ts';
-import { type Caller, mayUse, type Registry } from './capsule/registry.ts';
+import { capsuleToResume, capsuleToSuspend } from './capsule/place.ts';
+import { findUser } from './capsule/users.ts';
+import { possibleConnections, removeLock, usualConnections } from './connections/held.ts';
 import type { CriuClient } from './criu/client.ts';
 import { readImages } from './criu/images.ts';
 import { diagnose } from './doctor/doctor.ts';
@@ -35,29 +39,48 @@ import type { FileHashes } from './files/hashes.ts';
 import { dropRemaps } from './files/remaps.ts';
 import { type Inspector, reportOf } from './inspect/inspector.ts';
 import type { Installation } from './installation.ts';
+import { disown } from './job/disown.ts';
+import type { Jobs } from './job/jobs.ts';
+import { companionsOf, type Member, refuseOverlap } from './job/members.ts';
 import { Locks } from './locks.ts';
 import type { Logger } from './log.ts';
+import type { Profiles } from './profiles/profiles.ts';
+import { reportProfiles } from './profiles/report.ts';
 import type { CapsuleWindows, RunningRecord } from './screen/windows.ts';
+import { pipesBroken } from './sockets/pipes.ts';
 import type { PublishedPictures } from './store/published-pictures.ts';
+import type { Sessions } from './store/sessions.ts';
 import type { SnapshotStore, StoredSnapshot } from './store/snapshot-store.ts';
+import type { ResumePlace, SuspendPlace } from './transaction/place.ts';
 import { Reporter } from './transaction/progress.ts';
 import { resume } from './transaction/resume.ts';
+import { resumeSet } from './transaction/resume-set.ts';
+import { suspendSet } from './transaction/set.ts';
 import { hasRemaps } from './transaction/surroundings.ts';
-import { suspend, untilCalm } from './transaction/suspend.ts';
+import { refuseIfBlocked, type SuspendOutcome, suspend, untilCalm } from './transaction/suspend.ts';
+import type { Cgroups } from './workload/cgroup.ts';
+import type { CapsuleRecord, Status, StatusOf, WorkloadRecord } from './workload/record.ts';
+import { type Caller, mayUse, type Registry } from './workload/registry.ts';
+import { roomCgroup } from './workload/rooms.ts';
+import type { Workloads } from './workload/workloads.ts';
 
 export interface EngineParts {
   paths: EnginePaths;
   installation: Installation;
   registry: Registry;
+  workloads: Workloads;
   capsules: Capsules;
+  jobs: Jobs;
   cgroups: Cgroups;
   store: SnapshotStore;
+  sessions: Sessions;
   pictures: PublishedPictures;
   criu: CriuClient;
   inspector: Inspector;
   hashes: FileHashes;
   exec: ExecRelay;
   windows: CapsuleWindows;
+  profiles: Profiles;
   log: Logger;
 }
 
@@ -79,9 +102,18 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
   }
 
   async run(caller: Caller, spec: RunSpec): Promise<Workload> {
-    const record = await this.#parts.capsules.run(spec, caller);
+    const { record, told } = await this.#parts.capsules.run(spec, caller);
     this.#hashInIdleTime(record.id);
-    return this.describe(record);
+    const workload = await this.describe(record);
+    return told.length === 0 ? workload : { ...workload, told };
+  }
+
+  async profiles(caller: Caller, query: ProfileQuery): Promise<ProfileReport> {
+    return reportProfiles(this.#parts.profiles, caller, query);
+  }
+
+  async takeBack(caller: Caller, consent: string): Promise<void> {
+    await this.#parts.profiles.takeBack(await findUser(caller.uid), consent);
   }
 
   /** Hashed now, and once more when more is loaded, the files it has mapped do not hold up its first suspend. */
@@ -101,46 +133,206 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
   }
 
   async inspect(caller: Caller, target: string): Promise<Inspection> {
-    const { registry, inspector } = this.#parts;
-    const record = this.#findUnlessPid(target, caller);
-    if (record === undefined) return reportOf(target, await inspector.inspectPid(Number(target), caller));
-    if (record.status.kind !== 'running') throw notRunning(record);
-    const running = registry.get(record.id) ?? record;
-    await this.#parts.windows.settled(record.id);
-    return reportOf(record.name, await inspector.inspectCapsule(running));
+    const { inspector, jobs, windows } = this.#parts;
+    const record = this.#findUnlessPid(target, caller) ?? (await this.#visibleWith(Number(target), caller));
+    const asJob = async () => ({
+      connections: await possibleConnections(usualConnections.job, this.#parts.criu),
+    });
+    if (record === undefined)
+      return reportOf(target, await inspector.inspectPid(Number(target), caller, await asJob()));
+    const now = this.#runningNow(record);
+    if (now.kind === 'job') return reportOf(now.name, await jobs.inspect(now, await asJob()));
+    await windows.settled(now.id);
+    return reportOf(now.name, await inspector.inspectCapsule(now));
   }
 
   async suspend(caller: Caller, target: string, options: SuspendOptions): Promise<SuspendResult> {
-    const record = this.#findUnlessPid(target, caller);
-    if (record === undefined) return this.#refuseJob(Number(target), caller);
-    return this.#locks.hold(record.id, record.name, 'suspended', async (signal) => {
-      const now = this.#parts.registry.get(record.id) ?? record;
-      if (now.status.kind !== 'running') throw notRunning(now);
-      await this.#parts.windows.settled(now.id);
+    return this.#withRecords(caller, [target], options, async ([record], signal) => {
+      if (record === undefined) throw new Error('nothing to suspend');
+      const now = this.#runningNow(record);
+      if (now.kind === 'capsule') await this.#parts.windows.settled(now.id);
       using reporter = this.#reporterFor(now, 'suspend');
-      const running = { ...now, status: now.status };
-      const outcome = await untilCalm(() =>
-        suspend(this.#parts, running, options.leaveRunning, reporter.report, signal),
-      );
-      const stored = await this.#findSnapshot(outcome.manifest.id, caller);
-      return {
-        workload: await this.describe(this.#parts.registry.get(record.id) ?? now),
-        snapshot: describeSnapshot(stored),
-        findings: outcome.findings,
-        freedBytes: options.leaveRunning ? 0 : outcome.manifest.memoryBytes,
-      };
+      const outcome = await untilCalm((freezeSeconds) => {
+        const place = this.#placeOf(now, freezeSeconds);
+        return suspend(this.#parts, now, place, options, reporter.report, signal);
+      });
+      return this.#suspendResult(caller, now, outcome, options);
     });
   }
 
-  /** Adopting a process tree that Torpor did not start is not there yet; what ties it can be seen. */
-  async #refuseJob(pid: number, caller: Caller): Promise<never> {
-    const inspection = await this.#parts.inspector.inspectPid(pid, caller);
+  /** A workload as it is by now. @throws TorporError `failed` where it does not run. */
+  #runningNow(record: WorkloadRecord): WorkloadRecord & { status: StatusOf<'running'> } {
+    const now = this.#parts.registry.get(record.id) ?? record;
+    if (now.status.kind !== 'running') throw notRunning(now);
+    return { ...now, status: now.status };
+  }
+
+  async #suspendResult(
+    caller: Caller,
+    record: WorkloadRecord,
+    { manifest, findings }: SuspendOutcome,
+    { leaveRunning }: SuspendOptions,
+  ): Promise<SuspendResult> {
+    return {
+      workload: await this.describe(this.#parts.registry.get(record.id) ?? record),
+      snapshot: describeSnapshot(await this.#findSnapshot(manifest.id, caller)),
+      findings,
+      freedBytes: leaveRunning ? 0 : manifest.memoryBytes,
+    };
+  }
+
+  async suspendSet(
+    caller: Caller,
+    targets: readonly string[],
+    options: SuspendOptions,
+  ): Promise<SuspendResult[]> {
+    return this.#withRecords(caller, targets, options, (records, signal) =>
+      this.#suspendRecords(caller, records, options, signal),
+    );
+  }
+
+  async #suspendRecords(
+    caller: Caller,
+    records: readonly WorkloadRecord[],
+    options: SuspendOptions,
+    signal: AbortSignal,
+  ): Promise<SuspendResult[]> {
+    const running = records.map((record) => this.#runningNow(record));
+    const capsules = running.filter(({ kind }) => kind === 'capsule');
+    await Promise.all(capsules.map(({ id }) => this.#parts.windows.settled(id)));
+    const reporters = running.map((record) => this.#reporterFor(record, 'suspend'));
+    try {
+      const reportOf = ({ id }: WorkloadRecord) =>
+        reporters[running.findIndex((each) => each.id === id)]?.report ?? (() => {});
+      const outcomes = await untilCalm((freezeSeconds) => {
+        const placeOf = (record: (typeof running)[number]) => this.#placeOf(record, freezeSeconds);
+        return suspendSet(this.#parts, running, placeOf, options, reportOf, signal);
+      });
+      const results = running.map((record, index) => {
+        const outcome = outcomes[index];
+        return outcome === undefined ? [] : [this.#suspendResult(caller, record, outcome, options)];
+      });
+      return await Promise.all(results.flat());
+    } finally {
+      for (const reporter of reporters) reporter[Symbol.dispose]();
+    }
+  }
+
+  /**
+   * The workloads that are meant, for a suspend of all of them, with nobody else at work on one. Process trees among them
+   * become jobs, held from before anybody can see them; where it fails, and there is no snapshot of one, that is as it
+   * was before.
+   * @throws TorporError, as `inspectPid`, or `blocked`.
+   */
+  async #withRecords<T>(
+    caller: Caller,
+    targets: readonly string[],
+    options: SuspendOptions,
+    work: (records: WorkloadRecord[], signal: AbortSignal) => Promise<T>,
+  ): Promise<T> {
+    const meant = [...new Map(targets.map((target) => this.#meant(target, caller))).values()];
+    const idOf = new Map(
+      meant.map((each) => [each, typeof each === 'number' ? this.#parts.workloads.newId() : each.id]),
+    );
+    const keys = [...idOf].flatMap(([each, id]) => {
+      if (typeof each !== 'number') return [{ key: id, what: each.name }];
+      const what = `Process ${each}`;
+      return [
+        { key: `process ${each}`, what },
+        { key: id, what },
+      ];
+    });
+    return this.#locks.holdAll(keys, 'suspended', async (signal) => {
+      const members = await Promise.all(
+        [...idOf].map(async ([each, id]) => ({ meant: each, id, pids: await this.#pidsOf(each) })),
+      );
+      refuseOverlap(members);
+      const adopted: string[] = [];
+      try {
+        const records: WorkloadRecord[] = [];
+        for (const member of members) {
+          if (typeof member.meant !== 'number') records.push(member.meant);
+          else {
+            const companions = companionsOf(member, members);
+            const record = await this.#adopt(member.meant, member.id, caller, options, companions);
+            adopted.push(record.id);
+            records.push(record);
+          }
+        }
+        return await work(records, signal);
+      } catch (error) {
+        for (const id of adopted) await disown(this.#parts, id);
+        throw error;
+      }
+    });
+  }
+
+  /** A workload, or a process that is none, with a key that is the same for the same one. */
+  #meant(target: string, caller: Caller): [string, Member['meant']] {
+    const { registry, jobs } = this.#parts;
+    const known = this.#findUnlessPid(target, caller) ?? jobs.recordOf(Number(target));
+    if (known === undefined) return [`process ${Number(target)}`, Number(target)];
+    return [known.id, registry.find(known.id, caller)];
+  }
+
+  async #pidsOf(meant: Member['meant']): Promise<number[]> {
+    const { cgroups, inspector, jobs } = this.#parts;
+    if (typeof meant === 'number') return inspector.treeOf(meant);
+    return meant.kind === 'job' ? jobs.pids(meant) : cgroups.pids(meant.id);
+  }
+
+  /** How CRIU meets it; anew for each try. */
+  #placeOf(record: WorkloadRecord & { status: StatusOf<'running'> }, freezeSeconds: number): SuspendPlace {
+    const { status } = record;
+    const place =
+      record.kind === 'capsule'
+        ? capsuleToSuspend(this.#parts, { ...record, status })
+        : this.#parts.jobs.toSuspend({ ...record, status });
+    return { ...place, options: { ...place.options, timeout: freezeSeconds } };
+  }
+
+  /** The job that a process tree becomes by this. @throws TorporError, as `inspectPid`, or `blocked`. */
+  async #adopt(
+    pid: number,
+    id: string,
+    caller: Caller,
+    { externalSockets = 'block' }: SuspendOptions,
+    companions: ReadonlyMap<number, string>,
+  ): Promise<WorkloadRecord> {
+    const { jobs, inspector } = this.#parts;
+    const inspection = await inspector.inspectPid(pid, caller, { externalSockets, companions });
+    const { processes } = inspection.facts;
+    await this.#refuseMember(processes.map((each) => each.pid));
+    refuseIfBlocked(processes[0]?.name ?? String(pid), inspection.findings);
+    return jobs.adopt(pid, id, inspection);
+  }
+
+  /** What belongs to a workload already, or stands around one, is suspended with it. */
+  async #refuseMember(pids: readonly number[]): Promise<void> {
+    const found = await this.#memberAmong(pids);
+    if (found === undefined) return;
+    const { member, name } = found;
     throw new TorporError(
       'blocked',
-      `Process ${pid} was not started by Torpor, and this version suspends only applications that it started itself. Nothing was touched.`,
-      'Start the application with `torpor run -- COMMAND`; it can then be suspended at any time.',
-      { findings: inspection.findings },
+      `Process ${member} belongs to the workload ${name}. Nothing was touched.`,
+      `Suspend that: \`torpor suspend ${name}\`.`,
     );
+  }
+
+  /** The workload that a process would be suspended with, if it is the caller's. */
+  async #visibleWith(pid: number, caller: Caller): Promise<WorkloadRecord | undefined> {
+    const found = await this.#memberAmong([pid]);
+    return found !== undefined && mayUse(caller, specOf(found).user.uid) ? found : undefined;
+  }
+
+  async #memberAmong(pids: readonly number[]): Promise<(WorkloadRecord & { member: number }) | undefined> {
+    const { registry, cgroups } = this.#parts;
+    for (const record of registry.all()) {
+      const own = [...(await cgroups.pids(record.id)), ...(await cgroups.pids(roomCgroup(record.id)))];
+      const member = own.find((pid) => pids.includes(pid));
+      if (member !== undefined) return { ...record, member };
+    }
+    return undefined;
   }
 
   async resume(caller: Caller, target: string, options: ResumeOptions): Promise<ResumeResult> {
@@ -152,22 +344,26 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
         const isNew = this.#parts.registry.get(next.id) === undefined;
         const { status } = this.#parts.registry.get(next.id) ?? next;
         if (status.kind !== 'suspended' && status.kind !== 'ended') {
-          throw new TorporError(
-            'failed',
-            `${next.name} is running already; a second one would work on the same files.`,
-            `For a second one beside it: \`torpor resume --copy ${target}\`.`,
-          );
+          throw isRunningAlready(next, target);
         }
         const before: Status = isNew ? { kind: 'resuming', snapshot: snapshot.id, copy: true } : status;
         if (isNew) await this.#parts.registry.put({ ...next, status: before });
         using reporter = this.#reporterFor(next, 'resume');
         try {
           const starting = { ...next, status: before };
-          const outcome = await resume(this.#parts, starting, snapshot.manifest, reporter.report, signal);
+          const outcome = await resume(
+            this.#parts,
+            starting,
+            snapshot.manifest,
+            () => this.#makePlace(next.id, snapshot, caller),
+            reporter.report,
+            signal,
+          );
           const resumeMs = performance.now() - requestedAt;
           return {
             workload: await this.describe(this.#parts.registry.get(next.id) ?? next),
             ...outcome,
+            findings: [...outcome.findings, ...companionsLeft(snapshot.manifest, [])],
             resumeMs,
           };
         } catch (error) {
@@ -176,6 +372,67 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
         }
       });
     });
+  }
+
+  async resumeSet(caller: Caller, targets: readonly string[]): Promise<ResumeResult[]> {
+    const requestedAt = performance.now();
+    const chosen = new Map<string, { record: WorkloadRecord; snapshot: CompleteSnapshot }>();
+    for (const target of targets) {
+      const { record, snapshot } = await this.#chooseSnapshot(target, caller);
+      if (record === undefined) {
+        throw new TorporError(
+          'not-found',
+          `The workload of snapshot ${snapshot.id} has been forgotten, so it cannot be resumed together with others.`,
+          `Resume it by itself: \`torpor resume ${target}\`.`,
+        );
+      }
+      chosen.set(record.id, { record, snapshot });
+    }
+    const members = [...chosen.values()];
+    const keys = members.flatMap(({ record: { id, name }, snapshot }) => [
+      { key: `snapshot ${snapshot.id}`, what: `Snapshot ${snapshot.id}` },
+      { key: id, what: name },
+    ]);
+    return this.#locks.holdAll(keys, 'resumed', async (signal) => {
+      const starting = members.map(({ record, snapshot }) => {
+        const now = this.#parts.registry.get(record.id) ?? record;
+        if (now.status.kind !== 'suspended' && now.status.kind !== 'ended') throw isRunningAlready(now);
+        const makePlace = () => this.#makePlace(now.id, snapshot, caller);
+        return {
+          record: now,
+          manifest: snapshot.manifest,
+          makePlace,
+          reporter: this.#reporterFor(now, 'resume'),
+        };
+      });
+      try {
+        const outcomes = await resumeSet(
+          this.#parts,
+          starting.map((each) => ({ ...each, report: each.reporter.report })),
+          this.#parts.workloads.scratchFolder(`set-${starting[0]?.record.id}`),
+          signal,
+        );
+        const resumeMs = performance.now() - requestedAt;
+        const manifests = starting.map(({ manifest }) => manifest);
+        return await Promise.all(
+          starting.map(async ({ record, manifest }, index) => ({
+            workload: await this.describe(this.#parts.registry.get(record.id) ?? record),
+            criuMs: outcomes[index]?.criuMs ?? 0,
+            findings: [...(outcomes[index]?.findings ?? []), ...companionsLeft(manifest, manifests)],
+            resumeMs,
+          })),
+        );
+      } finally {
+        for (const { reporter } of starting) reporter[Symbol.dispose]();
+      }
+    });
+  }
+
+  /** What it comes back in; anew for each try. */
+  #makePlace(id: string, { manifest }: CompleteSnapshot, caller: Caller): Promise<ResumePlace> {
+    const { jobs, store } = this.#parts;
+    if (manifest.kind === 'capsule') return capsuleToResume(this.#parts, id, manifest.capsule);
+    return jobs.toResume(id, manifest, store.folderOf(manifest.id), caller);
   }
 
   /** The snapshot a reference means, and the workload it belongs to if that is still known. */
@@ -212,14 +469,14 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
 
   /** A record for a snapshot that becomes a workload of its own. */
   #newRecord(snapshot: CompleteSnapshot): WorkloadRecord {
-    const { capsules } = this.#parts;
-    const { capsule, name } = snapshot.manifest;
+    const { workloads } = this.#parts;
+    const { manifest } = snapshot;
     return {
+      ...kindOf(manifest),
       version: 1,
-      id: capsules.newId(),
-      name: capsules.freeName(name, capsule.user.uid),
+      id: workloads.newId(),
+      name: workloads.freeName(manifest.name, specOf(manifest).user.uid),
       startedAt: new Date().toISOString(),
-      capsule,
       status: { kind: 'suspended', snapshot: snapshot.id },
     };
   }
@@ -227,7 +484,7 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
   #reporterFor(record: WorkloadRecord, operation: Progress['operation']): Reporter {
     return new Reporter(record.id, operation, (progress) => {
       this.#parts.log.debug({ workload: record.id, operation, phase: progress.phase }, 'phase');
-      this.#emitProgress(progress, record.capsule.user.uid);
+      this.#emitProgress(progress, specOf(record).user.uid);
     });
   }
 
@@ -243,7 +500,9 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
     return this.#locks.hold(record.id, record.name, 'ended', async () => {
       const { status } = this.#parts.registry.get(record.id) ?? record;
       if (status.kind !== 'running') throw notRunning(record);
-      await this.#parts.capsules.end(record.id, status.init);
+      const isWhereItStarted = record.kind === 'job' && status.room === undefined;
+      const pids = isWhereItStarted ? await this.#pidsOf({ ...record, status }) : [];
+      await this.#parts.workloads.end(record.id, status.init, pids);
       return this.describe(this.#parts.registry.get(record.id) ?? record);
     });
   }
@@ -252,8 +511,11 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
     const { registry, store } = this.#parts;
     const { id, name } = registry.find(reference, caller);
     await this.#locks.hold(id, name, 'forgotten', async () => {
-      const kind = registry.get(id)?.status.kind;
-      if (kind !== 'ended' && kind !== 'suspended') {
+      const now = registry.get(id);
+      const kind = now?.status.kind;
+      // A job that runs where it was started is not Torpor's to end.
+      const isFree = now?.kind === 'job' && now.status.kind === 'running' && now.status.room === undefined;
+      if (kind !== 'ended' && kind !== 'suspended' && !isFree) {
         throw new TorporError(
           'failed',
           `${name} is running, so it is not forgotten.`,
@@ -271,7 +533,7 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
   }
 
   async exec(caller: Caller, reference: string, spec: ExecSpec): Promise<string> {
-    const record = this.#parts.registry.find(reference, caller);
+    const record = this.#capsule(reference, caller);
     if (record.status.kind !== 'running') throw notRunning(record);
     return this.#parts.exec.prepare({ ...record, status: record.status }, spec, caller);
   }
@@ -294,9 +556,20 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
     this.#parts.log.info({ workload: record.id }, 'its windows were asked to close');
   }
 
+  /** @throws TorporError `failed` for a job, which has no screen and no inside. */
+  #capsule(reference: string, caller: Caller): CapsuleRecord {
+    const record = this.#parts.registry.find(reference, caller);
+    if (record.kind === 'capsule') return record;
+    throw new TorporError(
+      'failed',
+      `${record.name} is a job: it has a terminal, and no screen and no session of its own.`,
+      `See it with \`torpor attach ${record.name}\`.`,
+    );
+  }
+
   /** A running workload that nothing is under way on: a connection to its X server would be in the way of a suspend. */
   #undisturbed(reference: string, caller: Caller): RunningRecord {
-    const record = this.#parts.registry.find(reference, caller);
+    const record = this.#capsule(reference, caller);
     if (record.status.kind !== 'running') throw notRunning(record);
     this.#locks.refuseIfHeld(record.id, record.name);
     return { ...record, status: record.status };
@@ -339,8 +612,13 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
       const holder = this.#parts.registry
         .all()
         .find((record) => record.status.kind === 'suspended' && record.status.snapshot === id);
-      await this.#forgetLinks(id);
+      // A damaged one cannot say what it holds.
+      const stored = await this.#parts.store.read(id).catch(() => undefined);
+      if (stored !== undefined) await this.#forgetLinks(stored);
       await this.#parts.store.remove(id);
+      // Nobody comes back to its connections: their other sides are to learn that.
+      if (stored?.connectionLock !== undefined)
+        await removeLock(stored.connectionLock, this.#parts.installation.connections, this.#parts.log);
       await this.#parts.pictures.forget(id);
       if (holder !== undefined) {
         await this.#parts.registry.setStatus(holder.id, {
@@ -349,6 +627,7 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
           note: 'its snapshot was removed',
         });
       }
+      if (stored !== undefined) await disown(this.#parts, stored.workload);
       this.#parts.log.info({ snapshot: id, workload: holder?.id, uid: caller.uid }, 'snapshot removed');
     });
   }
@@ -377,13 +656,14 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
     return this.#parts.pictures.publish(manifest, known, caller.uid);
   }
 
-  /** Takes away what a snapshot holds in its user's folders. A damaged one cannot say. */
-  async #forgetLinks(id: string): Promise<void> {
-    const stored = await this.#parts.store.read(id).catch(() => undefined);
-    if (stored === undefined || !hasRemaps(stored)) return;
-    const images = await readImages(join(this.#parts.store.folderOf(id), 'images')).catch(() => undefined);
-    const view = { root: stored.capsule.root, runFolder: this.#parts.capsules.runFolder(stored.workload) };
-    if (images !== undefined) await dropRemaps(images, view, stored.capsule);
+  /** Takes away what a snapshot holds in its user's folders. */
+  async #forgetLinks(stored: Manifest): Promise<void> {
+    if (!hasRemaps(stored)) return;
+    const folder = join(this.#parts.store.folderOf(stored.id), 'images');
+    const images = await readImages(folder).catch(() => undefined);
+    const runFolder = this.#parts.workloads.runFolder(stored.workload);
+    const view = stored.kind === 'capsule' ? { root: stored.capsule.root, runFolder } : { root: '/' };
+    if (images !== undefined) await dropRemaps(images, view, specOf(stored));
   }
 
   async verify(caller: Caller, options: VerifyOptions): Promise<VerifyResult[]> {
@@ -401,34 +681,47 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
     return results;
   }
 
-  async doctor(_caller: Caller): Promise<DoctorCheck[]> {
-    return diagnose(this.#parts);
+  async doctor(caller: Caller): Promise<DoctorCheck[]> {
+    return diagnose(this.#parts, await findUser(caller.uid));
   }
 
   /** The wire's form of a workload, with the figures of this moment. */
   async describe(record: WorkloadRecord): Promise<Workload> {
-    const { status, capsule } = record;
+    const { status } = record;
+    const spec = specOf(record);
     const runs = status.kind === 'running' || status.kind === 'suspending' || status.kind === 'resuming';
-    const pids = runs ? await this.#parts.cgroups.pids(record.id) : [];
-    const init = status.kind === 'running' ? status.init.pid : undefined;
+    const { cgroups, jobs } = this.#parts;
+    const pids = runs ? await (record.kind === 'job' ? jobs.pids(record) : cgroups.pids(record.id)) : [];
+    const init = status.kind === 'running' && record.kind === 'capsule' ? status.init.pid : undefined;
     const snapshot = 'snapshot' in status ? status.snapshot : undefined;
     return {
       id: record.id,
       name: record.name,
-      kind: 'capsule',
+      kind: record.kind,
       state: status.kind === 'starting' ? 'running' : status.kind,
-      user: capsule.user.name,
+      user: spec.user.name,
       pids: init === undefined ? pids : [init, ...pids.filter((pid) => pid !== init)],
       memoryBytes: runs ? await this.#parts.inspector.memoryOf(pids) : 0,
-      command: capsule.command,
-      cwd: capsule.cwd,
-      ...(capsule.application === undefined ? {} : { application: capsule.application }),
+      command: spec.command,
+      cwd: spec.cwd,
+      ...applicationOf(record),
+      ...(record.kind === 'capsule' && record.capsule.profiles !== undefined
+        ? { profiles: record.capsule.profiles.names }
+        : {}),
       startedAt: record.startedAt,
       ...(snapshot === undefined ? {} : { snapshot }),
-      ...(status.kind === 'running' ? { screen: this.#parts.capsules.screenSocket(record.id) } : {}),
+      ...this.#reachOf(record),
       ...(status.kind === 'ended' && status.exit !== undefined ? { exit: status.exit } : {}),
       ...(status.kind === 'ended' && status.note !== undefined ? { note: status.note } : {}),
     };
+  }
+
+  /** By which socket it is seen: the screen of a capsule, the terminal of a job. */
+  #reachOf(record: WorkloadRecord): Pick<Workload, 'screen' | 'terminal'> {
+    if (record.status.kind !== 'running') return {};
+    if (record.kind === 'capsule') return { screen: this.#parts.capsules.screenSocket(record.id) };
+    const isOwn = record.status.room !== undefined && record.job.terminal !== undefined;
+    return isOwn ? { terminal: this.#parts.jobs.terminalSocket(record.id) } : {};
   }
 
   /** The workload that is meant, or undefined where a pid is. A name or id wins over a pid that looks like it. */
@@ -436,8 +729,10 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
     try {
       return this.#parts.registry.find(target, caller);
     } catch (error) {
-      if (/^\d{1,10}$/.test(target) && error instanceof TorporError && error.code === 'not-found')
-        return undefined;
+      // What others call theirs must not come between a caller and a process.
+      const isNobodys =
+        error instanceof TorporError && (error.code === 'not-found' || error.code === 'not-permitted');
+      if (isNobodys && /^\d{1,10}$/.test(target)) return undefined;
       throw error;
     }
   }
@@ -475,6 +770,35 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
   }
 }
 
+function isRunningAlready({ name }: WorkloadRecord, target = name): TorporError {
+  return new TorporError(
+    'failed',
+    `${name} is running already; a second one would work on the same files.`,
+    `For a second one beside it: \`torpor resume --copy ${target}\`.`,
+  );
+}
+
+/** Who belongs to the session of a snapshot and is not resumed with it. */
+function companionsLeft(manifest: Manifest, resumed: readonly Manifest[]): Finding[] {
+  const { session, workload } = manifest;
+  const broken = pipesBroken(manifest, resumed);
+  const left = (session?.members ?? []).filter(
+    (each) => each.workload !== workload && !resumed.some((other) => other.workload === each.workload),
+  );
+  if (session === undefined || left.length === 0) return broken;
+  const names = session.members.map(({ name }) => name).join(' ');
+  return [
+    ...broken,
+    {
+      tie: 'session',
+      verdict: 'handled',
+      by: 'engine',
+      what: `It was suspended at the same instant as ${left.map(({ name }) => name).join(', ')}.`,
+      hint: `\`torpor resume ${names}\` resumes them together, with the sockets and pipes between them connected.`,
+    },
+  ];
+}
+
 function isKept(id: string): TorporError {
   return new TorporError(
     'blocked',
@@ -485,7 +809,12 @@ function isKept(id: string): TorporError {
 
 /** Whose a damaged snapshot is, nobody can say: only root sees those. */
 function maySee(item: StoredSnapshot, caller: Caller): boolean {
-  return item.kind === 'complete' ? mayUse(caller, item.manifest.capsule.user.uid) : caller.uid === 0;
+  return item.kind === 'complete' ? mayUse(caller, specOf(item.manifest).user.uid) : caller.uid === 0;
+}
+
+function applicationOf(workload: WorkloadKind): { application?: string } {
+  const application = workload.kind === 'capsule' ? workload.capsule.application : undefined;
+  return application === undefined ? {} : { application };
 }
 
 function notRunning(record: WorkloadRecord): TorporError {
@@ -531,9 +860,9 @@ function describeSnapshot(item: StoredSnapshot): Snapshot {
     memoryBytes: manifest.memoryBytes,
     standstillMs: manifest.standstillMs,
     durableMs: manifest.durableMs,
-    user: manifest.capsule.user.name,
-    command: manifest.capsule.command,
-    ...(manifest.capsule.application === undefined ? {} : { application: manifest.capsule.application }),
+    user: specOf(manifest).user.name,
+    command: specOf(manifest).command,
+    ...applicationOf(manifest),
     kept: item.kept,
     ...(item.usedAt === undefined ? {} : { usedAt: item.usedAt }),
   };

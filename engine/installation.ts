@@ -3,6 +3,8 @@ import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { TracerPaths } from './criu/tracer.ts';
+import type { ProfileFolders } from './profiles/folders.ts';
+import type { Preload } from './profiles/profile.ts';
 
 export interface Installation {
   criu: string;
@@ -10,10 +12,29 @@ export interface Installation {
   capsuleTool: string;
   /** Pid 1 of a capsule. */
   capsuleInit: string;
+  /** Where a job lives after a resume. */
+  roomTool: string;
+  /** Keeps the terminal of a job. */
+  terminalKeeper: string;
   sockdiag: string;
+  /** Answers what /proc does not tell. */
+  ties: string;
+  /** Frees ports of connections that nobody has any more. */
+  forget: string;
+  /** Lets go of connections that CRIU has held still. */
+  connections: string;
   rlimitPreload: string;
+  /** Gives the terminal to the leader of a session, before it has children. */
+  sessionPreload: string;
+  /** Makes connected sockets for workloads that are resumed together. */
+  socketPairs: string;
+  /** Has CRIU's plugin, and nothing else. */
+  criuPlugins: string;
   /** What traces for CRIU, and the library that lets it. */
   tracer: TracerPaths;
+  /** Where the libraries lie that are loaded into applications, by the names in profiles. */
+  preloads: Readonly<Record<Preload, string>>;
+  profiles: ProfileFolders;
 }
 
 function buildFolder(): string {
@@ -25,18 +46,37 @@ function buildFolder(): string {
   return folder;
 }
 
-/** The installation this engine belongs to; `TORPOR_CRIU` names another CRIU. */
+/** In a checkout they are not copied into the build folder. */
+function profilesBeside(build: string): string {
+  const installed = join(build, 'profiles');
+  return existsSync(installed) ? installed : join(dirname(build), 'profiles');
+}
+
+/** The installation this engine belongs to; `TORPOR_CRIU` names another CRIU, `TORPOR_PROFILES` another folder of the machine's profiles. */
 export function findInstallation(env: NodeJS.ProcessEnv = process.env): Installation {
   const build = buildFolder();
   return {
     criu: env.TORPOR_CRIU || join(build, 'criu', 'criu'),
     capsuleTool: join(build, 'native', 'torpor-capsule'),
     capsuleInit: join(build, 'native', 'torpor-init'),
+    roomTool: join(build, 'native', 'torpor-room'),
+    terminalKeeper: join(build, 'torpor-terminal.mjs'),
     sockdiag: join(build, 'native', 'torpor-sockdiag'),
+    ties: join(build, 'native', 'torpor-ties'),
+    forget: join(build, 'native', 'torpor-forget'),
+    connections: join(build, 'native', 'torpor-connections'),
     rlimitPreload: join(build, 'native', 'libtorpor-rlimit.so'),
+    sessionPreload: join(build, 'native', 'libtorpor-session.so'),
+    socketPairs: join(build, 'native', 'torpor-socketpairs'),
+    criuPlugins: join(build, 'native', 'criu-plugins'),
     tracer: {
       program: join(build, 'native', 'torpor-tracer'),
       preload: join(build, 'native', 'libtorpor-trace.so'),
+    },
+    preloads: { 'chromium-sandbox': join(build, 'native', 'libtorpor-chromium-sandbox.so') },
+    profiles: {
+      torpor: profilesBeside(build),
+      machine: env.TORPOR_PROFILES || '/etc/torpor/profiles',
     },
   };
 }

@@ -29,6 +29,20 @@ export class Locks {
     }
   }
 
+  /** The same with several keys held, all of them or none; what cancels one of them cancels it. */
+  async holdAll<T>(
+    keys: readonly { key: string; what: string }[],
+    operation: string,
+    work: (signal: AbortSignal) => Promise<T>,
+  ): Promise<T> {
+    const holdFrom = (index: number, signals: AbortSignal[]): Promise<T> => {
+      const next = keys[index];
+      if (next === undefined) return work(AbortSignal.any(signals));
+      return this.hold(next.key, next.what, operation, (signal) => holdFrom(index + 1, [...signals, signal]));
+    };
+    return await holdFrom(0, []);
+  }
+
   /** @throws TorporError `failed` where an operation holds the key. */
   refuseIfHeld(key: string, what: string): void {
     const other = this.#held.get(key);

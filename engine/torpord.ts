@@ -12,11 +12,10 @@ import { type EngineAddress, type EnginePaths, enginePaths } from '../api/paths.
 import { becomeSubreaper } from '../native/child-reaper.ts';
 import { lockFolder } from '../native/folder-lock.ts';
 import { version } from '../package.json';
+import { specOf } from '../proto/manifest.ts';
 import { chooseBus } from './bus/choose-bus.ts';
 import { BusService } from './bus/service.ts';
 import { Capsules } from './capsule/capsules.ts';
-import { Cgroups } from './capsule/cgroup.ts';
-import { Registry } from './capsule/registry.ts';
 import { CriuClient } from './criu/client.ts';
 import { privateFolder, writeDurable } from './durable.ts';
 import { Engine } from './engine.ts';
@@ -24,11 +23,18 @@ import { ExecRelay } from './exec/relay.ts';
 import { FileHashes } from './files/hashes.ts';
 import { Inspector } from './inspect/inspector.ts';
 import { findInstallation } from './installation.ts';
+import { Jobs } from './job/jobs.ts';
 import { openLog } from './log.ts';
+import { Agreements } from './profiles/agreements.ts';
+import { Profiles } from './profiles/profiles.ts';
 import { CapsuleWindows } from './screen/windows.ts';
 import { PublishedPictures } from './store/published-pictures.ts';
+import { Sessions } from './store/sessions.ts';
 import { SnapshotStore } from './store/snapshot-store.ts';
 import { recover } from './transaction/recover.ts';
+import { Cgroups } from './workload/cgroup.ts';
+import { Registry } from './workload/registry.ts';
+import { Workloads } from './workload/workloads.ts';
 
 const idleLimitMs = 15 * 60_000;
 const idleCheckMs = 2000;
@@ -39,8 +45,10 @@ async function openFolders(paths: EnginePaths): Promise<void> {
     await privateFolder(paths.stateDir);
     await chmod(paths.stateDir, 0o700);
     await mkdir(paths.runDir, { recursive: true, mode: 0o755 });
-    await writeDurable(join(paths.stateDir, '.writable'), '');
-    await rm(join(paths.stateDir, '.writable'));
+    // Two that were started at the same moment must not be in each other's way.
+    const trial = join(paths.stateDir, `.writable-${process.pid}`);
+    await writeDurable(trial, '');
+    await rm(trial);
   } catch (error) {
     throw new TorporError(
       'failed',
@@ -67,22 +75,28 @@ async function main(onDemand: boolean): Promise<void> {
 
   const installation = findInstallation();
   const store = await SnapshotStore.open(paths.stateDir, log);
+  const sessions = await Sessions.open(paths.stateDir);
   const registry = await Registry.open(paths.stateDir, log);
   const cgroups = await Cgroups.find(paths.tag);
-  const capsules = new Capsules(paths, installation, registry, cgroups, log);
+  const workloads = new Workloads(paths, registry, cgroups, log);
+  const profiles = new Profiles(installation.profiles, await Agreements.open(paths.stateDir, log), log);
+  const capsules = new Capsules(workloads, installation, registry, cgroups, profiles, log);
   const criu = new CriuClient({
     criuPath: installation.criu,
     rlimitPreload: installation.rlimitPreload,
+    pluginFolder: installation.criuPlugins,
     tracer: installation.tracer,
     logger: log,
   });
   const inspector = new Inspector(paths, installation, cgroups);
+  const jobs = new Jobs({ registry, workloads, cgroups, criu, installation, inspector, log });
   const hashes = new FileHashes(join(paths.stateDir, 'file-hashes.json'), log);
   const exec = new ExecRelay(paths, installation, cgroups, log);
   const pictures = new PublishedPictures(paths.runDir, store);
   const windows = new CapsuleWindows(installation);
-  await recover({ registry, capsules, cgroups, store, log });
+  await recover({ registry, workloads, cgroups, store, sessions, installation, log });
   await pictures.sweep();
+  await sessions.sweep(await store.ids());
 
   let service: BusService | undefined;
   const engine = new Engine(
@@ -90,15 +104,19 @@ async function main(onDemand: boolean): Promise<void> {
       paths,
       installation,
       registry,
+      workloads,
       capsules,
+      jobs,
       cgroups,
       store,
+      sessions,
       pictures,
       criu,
       inspector,
       hashes,
       exec,
       windows,
+      profiles,
       log,
     },
     (progress, ownerUid) => service?.emit('progress', ownerUid, progress),
@@ -109,11 +127,11 @@ async function main(onDemand: boolean): Promise<void> {
     service = candidate;
   });
   store.onChange(({ workload, ownerUid }) => service?.emit('snapshotsChanged', ownerUid, workload));
-  registry.onForgotten(({ id, capsule }) => service?.emit('workloadForgotten', capsule.user.uid, id));
+  registry.onForgotten((record) => service?.emit('workloadForgotten', specOf(record).user.uid, record.id));
   registry.onChange((record) => {
     void engine
       .describe(record)
-      .then((workload) => service?.emit('workloadChanged', record.capsule.user.uid, workload))
+      .then((workload) => service?.emit('workloadChanged', specOf(record).user.uid, workload))
       .catch((error: unknown) => log.error({ err: error }, 'could not tell of a change'));
   });
 
@@ -128,7 +146,7 @@ async function main(onDemand: boolean): Promise<void> {
     if (onDemand) whenIdle(paths, engine, () => service?.lastCall ?? 0, resolve);
   });
   log.info({ reason }, 'engine stops');
-  capsules.stop();
+  workloads.stop();
   await hashes.flush();
   await cgroups.removeAll();
   await rm(paths.addressFile, { force: true });

@@ -8,6 +8,7 @@ import { homedir } from 'node:os';
 import { sentenceOf, TorporError } from '../api/errors.ts';
 import type { RunSpec, Workload } from '../api/types.ts';
 import { Automation } from './automation/automation.ts';
+import { consentsOf } from './consents.ts';
 import type { Desktop, Icon, LaunchCommand } from './desktop-parts.ts';
 import {
   type CallArguments,
@@ -29,13 +30,20 @@ import { EngineLink } from './state/engine-link.ts';
 import { snapshotView, workloadView } from './state/view.ts';
 import { Workloads } from './state/workloads.ts';
 import type { Texts } from './texts/en.ts';
-import { textsIn } from './texts/texts.ts';
+import { languageIn, textsIn } from './texts/texts.ts';
 
 /** Changes come in bursts; a window is told once in this time, in milliseconds. */
 const tellEveryMs = 60;
 /** Memory and disk change without a signal; asked for while somebody looks. */
 const refreshMs = 5000;
 const iconPixels = 128;
+
+interface StartOptions {
+  scale?: number | undefined;
+  /** Id of the desktop entry. */
+  application?: string | undefined;
+  agree?: string[] | undefined;
+}
 
 type Send = <E extends EventName>(event: E, value: EventValue<E>) => void;
 type Handlers = { [N in CallName]: (args: CallArguments<N>, window: string) => Promise<CallResult<N>> };
@@ -85,6 +93,10 @@ export class App implements WindowHost, AsyncDisposable {
     this.#shell = shell;
     await this.#link.start();
     await this.#applyShortcut();
+  }
+
+  get #language(): 'en' | 'de' {
+    return languageIn(this.#desktop.settings.value.language, this.#desktop.locale);
   }
 
   /** In the language of the settings. */
@@ -196,17 +208,24 @@ export class App implements WindowHost, AsyncDisposable {
       return { result: await handler(checked.data, window) };
     } catch (error) {
       const code = error instanceof TorporError ? error.code : 'failed';
+      const consents = consentsOf(error, this.#language);
       return {
-        error: { code, message: sentenceOf(error), hint: error instanceof TorporError ? error.hint : '' },
+        error: {
+          code,
+          message: sentenceOf(error),
+          hint: error instanceof TorporError ? error.hint : '',
+          ...(consents.length === 0 ? {} : { consents }),
+        },
       };
     }
   }
 
   async screenSocket(id: string): Promise<string> {
-    const { screen, name } = this.#known(id);
-    if (screen === undefined || !existsSync(screen))
+    const { screen, terminal, name } = this.#known(id);
+    const socket = screen ?? terminal;
+    if (socket === undefined || !existsSync(socket))
       throw new TorporError('failed', `${name} does not run, so it has no screen.`, 'Resume it first.');
-    return screen;
+    return socket;
   }
 
   // ---- state ----
@@ -262,6 +281,10 @@ export class App implements WindowHost, AsyncDisposable {
   readonly #handlers: Handlers = {
     'state.get': () => this.state(),
 
+    'programs.list': () => {
+      const known = new Set(this.#workloads.all().flatMap(({ pids }) => pids));
+      return this.#desktop.programs((pid) => known.has(pid));
+    },
     'workload.inspect': ([id]) => this.#inspect(id),
     'workload.remedy': async ([id, { pid }]) => {
       const offered = await this.#inspect(id);
@@ -321,21 +344,21 @@ export class App implements WindowHost, AsyncDisposable {
 
     'applications.list': () => this.#desktop.applications.list(),
     'applications.forFile': ([path]) => this.#desktop.applications.forFile(path),
-    'applications.launch': async ([id, { action, files, scale }]) => {
+    'applications.launch': async ([id, { action, files, scale, agree }]) => {
       const command = await this.#desktop.applications.commandFor(id, {
         ...(action === undefined ? {} : { action }),
         ...(files === undefined ? {} : { files }),
       });
-      const workload = await this.#run(command, scale, id);
+      const workload = await this.#run(command, { scale, application: id, agree });
       await this.#desktop.applications.used(id);
       return workload;
     },
-    'command.run': async ([line, { terminal, scale }]) => {
+    'command.run': async ([line, { terminal, scale, agree }]) => {
       const argv = ['/bin/sh', '-c', line];
       const command = terminal
         ? await this.#desktop.applications.inTerminal(argv)
         : { name: line.trim().split(/\s+/)[0] ?? line, argv };
-      return this.#run(command, scale);
+      return this.#run(command, { scale, agree });
     },
 
     'window.open': async ([place]) => this.show(place),
@@ -375,7 +398,7 @@ export class App implements WindowHost, AsyncDisposable {
         'Start one in Torpor and open the file from there.',
       );
     const command = await this.#desktop.applications.commandFor(application.id, { files });
-    await this.show({ kind: 'screen', workload: await this.#run(command, undefined, application.id) });
+    await this.show({ kind: 'screen', workload: await this.#run(command, { application: application.id }) });
     await this.#desktop.applications.used(application.id);
   }
 
@@ -384,7 +407,10 @@ export class App implements WindowHost, AsyncDisposable {
   }
 
   async #inspect(id: string): Promise<FindingView[]> {
-    return withRemedies(await this.#link.client().inspect(id), this.texts.remedies);
+    const inspection = await this.#link.client().inspect(id);
+    // What else a user started in a terminal is not for Torpor to end.
+    if (this.#workloads.get(id)?.kind !== 'capsule') return inspection.findings;
+    return withRemedies(inspection, this.texts.remedies);
   }
 
   async #resume(target: string, workload = target): Promise<void> {
@@ -395,7 +421,7 @@ export class App implements WindowHost, AsyncDisposable {
     }
   }
 
-  async #run(command: LaunchCommand, scale = 1, application?: string): Promise<string> {
+  async #run(command: LaunchCommand, { scale = 1, application, agree }: StartOptions): Promise<string> {
     // GTK draws at whole multiples only; Qt takes any, and a terminal's fonts follow neither.
     const env = scale >= 1.5 ? { GDK_SCALE: String(Math.round(scale)), QT_SCALE_FACTOR: String(scale) } : {};
     const spec: RunSpec = {
@@ -406,8 +432,10 @@ export class App implements WindowHost, AsyncDisposable {
       ),
       cwd: command.cwd ?? homedir(),
       ...(application === undefined ? {} : { application }),
+      ...(agree === undefined ? {} : { agree }),
     };
-    const { id } = await this.#link.client().run(spec);
+    const { id, told = [] } = await this.#link.client().run(spec);
+    for (const text of told) this.tell({ level: 'info', message: text[this.#language], hint: '' });
     await this.#refresh();
     return id;
   }

@@ -1,5 +1,5 @@
 /** What the app needs to know of the user's desktop, apart from how that is found out. */
-import type { Application, Notice, Settings } from './ipc/view.ts';
+import type { Application, Notice, ProgramView, Settings } from './ipc/view.ts';
 
 export interface LaunchCommand {
   /** Of the workload. */
@@ -50,6 +50,8 @@ export interface Desktop {
   settings: SettingsStore;
   /** Such as `de_DE`. */
   locale: string;
+  /** What runs in the user's terminals, without what `isKnown` says of a pid, the newest first. */
+  programs(isKnown: (pid: number) => boolean): Promise<ProgramView[]>;
   openExternal(address: string): Promise<void>;
   /** Where the shell cannot. @returns whether somebody shows it */
   notify(notice: Notice): Promise<boolean>;

@@ -6,7 +6,8 @@
  * When an application has ended. Its main process has ended, and
  *  - it had shown a window, or failed, or left no other process: then as soon as no window is left;
  *  - otherwise it was a launcher: then its windows are waited for a while, and the capsule ends with the last of them.
- * Daemons that it leaves without a window do not keep a capsule, nor does anything that the session bus has started.
+ * What the session bus was asked to start counts as left by it: gnome-terminal, for one, lives in such a process. But
+ * only what has a window keeps a capsule; daemons do not.
  *
  * What it tells the engine are files in /run/torpor: `ready`, `window`, `failed`, `output`, `exit`.
  */
@@ -34,6 +35,8 @@
 #define LOG_FOLDER "/run/torpor-log"
 #define READY_LIMIT_MS 20000
 #define LAUNCHER_LIMIT_MS 10000
+/* The bus starts what it is asked for some milliseconds after who asked has ended. */
+#define REQUEST_LIMIT_MS 200
 #define TERMINATE_LIMIT_MS 5000
 #define TICK_MS 20
 #define WINDOW_CHECK_MS 500
@@ -179,6 +182,19 @@ static void fail(const char *step, const char *message)
 	exit(1);
 }
 
+/* Whether the user can see it in any folder that commands are looked for in. */
+static bool is_in_path(const char *name)
+{
+	CLEANUP_FREE char *folders = strdup(getenv("PATH") ? getenv("PATH") : "");
+	char *rest = folders;
+	for (char *folder; rest && (folder = strsep(&rest, ":"));) {
+		CLEANUP_FREE char *path = format_string("%s/%s", folder, name);
+		if (access(path, F_OK) == 0)
+			return true;
+	}
+	return false;
+}
+
 static void exec_child(const struct service *service, const char *cwd, char *const *arguments, int report)
 {
 	sigset_t none;
@@ -198,6 +214,9 @@ static void exec_child(const struct service *service, const char *cwd, char *con
 		setenv("XDG_CACHE_HOME", service->cache, 1);
 	execvp(arguments[0], arguments);
 	int reason = errno;
+	/* That is also the answer where one of these folders may not be entered, as another user's own. */
+	if (reason == EACCES && !strchr(arguments[0], '/') && !is_in_path(arguments[0]))
+		reason = ENOENT;
 	if (write(report, &reason, sizeof(reason)) < 0)
 		_exit(126);
 	_exit(127);
@@ -392,8 +411,8 @@ static void make_environment(const char *runtime)
 		"GDK_BACKEND=x11", "QT_QPA_PLATFORM=xcb",
 		/* No graphics device is to be had, and looking for one costs time. */
 		"LIBGL_ALWAYS_SOFTWARE=1",
-		/* Mozilla's sandbox would make user namespaces, which the filter refuses; it keeps its seccomp part. */
-		"MOZ_ASSUME_USER_NS=0",
+		/* Its index is in memory of every program with OpenGL, and any other of them changes it: no resume then. */
+		"MESA_SHADER_CACHE_DISABLE=true",
 		/* No screen reader sees into a capsule. */
 		"NO_AT_BRIDGE=1", "GTK_A11Y=none",
 		/* FUSE cannot be checkpointed. */
@@ -451,16 +470,18 @@ static pid_t parent_of(pid_t pid)
 	return name_end && sscanf(name_end + 1, " %*c %d", &parent) == 1 ? parent : 0;
 }
 
-/* Services, and what the bus has started on an application's behalf, are there with or without an application. */
+/* The services are there with or without an application, with what the X server and the window manager start. */
 static bool is_of_services(pid_t pid)
 {
+	if (pid == bus.pid)
+		return true;
 	for (; pid > 1; pid = parent_of(pid))
-		if (pid == x_server.pid || pid == bus.pid || pid == window_manager.pid)
+		if (pid == x_server.pid || pid == window_manager.pid)
 			return true;
 	return false;
 }
 
-/* Whether any process of the application is there. */
+/* Whether any process of the application is there, or of what it had the session bus start. */
 static bool left_processes(void)
 {
 	DIR *proc = opendir("/proc");
@@ -475,13 +496,13 @@ static bool left_processes(void)
 	return found;
 }
 
-/* The application's main process has ended and left others: whether these go on. */
-static bool goes_on(bool window_seen, long long ended_at)
+/* The application's main process has ended: whether what it has left, or has just asked the bus for, goes on. */
+static bool goes_on(bool window_seen, long long waited_ms)
 {
-	if (count_windows() > 0)
-		return true;
 	bool is_launcher = !window_seen && WIFEXITED(application_status) && WEXITSTATUS(application_status) == 0;
-	return is_launcher && now_ms() - ended_at < LAUNCHER_LIMIT_MS;
+	if (!left_processes())
+		return is_launcher && waited_ms < REQUEST_LIMIT_MS;
+	return count_windows() > 0 || (is_launcher && waited_ms < LAUNCHER_LIMIT_MS);
 }
 
 static void watch_application(void)
@@ -500,10 +521,11 @@ static void watch_application(void)
 		if (application_ended) {
 			if (ended_at == 0)
 				ended_at = now_ms();
-			if (!left_processes() || !goes_on(window_seen, ended_at))
+			long long waited_ms = now_ms() - ended_at;
+			if (!goes_on(window_seen, waited_ms))
 				return;
 			window_seen = note_window(window_seen);
-			wait_a_tick(WINDOW_CHECK_MS);
+			wait_a_tick(waited_ms < REQUEST_LIMIT_MS ? TICK_MS : WINDOW_CHECK_MS);
 		} else if (!window_seen && now_ms() - started_at < WINDOW_WATCH_MS) {
 			window_seen = note_window(window_seen);
 			wait_a_tick(now_ms() - started_at < 3000 ? TICK_MS * 2 : WINDOW_CHECK_MS);

@@ -90,29 +90,41 @@ static void mount_dev(int root)
 	mount_below(root, "dev/shm", "tmpfs", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777");
 }
 
-static void copy_file(int from, int to)
+static void copy_file(int from, int to, const char *name)
 {
 	struct stat info;
 	if (fstat(from, &info) < 0)
-		die_with_error("copying the capsule's init");
+		die_with_error("copying %s into the capsule", name);
 	off_t left = info.st_size;
 	while (left > 0) {
 		ssize_t count = RETRY(sendfile(to, from, NULL, (size_t)left));
 		if (count <= 0)
-			die_with_error("copying the capsule's init");
+			die_with_error("copying %s into the capsule", name);
 		left -= count;
 	}
 }
 
-static void install_init(int root, int init)
+/* Puts a copy of a program or library of ours into the capsule, where it travels with the snapshot. */
+static void install(int root, const char *folder, const char *name, int program)
 {
-	CLEANUP_FD int run = open_below(root, "run", O_RDONLY | O_DIRECTORY);
-	CLEANUP_FD int copy = run < 0 ? -1 : openat(run, "torpor-init", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0755);
+	CLEANUP_FD int place = open_below(root, folder, O_RDONLY | O_DIRECTORY);
+	CLEANUP_FD int copy = place < 0 ? -1 : openat(place, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0755);
 	if (copy < 0)
-		die_with_error("installing the capsule's init");
-	copy_file(init, copy);
+		die_with_error("installing %s in the capsule", name);
+	copy_file(program, copy, name);
 	if (fchmod(copy, 0755) < 0)
-		die_with_error("installing the capsule's init");
+		die_with_error("installing %s in the capsule", name);
+}
+
+static void install_preloads(int root, char *const *paths, const int *libraries)
+{
+	if (!*paths)
+		return;
+	make_folder(root, "run", "torpor-lib", 0755);
+	for (; *paths; paths++, libraries++) {
+		const char *slash = strrchr(*paths, '/');
+		install(root, "run/torpor-lib", slash ? slash + 1 : *paths, *libraries);
+	}
 }
 
 /*
@@ -164,7 +176,7 @@ static void mount_run(int root, const struct spec *spec, int init, const char *r
 	make_folder(root, "run", "lock", 01777);
 	make_folder(root, "run", "user", 0755);
 	make_folder(root, "run", "torpor", 0755);
-	install_init(root, init);
+	install(root, "run", "torpor-init", init);
 	copy_resolver_settings(root, resolver);
 	mount_below(root, "run/torpor", spec_required(spec, "runDir"), NULL, MS_BIND, NULL);
 }
@@ -184,6 +196,23 @@ void bind_host_mount(int root, const char *path)
 	mount_below(root, path, path, NULL, MS_BIND, NULL);
 }
 
+/* Opens these files; the array is the caller's, the descriptors are closed at the exec that follows. */
+static int *open_all(char *const *paths)
+{
+	size_t count = 0;
+	while (paths[count])
+		count++;
+	int *files = calloc(count + 1, sizeof(int));
+	if (!files)
+		die("out of memory");
+	for (size_t index = 0; index < count; index++) {
+		files[index] = open(paths[index], O_RDONLY | O_CLOEXEC);
+		if (files[index] < 0)
+			die_with_error("opening %s", paths[index]);
+	}
+	return files;
+}
+
 void enter_capsule_root(const struct spec *spec)
 {
 	CLEANUP_FREE char *mount_point = format_string("%s/root", spec_required(spec, "runDir"));
@@ -191,6 +220,8 @@ void enter_capsule_root(const struct spec *spec)
 	CLEANUP_FD int init = open(spec_required(spec, "initPath"), O_RDONLY | O_CLOEXEC);
 	if (init < 0)
 		die_with_error("opening %s", spec_required(spec, "initPath"));
+	CLEANUP_FREE char **preloads = spec_values(spec, "preload");
+	CLEANUP_FREE int *libraries = open_all(preloads);
 	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
 		die_with_error("making the mounts private");
 	if (mkdir(mount_point, 0700) < 0 && errno != EEXIST)
@@ -202,6 +233,7 @@ void enter_capsule_root(const struct spec *spec)
 	mount_dev(root);
 	mount_below(root, "tmp", "tmpfs", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777");
 	mount_run(root, spec, init, resolver);
+	install_preloads(root, preloads, libraries);
 	mount_below(root, "sys", "sysfs", "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RDONLY, NULL);
 	/* Last: the descriptors above are reached through the host's /proc. */
 	mount_below(root, "proc", "proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);

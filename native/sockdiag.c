@@ -30,7 +30,8 @@ static void ask(int fd)
 			   .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP},
 		.body = {.sdiag_family = AF_UNIX,
 			 .udiag_states = ~0U,
-			 .udiag_show = UDIAG_SHOW_NAME | UDIAG_SHOW_PEER},
+			 .udiag_show = UDIAG_SHOW_NAME | UDIAG_SHOW_PEER | UDIAG_SHOW_ICONS | UDIAG_SHOW_RQLEN |
+					 UDIAG_SHOW_VFS},
 	};
 	struct sockaddr_nl kernel = {.nl_family = AF_NETLINK};
 	if (RETRY(sendto(fd, &request, sizeof(request), 0, (struct sockaddr *)&kernel, sizeof(kernel))) < 0)
@@ -60,25 +61,52 @@ static void print_name(const char *name, size_t length)
 	write_json_string(stdout, shown);
 }
 
+/* Of those that wait to be accepted: the ends that the clients have. */
+static void print_inodes(const struct rtattr *list)
+{
+	size_t count = list ? RTA_PAYLOAD(list) / sizeof(uint32_t) : 0;
+	fputc('[', stdout);
+	for (size_t index = 0; index < count; index++) {
+		uint32_t inode;
+		memcpy(&inode, (const char *)RTA_DATA(list) + index * sizeof(inode), sizeof(inode));
+		printf("%s%u", index ? "," : "", inode);
+	}
+	fputc(']', stdout);
+}
+
 static void print_socket(const struct nlmsghdr *header)
 {
 	const struct unix_diag_msg *socket = NLMSG_DATA(header);
 	uint32_t peer = 0;
 	const char *name = "";
 	size_t name_length = 0;
+	struct unix_diag_rqlen queues = {0};
+	const struct rtattr *waiting = NULL;
+	struct unix_diag_vfs file = {0};
 	int left = (int)(header->nlmsg_len - NLMSG_LENGTH(sizeof(*socket)));
 	for (const struct rtattr *item = (const struct rtattr *)(socket + 1); RTA_OK(item, left);
 	     item = RTA_NEXT(item, left)) {
 		if (item->rta_type == UNIX_DIAG_PEER && RTA_PAYLOAD(item) >= sizeof(peer))
 			memcpy(&peer, RTA_DATA(item), sizeof(peer));
+		if (item->rta_type == UNIX_DIAG_VFS && RTA_PAYLOAD(item) >= sizeof(file))
+			memcpy(&file, RTA_DATA(item), sizeof(file));
 		if (item->rta_type == UNIX_DIAG_NAME) {
 			name = RTA_DATA(item);
 			name_length = RTA_PAYLOAD(item);
 		}
+		if (item->rta_type == UNIX_DIAG_RQLEN && RTA_PAYLOAD(item) >= sizeof(queues))
+			memcpy(&queues, RTA_DATA(item), sizeof(queues));
+		if (item->rta_type == UNIX_DIAG_ICONS)
+			waiting = item;
 	}
-	printf("{\"inode\":%u,\"type\":\"%s\",\"state\":\"%s\",\"peer\":%u,\"path\":", socket->udiag_ino,
-	       type_name(socket->udiag_type), state_name(socket->udiag_state), peer);
+	bool listens = socket->udiag_state == STATE_LISTEN;
+	printf("{\"inode\":%u,\"type\":\"%s\",\"state\":\"%s\",\"peer\":%u,\"unsent\":%u,\"waiting\":", socket->udiag_ino,
+	       type_name(socket->udiag_type), state_name(socket->udiag_state), peer, listens ? 0 : queues.udiag_wqueue);
+	print_inodes(waiting);
+	fputs(",\"path\":", stdout);
 	print_name(name, name_length);
+	if (file.udiag_vfs_ino)
+		printf(",\"file\":%u", file.udiag_vfs_ino);
 	fputs("}\n", stdout);
 }
 

@@ -9,6 +9,7 @@
  * rt_sigreturn(2) when the connection to CRIU closes, and must only be let.
  */
 #include "common.h"
+#include "repair.h"
 #include "trace.h"
 
 #include <elf.h>
@@ -655,6 +656,12 @@ static bool mend(struct thread *thread)
 	return false;
 }
 
+/* While it stands still: in repair mode its reads and writes would fail. */
+static bool mend_connections(struct thread *thread)
+{
+	return thread->stopped && is_leader(thread->tid) && end_repair_mode(thread->tid) > 0;
+}
+
 static bool detach(struct thread *thread)
 {
 	if (!thread->stopped)
@@ -701,6 +708,7 @@ static void mend_all(void)
 		each(interrupt_daemon, NULL);
 	}
 	take_news();
+	each(mend_connections, NULL);
 	/* Those that have not been stopped the kernel detaches at the end, and passes on what reached them meanwhile. */
 	each(detach, NULL);
 	if (foreign)

@@ -65,6 +65,7 @@ export const criuOptions = message('criu_opts', {
   networkLock: optional(64, 'enum'),
   mntnsCompatMode: optional(65, 'bool'),
   skipFileRwxCheck: optional(66, 'bool'),
+  imagesDir: optional(68, 'string'),
   leaveStopped: optional(69, 'bool'),
 });
 

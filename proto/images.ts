@@ -5,14 +5,11 @@
  */
 import {
   decode,
-  delimitedField,
   type Fields,
   type Message,
   type MessageOf,
   message,
   optional,
-  type RawField,
-  rawFields,
   repeated,
   required,
   WireError,
@@ -31,6 +28,9 @@ export const imageMagic = {
   mountpoints: 0x55563928,
   files: 0x56303138,
   remapFpath: 0x59133954,
+  socketQueues: 0x56264026,
+  pipeData: 0x56453709,
+  ttyInfo: 0x59453036,
 } as const;
 export type ImageKind = keyof typeof imageMagic;
 
@@ -58,6 +58,8 @@ export const inventoryEntry = message('inventory_entry', {
   dumpUptime: optional(8, 'uint64'),
   tcpClose: optional(10, 'bool'),
   networkLockMethod: optional(11, 'uint32'),
+  /** By it CRIU names its table of nftables. */
+  dumpRunId: optional(13, 'string'),
 });
 
 export const pstreeEntry = message('pstree_entry', {
@@ -109,6 +111,15 @@ export const coreEntry = message('core_entry', {
     }),
   ),
 });
+
+export const ttyInfoEntry = message('tty_info_entry', {
+  type: required(2, 'enum'),
+  pgrp: required(7, 'uint32'),
+  rdev: required(8, 'uint32'),
+  dev: optional(13, 'uint32'),
+});
+/** TtyType: one that the restore is given. */
+export const externalTty = 5;
 
 export const mmEntry = message('mm_entry', {
   exeFileId: required(12, 'uint32'),
@@ -178,9 +189,6 @@ const regFileEntry = message('reg_file_entry', {
   ext: optional(9, 'bool'),
   mode: optional(10, 'uint32'),
 });
-const fileEntryReg = 3;
-const regFileName = regFileEntry.fields.name.number;
-const regFileSize = regFileEntry.fields.size.number;
 
 const inetSocketEntry = message('inet_sk_entry', {
   id: required(1, 'uint32'),
@@ -219,7 +227,7 @@ const unixSocketEntry = message('unix_sk_entry', {
 export const fileEntry = message('file_entry', {
   type: required(1, 'enum'),
   id: required(2, 'uint32'),
-  reg: optional(fileEntryReg, regFileEntry),
+  reg: optional(3, regFileEntry),
   inet: optional(4, inetSocketEntry),
   unix: optional(16, unixSocketEntry),
 });
@@ -230,6 +238,35 @@ export const remapFpathEntry = message('remap_file_path_entry', {
   remapId: required(2, 'uint32'),
   kind: optional(3, 'enum'),
 });
+
+const socketPacketEntry = message('sk_packet_entry', {
+  idFor: required(1, 'uint32'),
+  length: required(2, 'uint32'),
+  controls: repeated(4, message('scm_entry', { type: required(1, 'uint32') })),
+});
+
+const pipeDataEntry = message('pipe_data_entry', {
+  pipeId: required(1, 'uint32'),
+  bytes: required(2, 'uint32'),
+  size: optional(3, 'uint32'),
+});
+
+/** What waits in a pipe, and how much it can hold. */
+export interface PipeContents {
+  /** The inode that it had. */
+  inode: number;
+  data: Buffer;
+  capacity: number | undefined;
+}
+
+/** What one socket has not read yet, in the order in which it came. */
+export interface QueuedPacket {
+  /** The id of the socket's file. */
+  socketId: number;
+  data: Buffer;
+  /** Open files were sent with it. */
+  hasDescriptors: boolean;
+}
 
 export const mountEntry = message('mnt_entry', {
   fstype: required(1, 'enum'),
@@ -274,6 +311,45 @@ function headerLength(kind: ImageKind, image: Buffer): number {
   return length;
 }
 
+/** Images in which each entry is followed by as many bytes as it says. */
+function* entriesWithData<F extends Fields>(
+  kind: ImageKind,
+  entryType: Message<F>,
+  lengthOf: (entry: MessageOf<Message<F>>) => number,
+  image: Buffer,
+): Generator<{ entry: MessageOf<Message<F>>; data: Buffer }> {
+  let offset = headerLength(kind, image);
+  const take = (length: number) => {
+    if (length > image.length - offset) throw new WireError(`${kind} image: cut off at byte ${offset}`);
+    offset += length;
+    return image.subarray(offset - length, offset);
+  };
+  while (offset < image.length) {
+    const entry = decode(entryType, take(take(4).readUInt32LE(0)));
+    yield { entry, data: take(lengthOf(entry)) };
+  }
+}
+
+/** `sk-queues.img`. @throws WireError */
+export function readSocketQueues(image: Buffer): QueuedPacket[] {
+  const entries = entriesWithData('socketQueues', socketPacketEntry, ({ length }) => length, image);
+  return Array.from(entries, ({ entry: { idFor, controls }, data }) => ({
+    socketId: idFor,
+    data,
+    hasDescriptors: controls.length > 0,
+  }));
+}
+
+/** `pipes-data.img`. @throws WireError */
+export function readPipeContents(image: Buffer): PipeContents[] {
+  const entries = entriesWithData('pipeData', pipeDataEntry, ({ bytes }) => bytes, image);
+  return Array.from(entries, ({ entry: { pipeId, size }, data }) => ({
+    inode: pipeId,
+    data,
+    capacity: size,
+  }));
+}
+
 /** All entries of an image, decoded. @throws WireError */
 export function readImage<F extends Fields>(
   kind: ImageKind,
@@ -284,57 +360,25 @@ export function readImage<F extends Fields>(
 }
 
 /**
- * `files.img` with the sizes of these files left out, so that CRIU takes files that have grown or shrunk. Every other
- * byte stays. @throws WireError where an id is not that of a file in it
+ * An image with entries changed at the level of the wire.
+ * @param rewrite is given the bytes of each entry, and gives what takes their place: the same where nothing is to change.
+ * @throws WireError where it is not such an image, or cut off
  */
-export function dropRegFileSizes(filesImage: Buffer, ids: ReadonlySet<number>): Buffer {
-  return rewriteRegFiles(filesImage, ids, (_id, fields) =>
-    fields.filter((field) => field.number !== regFileSize).map((field) => field.whole),
-  );
+export function rewriteImage(kind: ImageKind, image: Buffer, rewrite: (entry: Buffer) => Buffer): Buffer {
+  const head = image.subarray(0, headerLength(kind, image));
+  return Buffer.concat([head, ...Array.from(imageEntries(kind, image), (entry) => sized(rewrite(entry)))]);
 }
 
-/**
- * `files.img` with other paths for these files, as seen from the restored root. Every other byte stays.
- * @throws WireError where an id is not that of a file in it
- */
-export function renameRegFiles(filesImage: Buffer, paths: ReadonlyMap<number, string | Uint8Array>): Buffer {
-  return rewriteRegFiles(filesImage, new Set(paths.keys()), (id, fields) =>
-    fields.map((field) =>
-      field.number === regFileName
-        ? delimitedField(regFileName, Buffer.from(paths.get(id) ?? field.content))
-        : field.whole,
-    ),
-  );
+/** An image of these entries. */
+export function makeImage(kind: ImageKind, ...entries: Buffer[]): Buffer {
+  const magics = kind === 'inventory' ? [imageMagic[kind]] : [commonMagic, imageMagic[kind]];
+  const head = Buffer.alloc(magics.length * 4);
+  for (const [index, magic] of magics.entries()) head.writeUInt32LE(magic, index * 4);
+  return Buffer.concat([head, ...entries.map(sized)]);
 }
 
-function rewriteRegFiles(
-  filesImage: Buffer,
-  ids: ReadonlySet<number>,
-  rewrite: (id: number, fields: RawField[]) => Buffer[],
-): Buffer {
-  const left = new Set(ids);
-  const parts = [filesImage.subarray(0, headerLength('files', filesImage))];
-  for (const bytes of imageEntries('files', filesImage)) {
-    const id = decode(fileEntry, bytes).reg?.id;
-    let entry = bytes;
-    if (id !== undefined && ids.has(id)) {
-      left.delete(id);
-      entry = Buffer.concat(
-        Array.from(rawFields(bytes, fileEntry.name), (field) =>
-          field.number === fileEntryReg
-            ? delimitedField(
-                fileEntryReg,
-                Buffer.concat(rewrite(id, Array.from(rawFields(field.content, regFileEntry.name)))),
-              )
-            : field.whole,
-        ),
-      );
-    }
-    const length = Buffer.alloc(4);
-    length.writeUInt32LE(entry.length);
-    parts.push(length, entry);
-  }
-  const [missing] = left;
-  if (missing !== undefined) throw new WireError(`files image: no file ${missing} in it`);
-  return Buffer.concat(parts);
+function sized(entry: Buffer): Buffer {
+  const length = Buffer.alloc(4);
+  length.writeUInt32LE(entry.length);
+  return Buffer.concat([length, entry]);
 }

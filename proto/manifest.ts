@@ -51,19 +51,98 @@ export const capsuleSpecSchema = z.object({
   display: z.number().int().min(0).max(59_000).optional(),
   /** Id of the desktop entry it was started from. Snapshots of the first version have none. */
   application: z.string().optional(),
+  /** What application profiles made of its start; absent where none was for it. */
+  profiles: z
+    .object({
+      names: z.array(z.string()),
+      findings: z.array(
+        z.object({
+          tie: z.string(),
+          verdict: z.enum(['handled', 'degraded', 'blocking']),
+          by: z.string(),
+          what: z.string(),
+          hint: z.string(),
+        }),
+      ),
+      /** File names of Torpor's libraries that are loaded into the application. */
+      preloads: z.array(z.string().regex(/^[a-z0-9][a-z0-9.-]*\.so$/)),
+      /** Names, with `{}` for a document's, of files by which it marks what it has open. */
+      lockFiles: z.array(z.string()),
+    })
+    .optional(),
 });
 export type CapsuleSpec = z.infer<typeof capsuleSpecSchema>;
+
+/** What a job is made of, apart from whether it runs. Pids are as its own processes count them. */
+export const jobSpecSchema = z.object({
+  command: z.array(z.string()).min(1),
+  cwd: z.string().startsWith('/'),
+  user: userSchema,
+  /** Its first process. */
+  root: z.number().int().positive(),
+  /** The leader of the session of its first process, which may be that process itself. */
+  session: z.number().int().nonnegative(),
+  /** The terminal that it shares with the outside, if any. */
+  terminal: z
+    .object({
+      /** As CRIU names a terminal that is outside: device and inode's device, in hexadecimal. */
+      key: z.string().regex(/^tty\[[0-9a-f]+:[0-9a-f]+\]$/),
+      columns: z.number().int().positive(),
+      rows: z.number().int().positive(),
+    })
+    .optional(),
+});
+export type JobSpec = z.infer<typeof jobSpecSchema>;
+
+/** A unix socket that is not where it was bound. */
+export const movedSocketSchema = z.object({
+  /** It has another name now, or none. */
+  kind: z.enum(['moved', 'nameless']),
+  from: z.string().startsWith('/'),
+  /** Where a restore binds it. */
+  to: z.string().startsWith('/'),
+});
+export type MovedSocket = z.infer<typeof movedSocketSchema>;
+
+/** A document, and the file beside it by which the application tells others that it has it open. */
+export const documentLockSchema = z.object({
+  document: z.string().startsWith('/'),
+  path: z.string().startsWith('/'),
+  /** At most some kilobytes, base64. */
+  contents: z.base64(),
+});
+export type DocumentLock = z.infer<typeof documentLockSchema>;
 
 /** A file the application had mapped or open, by which a later change of it is found. */
 export const fileRecordSchema = z.record(z.string(), z.unknown());
 
-export const manifestSchema = z.object({
+/** The set of workloads that were suspended at the same instant. */
+export const sessionMembershipSchema = z.object({
+  id: z.string(),
+  members: z.array(z.object({ workload: z.string(), name: z.string() })).min(1),
+});
+export type SessionMembership = z.infer<typeof sessionMembershipSchema>;
+
+const inode = z.number().int().positive();
+
+/** A unix socket whose other end was outside, by the inode in CRIU's images, and how it is to come back. */
+export const decidedSocketSchema = z.discriminatedUnion('decision', [
+  z.object({ inode, decision: z.literal('reconnect') }),
+  z.object({ inode, decision: z.literal('hang-up') }),
+  /** Its other end was in another workload of the session. */
+  z.object({ inode, decision: z.literal('session'), peer: inode, workload: z.string() }),
+]);
+export type DecidedSocket = z.infer<typeof decidedSocketSchema>;
+
+/** A pipe, by the inode in CRIU's images, of which other workloads of the session had ends too. */
+export const sharedPipeSchema = z.object({ inode, workloads: z.array(z.string()).min(1) });
+export type SharedPipe = z.infer<typeof sharedPipeSchema>;
+
+const common = z.object({
   version: z.literal(manifestVersion),
   id: z.string(),
   workload: z.string(),
   name: z.string(),
-  kind: z.literal('capsule'),
-  capsule: capsuleSpecSchema,
   startedAt: z.string(),
   takenAt: z.string(),
   leftRunning: z.boolean(),
@@ -89,8 +168,39 @@ export const manifestSchema = z.object({
       hint: z.string(),
     }),
   ),
+  externalSockets: z.array(decidedSocketSchema).optional(),
+  /** Where TCP connections were kept: the nftables table (family inet) that keeps their packets away. */
+  connectionLock: z.string().optional(),
+  sharedPipes: z.array(sharedPipeSchema).optional(),
+  session: sessionMembershipSchema.optional(),
   /** Opaque to the format: the engine's own record of files (engine/files). */
   surroundings: z.array(fileRecordSchema),
+  movedSockets: z.array(movedSocketSchema).optional(),
+  documentLocks: z.array(documentLockSchema).optional(),
   files: z.array(manifestFileSchema).min(1),
 });
+
+/** What a workload is made of, by its kind. */
+export const capsuleKindSchema = z.object({ kind: z.literal('capsule'), capsule: capsuleSpecSchema });
+export const jobKindSchema = z.object({ kind: z.literal('job'), job: jobSpecSchema });
+export type WorkloadKind = z.infer<typeof capsuleKindSchema> | z.infer<typeof jobKindSchema>;
+
+/** What both kinds have: who it belongs to, and what was started where. */
+export function specOf(workload: WorkloadKind): CapsuleSpec | JobSpec {
+  return workload.kind === 'capsule' ? workload.capsule : workload.job;
+}
+
+/** Just that of a manifest or a record. */
+export function kindOf(workload: WorkloadKind): WorkloadKind {
+  return workload.kind === 'capsule'
+    ? { kind: 'capsule', capsule: workload.capsule }
+    : { kind: 'job', job: workload.job };
+}
+
+export const manifestSchema = z.discriminatedUnion('kind', [
+  common.extend(capsuleKindSchema.shape),
+  common.extend(jobKindSchema.shape),
+]);
 export type Manifest = z.infer<typeof manifestSchema>;
+/** What of a manifest is the workload's and the moment's; the store adds the rest. */
+export type ManifestBody = Omit<z.infer<typeof common>, 'version' | 'id' | 'files'> & WorkloadKind;

@@ -15,9 +15,7 @@ import { Unavailable } from './unavailable.tsx';
 
 const Launch = lazy(async () => ({ default: (await import('./launch/launch.tsx')).Launch }));
 const Snapshots = lazy(async () => ({ default: (await import('./snapshots/snapshots.tsx')).Snapshots }));
-const ScreenWindow = lazy(async () => ({
-  default: (await import('./screen/screen-window.tsx')).ScreenWindow,
-}));
+const Seen = lazy(async () => ({ default: (await import('./seen.tsx')).Seen }));
 const Settings = lazy(async () => ({ default: (await import('./settings/settings.tsx')).Settings }));
 
 type PagePlace = Exclude<AnyPlace, { kind: 'screen' }>;
@@ -58,7 +56,7 @@ function Place() {
   return (
     <DefectBoundary say={say} place={hashOf(place)}>
       <Suspense fallback={null}>
-        <ScreenWindow workload={place.workload} />
+        <Seen workload={place.workload} />
       </Suspense>
     </DefectBoundary>
   );

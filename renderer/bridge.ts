@@ -30,11 +30,14 @@ export class CallFailed extends Error {
   override readonly name = 'CallFailed';
   readonly code: string;
   readonly hint: string;
+  /** To what the user would have to agree for it to be done. */
+  readonly consents: NonNullable<CallError['consents']>;
 
-  constructor({ code, message, hint }: CallError) {
+  constructor({ code, message, hint, consents = [] }: CallError) {
     super(message);
     this.code = code;
     this.hint = hint;
+    this.consents = consents;
   }
 }
 

@@ -22,7 +22,12 @@ const program = {
 
 await build({
   ...program,
-  entryPoints: { torpor: 'cli/torpor.ts', torpord: 'engine/torpord.ts', 'torpor-app': 'main/start.ts' },
+  entryPoints: {
+    torpor: 'cli/torpor.ts',
+    torpord: 'engine/torpord.ts',
+    'torpor-terminal': 'engine/terminal/main.ts',
+    'torpor-app': 'main/start.ts',
+  },
 });
 await build({
   ...program,

@@ -11,6 +11,7 @@ import type { Workload } from '../api/types.ts';
 import { TestApp } from '../test/support/app.ts';
 import { TestBrowser } from '../test/support/browser.ts';
 import { TestEngine } from '../test/support/engine.ts';
+import { TestTerminal } from '../test/support/terminal.ts';
 
 const out = new URL('../docs/screenshots/', import.meta.url).pathname;
 const patient = { timeout: 60_000 };
@@ -98,6 +99,8 @@ async function make(engine: TestEngine, page: Page): Promise<void> {
   await shoot(page, 'snapshots');
 
   await screens(engine, page);
+  await terminals(engine, page);
+  await consent(page);
 
   await page.evaluate("location.hash = '#/settings'");
   await page.getByRole('heading', { name: 'Settings' }).waitFor(patient);
@@ -120,6 +123,49 @@ async function screens(engine: TestEngine, page: Page): Promise<void> {
   await page.getByRole('button', { name: 'Resume' }).first().waitFor(patient);
   await sleep(1000);
   await shoot(page, 'screen-suspended');
+}
+
+/** A job in a terminal, before Torpor has it, and in a window of its own. */
+async function terminals(engine: TestEngine, page: Page): Promise<void> {
+  const script = join(folder, 'build.sh');
+  await writeFile(
+    script,
+    `for i in $(seq 1 400); do printf '\\033[32m[%3d/400]\\033[0m compiling module \\033[1m%s\\033[0m\\n' $i "part-$i.c"; sleep 0.15; done\n`,
+  );
+  const terminal = await TestTerminal.start(['bash', '--norc', '-i'], { columns: 110, rows: 30 });
+  try {
+    await terminal.until(/[$#] $/);
+    terminal.type(`bash ${script}\n`);
+    await terminal.until('part-3.c');
+    await page.evaluate("location.hash = '#/home'");
+    const program = page.locator('.program', { hasText: 'build.sh' });
+    await program.waitFor(patient);
+    await program.scrollIntoViewIfNeeded();
+    await shoot(page, 'programs');
+    await program.getByRole('button').click();
+    await page.getByRole('button', { name: 'Resume build.sh' }).click(patient);
+  } finally {
+    await terminal.close();
+  }
+  await page
+    .getByRole('article', { name: 'build.sh' })
+    .getByText('Running', { exact: true })
+    .waitFor(patient);
+  const job = (await engine.json<Workload[]>('ps')).find(({ name }) => name === 'build.sh');
+  await page.evaluate(`location.hash = '#/screen/${job?.id}'`);
+  await page.locator('.xterm-rows').getByText('part-60.c').waitFor(patient);
+  await shoot(page, 'terminal');
+  await engine.json('end', job?.id ?? '');
+}
+
+/** What is asked before an application gives something up. */
+async function consent(page: Page): Promise<void> {
+  await page.evaluate("location.hash = '#/launch'");
+  await page.getByRole('searchbox').fill('chromium');
+  await page.locator('.tile', { hasText: 'Chromium' }).click(patient);
+  await page.getByRole('dialog').waitFor(patient);
+  await shoot(page, 'consent');
+  await page.getByRole('button', { name: 'Cancel' }).click();
 }
 
 /** A card while its application is being suspended: enough memory that it can be caught. */

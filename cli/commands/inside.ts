@@ -1,5 +1,4 @@
 /** Reaching into a capsule: its screen, and commands inside it. */
-import { spawn } from 'node:child_process';
 import { readFile, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { sentenceOf, TorporError } from '../../api/errors.ts';
@@ -11,10 +10,17 @@ import type { Command, Context } from '../context.ts';
 import { printable, table } from '../format.ts';
 import { environmentOf } from '../words.ts';
 
-/** The RFB socket of a running workload. @throws TorporError where it does not run. */
-async function screenOf(context: Context): Promise<{ workload: Workload; socket: string }> {
+/** The RFB socket of a running capsule. @throws TorporError where it does not run. */
+export async function screenOf(context: Context): Promise<{ workload: Workload; socket: string }> {
   const workload = await (await context.engine()).get(context.invocation.arguments[0] ?? '');
   if (workload.screen === undefined) {
+    if (workload.kind === 'job') {
+      throw new TorporError(
+        'failed',
+        `${workload.name} is a job: it has a terminal and no screen.`,
+        `See it with \`torpor attach ${workload.name}\`.`,
+      );
+    }
     const hint =
       workload.state === 'suspended'
         ? `Resume it first: \`torpor resume ${workload.name}\`.`
@@ -129,46 +135,6 @@ function windowId(text: string | undefined): number | undefined {
     'See `torpor windows W` for those there are.',
   );
 }
-
-export const attach: Command = {
-  definition: {
-    name: 'attach',
-    summary: 'open the window of a capsule',
-    description: [
-      'Shows the screen of a running capsule in a window of this desktop. Closing the window leaves the application running.',
-    ],
-    arguments: [{ name: 'W', kind: 'workload' }],
-    options: [],
-    examples: [{ command: 'torpor attach gimp', meaning: 'see and use GIMP' }],
-  },
-  async run(context) {
-    const { workload, socket } = await screenOf(context);
-    if (!process.env.DISPLAY) {
-      throw new TorporError(
-        'failed',
-        'There is no display here to open a window on.',
-        `Save a picture of it instead: \`torpor screenshot ${workload.name} FILE.png\`.`,
-      );
-    }
-    const status = await new Promise<number>((resolve, reject) => {
-      const viewer = spawn('xtigervncviewer', ['-RemoteResize=1', socket], {
-        stdio: ['ignore', 'ignore', 'inherit'],
-      });
-      viewer.once('error', (error) =>
-        reject(
-          new TorporError(
-            'failed',
-            `The viewer cannot be started: ${error.message}.`,
-            'Install it: `apt-get install tigervnc-viewer`.',
-          ),
-        ),
-      );
-      viewer.once('close', (code) => resolve(code ?? 1));
-    });
-    context.result({ workload: workload.id, status }, '');
-    return status === 0 ? 0 : 1;
-  },
-};
 
 export const exec: Command = {
   definition: {

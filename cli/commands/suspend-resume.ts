@@ -1,6 +1,6 @@
 /** Suspending and resuming. */
-import { exitCodes, TorporError } from '../../api/errors.ts';
-import type { SuspendResult } from '../../api/types.ts';
+import { TorporError } from '../../api/errors.ts';
+import { connectionChoices, type ResumeResult, type SuspendResult, socketChoices } from '../../api/types.ts';
 import type { Command, Context } from '../context.ts';
 import { bytes, findingsText, printable, seconds, workloadJson } from '../format.ts';
 import { withOutcome } from '../lost-engine.ts';
@@ -46,54 +46,97 @@ async function targetsOf(context: Context): Promise<readonly string[]> {
   return given;
 }
 
+/** Undefined where the user leaves it to the engine. @throws TorporError `usage`. */
+function choiceOf<T extends string>(
+  context: Context,
+  option: string,
+  choices: readonly T[],
+  what: string,
+): T | undefined {
+  const given = context.invocation.value(option);
+  const choice = choices.find((each) => each === given);
+  if (choice !== undefined || given === undefined) return choice;
+  throw new TorporError(
+    'usage',
+    `"${given}" is nothing that can become of ${what}.`,
+    `Give --${option} one of: ${choices.join(', ')}.`,
+  );
+}
+
 export const suspend: Command = {
   definition: {
     name: 'suspend',
     summary: 'suspend workloads to disk',
     description: [
       'Saves the whole state of a workload to disk and frees its memory. The application is only paused until the snapshot is complete and durable; whatever fails before leaves it running as it was. Where something ties it to its surroundings that cannot be saved, nothing is touched and the reason is given (exit code 3).',
-      'With several workloads each is suspended by itself; one that fails does not keep the others from it.',
+      'Several workloads are suspended at one instant: all of them, or none where one cannot be. They become a session; resumed together, unix sockets between them are connected again.',
     ],
     arguments: [{ name: 'W|PID', kind: 'workload', optional: true, repeated: true }],
     options: [
       { name: 'all', summary: 'All running workloads.' },
       { name: 'leave-running', summary: 'Take the snapshot and let the application run on.' },
+      {
+        name: 'external-sockets',
+        value: 'reconnect|hang-up|block',
+        summary:
+          'What becomes of unix sockets to programs outside: connected again at the resume, found closed, or nothing is suspended, which is the default.',
+      },
+      {
+        name: 'connections',
+        value: 'keep|close',
+        summary:
+          'What becomes of TCP connections: they go on after the resume where both ends still agree, which is the default for a job, or are closed as if the other side had hung up, which is the default for an application.',
+      },
     ],
     examples: [
       { command: 'torpor suspend gimp', meaning: 'suspend GIMP' },
+      { command: 'torpor suspend server client', meaning: 'suspend both at the same instant' },
       { command: 'torpor suspend --all', meaning: 'suspend everything, as before a reboot' },
       { command: 'torpor suspend --leave-running gimp', meaning: 'keep a state to go back to' },
+      {
+        command: 'torpor suspend --external-sockets reconnect mpv',
+        meaning: 'although it talks to a server outside, which it is connected to again',
+      },
     ],
   },
   async run(context) {
     const targets = await targetsOf(context);
-    const leaveRunning = context.invocation.flag('leave-running');
+    const externalSockets = choiceOf(context, 'external-sockets', socketChoices, 'external sockets');
+    const connections = choiceOf(context, 'connections', connectionChoices, 'network connections');
+    const options = {
+      leaveRunning: context.invocation.flag('leave-running'),
+      ...(externalSockets === undefined ? {} : { externalSockets }),
+      ...(connections === undefined ? {} : { connections }),
+    };
     const single = targets.length === 1 && !context.invocation.flag('all');
-    const documents: object[] = [];
-    const texts: string[] = [];
-    let worst = 0;
-    for (const target of targets) {
-      try {
-        const result = await withOutcome(context, target, 'suspended', (client) =>
-          withProgress(context, client, target, () => client.suspend(target, { leaveRunning })),
-        );
-        documents.push(suspendJson(result));
-        texts.push(suspendText(result));
-      } catch (error) {
-        if (single || !(error instanceof TorporError)) throw error;
-        worst = Math.max(worst, exitCodes[error.code]);
-        documents.push({
-          workload: target,
-          error: { code: error.code, message: error.message, hint: error.hint, ...error.details },
-        });
-        context.note(`torpor: ${printable(error.message)}`);
-        if (error.hint) context.note(`  ${error.hint}`);
-      }
-    }
-    context.result(single ? documents[0] : documents, texts.join('\n'));
-    return worst;
+    const [first = ''] = targets;
+    const results =
+      targets.length === 0
+        ? []
+        : await withOutcome(context, first, 'suspended', (client) =>
+            withProgress(context, client, targets.join(', '), async () =>
+              targets.length === 1
+                ? [await client.suspend(first, options)]
+                : client.suspendSet([...targets], options),
+            ),
+          );
+    const documents = results.map(suspendJson);
+    context.result(single ? documents[0] : documents, results.map(suspendText).join('\n'));
+    return undefined;
   },
 };
+
+function resumeJson({ workload, findings, resumeMs, criuMs }: ResumeResult): object {
+  return { ...workloadJson(workload), findings, resumeMs, criuMs };
+}
+
+function resumeText({ workload, findings, resumeMs }: ResumeResult): string {
+  const notable = findings.filter(({ verdict, tie }) => verdict !== 'handled' || tie === 'session');
+  return [
+    `${printable(workload.name)} runs again after ${seconds(resumeMs)} (${workload.id}).`,
+    ...(notable.length > 0 ? [findingsText(notable)] : []),
+  ].join('\n');
+}
 
 export const resume: Command = {
   definition: {
@@ -101,27 +144,30 @@ export const resume: Command = {
     summary: 'resume a workload from its snapshot',
     description: [
       'Brings a suspended workload back exactly as it was. A snapshot can be named instead, to go back to an earlier state. The snapshot is checked before anything starts and stays as it is, also when the resume fails.',
+      'Of several none runs before all are restored, and all stay suspended where one cannot be. Unix sockets between workloads that were suspended at the same instant are connected again, with what was under way.',
     ],
-    arguments: [{ name: 'W|SNAPSHOT', kind: 'workload' }],
+    arguments: [{ name: 'W|SNAPSHOT', kind: 'workload', repeated: true }],
     options: [{ name: 'copy', summary: 'As a second instance, beside one that runs.' }],
     examples: [
       { command: 'torpor resume gimp', meaning: 'go on with GIMP' },
+      { command: 'torpor resume server client', meaning: 'both, connected to each other as they were' },
       { command: 'torpor resume --copy 3f2a9c', meaning: 'a second instance from a snapshot' },
     ],
   },
   async run(context) {
-    const target = context.invocation.arguments[0] ?? '';
+    const targets = context.invocation.arguments;
+    const [first = ''] = targets;
     const copy = context.invocation.flag('copy');
-    const result = await withOutcome(context, target, 'resumed', (client) =>
-      withProgress(context, client, target, () => client.resume(target, { copy })),
+    if (copy && targets.length > 1)
+      throw new TorporError('usage', '--copy takes one name.', 'Make the copies one by one.');
+    const results = await withOutcome(context, first, 'resumed', (client) =>
+      withProgress(context, client, targets.join(', '), async () =>
+        targets.length === 1 ? [await client.resume(first, { copy })] : client.resumeSet([...targets]),
+      ),
     );
-    const { workload, findings, resumeMs, criuMs } = result;
-    const notable = findings.filter((finding) => finding.verdict !== 'handled');
-    const text = [
-      `${printable(workload.name)} runs again after ${seconds(resumeMs)} (${workload.id}).`,
-      ...(notable.length > 0 ? [findingsText(notable)] : []),
-    ].join('\n');
-    context.result({ ...workloadJson(workload), findings, resumeMs, criuMs }, text);
+    const documents = results.map(resumeJson);
+    const text = results.map(resumeText).join('\n');
+    context.result(targets.length === 1 ? documents[0] : documents, text);
     return undefined;
   },
 };

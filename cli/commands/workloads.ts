@@ -1,7 +1,7 @@
 /** Starting, listing, inspecting and ending workloads. */
 import type { Command } from '../context.ts';
 import { ago, bytes, findingsText, printable, table, workloadJson } from '../format.ts';
-import { environmentOf } from '../words.ts';
+import { environmentOf, ownEnvironment } from '../words.ts';
 
 export const run: Command = {
   definition: {
@@ -9,6 +9,7 @@ export const run: Command = {
     summary: 'start an application in a capsule',
     description: [
       'Starts an application in a capsule: a small container with its own X server, session bus and window manager, so that it can be suspended at any time. Home folder, settings, fonts and network are those of the machine. Prints the id of the capsule.',
+      'What certain applications need for that stands in profiles (`torpor profiles`). Where one gives something up, the application is started only when you have agreed to it once (exit code 3 until then).',
     ],
     arguments: [],
     options: [
@@ -22,6 +23,13 @@ export const run: Command = {
         value: 'ID',
         summary: 'The desktop entry it belongs to, such as org.gnome.Calculator.desktop.',
       },
+      {
+        name: 'agree',
+        value: 'WHAT',
+        repeated: true,
+        summary: 'Agree to what the application gives up in a capsule; it is remembered.',
+      },
+      { name: 'no-profiles', summary: 'Start it without what application profiles would add.' },
     ],
     takesCommand: true,
     examples: [
@@ -44,16 +52,18 @@ export const run: Command = {
     const workload = await client.run({
       command: [...invocation.command],
       env,
-      callerEnv: Object.fromEntries(
-        Object.entries(process.env).filter((entry): entry is [string, string] => entry[1] !== undefined),
-      ),
+      callerEnv: ownEnvironment(),
       cwd: process.cwd(),
       ...(name === undefined ? {} : { name }),
       ...(root === undefined ? {} : { root }),
       ...(user === undefined ? {} : { user }),
       ...(geometry === undefined ? {} : { geometry }),
       ...(application === undefined ? {} : { application }),
+      ...(invocation.flag('no-profiles')
+        ? { withoutProfiles: true }
+        : { agree: [...invocation.values('agree')] }),
     });
+    for (const { en } of workload.told ?? []) context.note(`torpor: ${printable(en)}`);
     context.result(workloadJson(workload), workload.id);
     return undefined;
   },

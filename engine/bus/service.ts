@@ -16,8 +16,8 @@ import {
 } from '../../api/engine1.ts';
 import { TorporError } from '../../api/errors.ts';
 import { type ArgumentWire, decode, encode, errorReply, type MethodWire } from '../../api/wire.ts';
-import type { Caller } from '../capsule/registry.ts';
 import type { Logger } from '../log.ts';
+import type { Caller } from '../workload/registry.ts';
 
 /** The engine's methods, each with the caller first. */
 export type EngineHandlers = {

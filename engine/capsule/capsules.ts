@@ -1,26 +1,27 @@
 /**
- * Capsules as processes: starting one, watching it until its application ends, ending it. What suspends and resumes
- * it is in `transaction/`; both keep to the same run folder, which the capsule sees at /run/torpor.
+ * Capsules as processes: starting one. What watches and ends it is in `workload/`, what suspends and resumes it in
+ * `transaction/`; all keep to the same run folder, which the capsule sees at /run/torpor.
  */
-import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { access, chmod, chown, mkdir, readFile, rm, stat, unlink, writeFile } from 'node:fs/promises';
+import { access, chmod, chown, mkdir, readFile, stat, unlink, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { sentenceOf, TorporError } from '../../api/errors.ts';
-import type { EnginePaths } from '../../api/paths.ts';
-import { type Exit, exitSchema, type RunSpec } from '../../api/types.ts';
+import { type Exit, exitSchema, type RunSpec, type Text } from '../../api/types.ts';
 import type { CapsuleSpec } from '../../proto/manifest.ts';
 import { runCommand } from '../command.ts';
 import type { Installation } from '../installation.ts';
 import type { Logger } from '../log.ts';
 import { readMounts, userFileSystems } from '../mounts.ts';
-import { identify, isAlive, type ProcessIdentity, signalProcess, waitGone } from '../process.ts';
-import type { Cgroups } from './cgroup.ts';
+import { identify, isAlive, type ProcessIdentity } from '../process.ts';
+import { sentencesOf } from '../profiles/folders.ts';
+import type { Applied, Profiles, Start } from '../profiles/profiles.ts';
+import type { Cgroups } from '../workload/cgroup.ts';
+import type { CapsuleRecord } from '../workload/record.ts';
+import { type Caller, mayUse, type Registry } from '../workload/registry.ts';
+import { readJson, type Workloads } from '../workload/workloads.ts';
 import { chooseDisplay } from './display.ts';
 import { applicationEnvironment } from './environment.ts';
-import type { WorkloadRecord } from './record.ts';
-import { type Caller, mayUse, type Registry } from './registry.ts';
 import { applicationOf, geometryOf } from './run-options.ts';
 import { encodeSpec } from './spec-file.ts';
 import { findUser } from './users.ts';
@@ -30,8 +31,14 @@ import { windowManagerConfig } from './window-manager.ts';
 const readyLimitMs = 60_000;
 /** How long `run` watches for a first window or an early end before it reports success. */
 const settleMs = 700;
-const watchIntervalMs = 250;
-const endLimitMs = 8000;
+/** Where a capsule has its copies of Torpor's libraries (native/root.c). */
+const preloadFolder = '/run/torpor-lib';
+
+/** What was started, and what there is to tell of it. */
+export interface Started {
+  record: CapsuleRecord;
+  told: Text[];
+}
 
 type Startup =
   | { kind: 'ready' }
@@ -40,52 +47,39 @@ type Startup =
   | { kind: 'failed'; message: string };
 
 export class Capsules {
-  readonly #paths: EnginePaths;
+  readonly #workloads: Workloads;
   readonly #installation: Installation;
   readonly #registry: Registry;
   readonly #cgroups: Cgroups;
+  readonly #profiles: Profiles;
   readonly #log: Logger;
-  readonly #watched = new Set<string>();
-  #stopped = false;
 
   constructor(
-    paths: EnginePaths,
+    workloads: Workloads,
     installation: Installation,
     registry: Registry,
     cgroups: Cgroups,
+    profiles: Profiles,
     log: Logger,
   ) {
-    this.#paths = paths;
+    this.#workloads = workloads;
     this.#installation = installation;
     this.#registry = registry;
     this.#cgroups = cgroups;
+    this.#profiles = profiles;
     this.#log = log;
-  }
-
-  /** What the capsule sees at /run/torpor. */
-  runFolder(id: string): string {
-    return join(this.#paths.runDir, 'capsules', id);
   }
 
   /** The RFB socket of a capsule's screen. */
   screenSocket(id: string): string {
-    return join(this.runFolder(id), 'screen', 'rfb');
-  }
-
-  /** Where a resume keeps what it needs while it lasts: mount point, rewritten images, CRIU's log. */
-  scratchFolder(id: string): string {
-    return join(this.#paths.runDir, 'resume', id);
-  }
-
-  newId(): string {
-    return randomBytes(4).toString('hex');
+    return join(this.#workloads.runFolder(id), 'screen', 'rfb');
   }
 
   /**
    * Makes the run folder. The screen's own folder is its owner's alone, so that nobody else reaches the RFB socket.
    */
   async makeRunFolder(id: string, capsule: CapsuleSpec): Promise<string> {
-    const folder = this.runFolder(id);
+    const folder = this.#workloads.runFolder(id);
     await mkdir(join(folder, 'session'), { recursive: true, mode: 0o755 });
     await mkdir(join(folder, 'screen'), { recursive: true, mode: 0o700 });
     await chmod(folder, 0o711);
@@ -95,23 +89,18 @@ export class Capsules {
     return folder;
   }
 
-  /** Removes what a capsule leaves outside: run folder and cgroup, and what a resume of it may have left. */
-  async cleanUp(id: string): Promise<void> {
-    await this.#cgroups.remove(id);
-    await rm(this.runFolder(id), { recursive: true, force: true });
-    await rm(this.scratchFolder(id), { recursive: true, force: true });
-  }
-
   /**
    * Starts an application in a capsule and waits until it runs.
-   * @throws TorporError `failed` with the reason where it does not; nothing is left behind then.
+   * @throws TorporError `failed` with the reason where it does not, `blocked` where its user must agree first; nothing is
+   * left behind then.
    */
-  async run(spec: RunSpec, caller: Caller): Promise<WorkloadRecord> {
-    const capsule = await this.#specify(spec, caller);
-    const id = this.newId();
-    const record: WorkloadRecord = {
+  async run(spec: RunSpec, caller: Caller): Promise<Started> {
+    const { capsule, told } = await this.#specify(spec, caller);
+    const id = this.#workloads.newId();
+    const record: CapsuleRecord = {
       version: 1,
       id,
+      kind: 'capsule',
       name: this.#nameFor(spec, capsule.user.uid),
       startedAt: new Date().toISOString(),
       capsule,
@@ -120,27 +109,28 @@ export class Capsules {
     try {
       await this.#registry.put(record);
       const init = await this.#launch(record);
-      const running = await this.#registry.setStatus(id, { kind: 'running', init });
-      await this.#awaitStartup(running, init);
-      this.watch(id);
+      await this.#registry.setStatus(id, { kind: 'running', init });
+      await this.#awaitStartup(record, init);
+      this.#workloads.watch(id);
       this.#log.info(
         { workload: id, name: record.name, pid: init.pid, command: capsule.command },
         'capsule started',
       );
-      return this.#registry.get(id) ?? running;
+      const status = this.#registry.get(id)?.status ?? { kind: 'running', init };
+      return { record: { ...record, status }, told };
     } catch (error) {
       this.#log.warn(
         { workload: id, command: capsule.command, reason: sentenceOf(error) },
         'capsule did not start',
       );
       await this.#cgroups.kill(id);
-      await this.cleanUp(id);
+      await this.#workloads.cleanUp(id);
       await this.#registry.remove(id);
       throw error;
     }
   }
 
-  async #specify(spec: RunSpec, caller: Caller): Promise<CapsuleSpec> {
+  async #specify(spec: RunSpec, caller: Caller): Promise<{ capsule: CapsuleSpec; told: Text[] }> {
     const geometry = geometryOf(spec.geometry);
     const application = applicationOf(spec.application);
     const user = await findUser(spec.user ?? caller.uid);
@@ -163,12 +153,21 @@ export class Capsules {
       }
       await checkRoot(root);
     }
-    const env = applicationEnvironment(spec.callerEnv, spec.env, user, caller.uid === user.uid);
-    const hostMounts = root === '/' ? userFileSystems(await readMounts()) : [];
-    return {
+    const cwd = existsSync(join(root, spec.cwd)) ? spec.cwd : user.home;
+    const own = applicationEnvironment(spec.callerEnv, spec.env, user, caller.uid === user.uid);
+    const applied = await this.#profilesFor(spec, {
       command: spec.command,
-      cwd: existsSync(join(root, spec.cwd)) ? spec.cwd : user.home,
-      env,
+      cwd,
+      env: own,
+      root,
+      user,
+      application,
+    });
+    const hostMounts = root === '/' ? userFileSystems(await readMounts()) : [];
+    const capsule: CapsuleSpec = {
+      command: applied?.adjustments.command ?? spec.command,
+      cwd,
+      env: { ...applied?.adjustments.environment, ...withPreloads(own, applied, this.#installation) },
       root,
       user,
       hostMounts: hostMounts.map((path, index) => ({ key: `host${index}`, path })),
@@ -176,6 +175,30 @@ export class Capsules {
       geometry,
       display: chooseDisplay(await readFile('/proc/net/unix', 'utf8')),
       ...(application === undefined ? {} : { application }),
+      ...(applied === undefined || applied.matches.length === 0 ? {} : { profiles: this.#recordOf(applied) }),
+    };
+    return { capsule, told: applied === undefined ? [] : toldOf(applied) };
+  }
+
+  /** A mistake in the looking up of profiles must not keep an application from being started. */
+  async #profilesFor(spec: RunSpec, start: Start): Promise<Applied | undefined> {
+    if (spec.withoutProfiles === true) return undefined;
+    try {
+      return await this.#profiles.forStart(start, spec.agree ?? []);
+    } catch (error) {
+      if (error instanceof TorporError) throw error;
+      this.#log.error({ err: error, command: start.command }, 'profiles could not be looked up');
+      return undefined;
+    }
+  }
+
+  #recordOf({ adjustments }: Applied): NonNullable<CapsuleSpec['profiles']> {
+    const { profiles, findings, preloads, lockFiles } = adjustments;
+    return {
+      names: profiles,
+      findings,
+      preloads: preloads.map((name) => basename(this.#installation.preloads[name])),
+      lockFiles,
     };
   }
 
@@ -193,22 +216,14 @@ export class Capsules {
       }
       return spec.name;
     }
-    return this.freeName(basename(spec.command[0] ?? 'application'), uid);
+    return this.#workloads.freeName(basename(spec.command[0] ?? 'application'), uid);
   }
 
-  /** The name itself, or with the first number that makes it free. */
-  freeName(wanted: string, uid: number): string {
-    for (let number = 1; ; number++) {
-      const name = number === 1 ? wanted : `${wanted}-${number}`;
-      if (this.#registry.isNameFree(name, uid)) return name;
-    }
-  }
-
-  async #launch(record: WorkloadRecord): Promise<ProcessIdentity> {
+  async #launch(record: CapsuleRecord): Promise<ProcessIdentity> {
     const folder = await this.makeRunFolder(record.id, record.capsule);
     const cgroup = await this.#cgroups.make(record.id);
     const specFile = join(folder, 'spec');
-    await writeFile(specFile, encodeSpec(record, folder, cgroup, this.#installation.capsuleInit), {
+    await writeFile(specFile, encodeSpec(record, folder, cgroup, this.#installation), {
       mode: 0o600,
     });
     const result = await runCommand(this.#installation.capsuleTool, ['start', specFile]).catch(
@@ -235,8 +250,8 @@ export class Capsules {
     return init;
   }
 
-  async #awaitStartup(record: WorkloadRecord, init: ProcessIdentity): Promise<void> {
-    const folder = this.runFolder(record.id);
+  async #awaitStartup(record: CapsuleRecord, init: ProcessIdentity): Promise<void> {
+    const folder = this.#workloads.runFolder(record.id);
     const end = Date.now() + readyLimitMs;
     let settled: number | undefined;
     for (;;) {
@@ -252,17 +267,19 @@ export class Capsules {
   }
 
   async #startup(folder: string, init: ProcessIdentity): Promise<Startup | undefined> {
+    // First, because what it tells last it tells in the moment before it ends.
+    const isThere = await isAlive(init);
     const failed = await readJson(join(folder, 'failed'));
     if (failed !== undefined) return { kind: 'failed', message: `${failed.step}: ${failed.message}` };
     const exit = exitSchema.safeParse(await readJson(join(folder, 'exit')));
     if (exit.success) return { kind: 'ended', exit: exit.data };
-    if (!(await isAlive(init))) return { kind: 'failed', message: 'its processes were ended' };
+    if (!isThere) return { kind: 'failed', message: 'its processes were ended' };
     if (existsSync(join(folder, 'window'))) return { kind: 'window' };
     return existsSync(join(folder, 'ready')) ? { kind: 'ready' } : undefined;
   }
 
   async #startFailure(
-    record: WorkloadRecord,
+    record: CapsuleRecord,
     state: Extract<Startup, { kind: 'ended' | 'failed' }>,
   ): Promise<TorporError> {
     const command = record.capsule.command[0] ?? '';
@@ -274,7 +291,9 @@ export class Capsules {
       );
     }
     const how = 'code' in state.exit ? `with status ${state.exit.code}` : `by signal ${state.exit.signal}`;
-    const output = await readFile(join(this.runFolder(record.id), 'output'), 'utf8').catch(() => '');
+    const output = await readFile(join(this.#workloads.runFolder(record.id), 'output'), 'utf8').catch(
+      () => '',
+    );
     const said = output.trim() === '' ? '' : ` It said: ${output.trim().split('\n').slice(-3).join(' / ')}`;
     return new TorporError(
       'failed',
@@ -283,62 +302,27 @@ export class Capsules {
       { exit: state.exit },
     );
   }
+}
 
-  /** Follows a running capsule until its application ends, and records how. */
-  watch(id: string): void {
-    if (this.#watched.has(id)) return;
-    this.#watched.add(id);
-    void this.#watchUntilEnd(id)
-      .catch((error: unknown) => this.#log.error({ err: error, workload: id }, 'watching a capsule failed'))
-      .finally(() => this.#watched.delete(id));
-  }
+/** With the capsule's copies of the libraries in front of those that the user has loaded themselves. */
+function withPreloads(
+  own: Readonly<Record<string, string>>,
+  applied: Applied | undefined,
+  { preloads }: Installation,
+): Record<string, string> {
+  const names = applied?.adjustments.preloads ?? [];
+  if (names.length === 0) return { ...own };
+  const libraries = names.map((name) => join(preloadFolder, basename(preloads[name])));
+  return { ...own, LD_PRELOAD: [...libraries, own.LD_PRELOAD ?? ''].filter(Boolean).join(':') };
+}
 
-  async #watchUntilEnd(id: string): Promise<void> {
-    while (!this.#stopped) {
-      const record = this.#registry.get(id);
-      if (record === undefined) return;
-      if (record.status.kind === 'suspended' || record.status.kind === 'ended') return;
-      if (record.status.kind === 'running' && !(await isAlive(record.status.init))) {
-        // A suspend may have ended it between the two looks.
-        const now = this.#registry.get(id)?.status;
-        if (now?.kind === 'running' && now.init.pid === record.status.init.pid) {
-          await waitGone(now.init, endLimitMs);
-          await this.recordEnd(id);
-        }
-        continue;
-      }
-      await sleep(watchIntervalMs, undefined, { ref: false });
-    }
-  }
-
-  /** Records the end of a capsule whose processes have gone, and cleans up after it. */
-  async recordEnd(id: string, note?: string): Promise<void> {
-    const folder = this.runFolder(id);
-    const exit = exitSchema.safeParse(await readJson(join(folder, 'exit')));
-    const failed = await readJson(join(folder, 'failed'));
-    const reason = note ?? (failed === undefined ? undefined : `${failed.step}: ${failed.message}`);
-    await this.#cgroups.kill(id);
-    await this.cleanUp(id);
-    await this.#registry.setStatus(id, {
-      kind: 'ended',
-      at: new Date().toISOString(),
-      ...(exit.success ? { exit: exit.data } : {}),
-      ...(reason === undefined ? {} : { note: reason }),
-    });
-    this.#log.info({ workload: id, exit: exit.data, note: reason }, 'capsule ended');
-  }
-
-  /** Ends a running capsule in order; what does not end is killed. */
-  async end(id: string, init: ProcessIdentity): Promise<void> {
-    await signalProcess(init, 'SIGTERM');
-    if (!(await waitGone(init, endLimitMs))) await this.#cgroups.kill(id);
-    await this.recordEnd(id);
-  }
-
-  /** Stops watching; the capsules run on. */
-  stop(): void {
-    this.#stopped = true;
-  }
+/** The profiles' own sentences, and what is wrong with profiles that were left out. */
+function toldOf({ adjustments, problems }: Applied): Text[] {
+  const broken = sentencesOf(problems).map((sentence) => ({
+    en: `A profile has a mistake and is left out: ${sentence}`,
+    de: `Ein Profil hat einen Fehler und bleibt außer Betracht: ${sentence}`,
+  }));
+  return [...adjustments.notes.map(({ text }) => text), ...broken];
 }
 
 async function checkRoot(root: string): Promise<void> {
@@ -358,15 +342,6 @@ async function checkRoot(root: string): Promise<void> {
         `Install it there: \`chroot ${root} apt-get install tigervnc-standalone-server dbus openbox\`.`,
       );
     });
-  }
-}
-
-async function readJson(path: string): Promise<Record<string, unknown> | undefined> {
-  try {
-    return JSON.parse(await readFile(path, 'utf8')) as Record<string, unknown>;
-  } catch {
-    // Not there, or not yet written to its end.
-    return undefined;
   }
 }
 

@@ -1,21 +1,26 @@
 /** The description of a capsule that `torpor-capsule start` reads: records `key=value`, each ended by a zero byte. */
+import { basename } from 'node:path';
 import { TorporError } from '../../api/errors.ts';
-import type { WorkloadRecord } from './record.ts';
+import type { Installation } from '../installation.ts';
+import type { CapsuleRecord } from '../workload/record.ts';
 
 /**
  * @throws TorporError `usage` where a word of the command or a variable holds a zero byte, which no program can get.
  */
 export function encodeSpec(
-  record: WorkloadRecord,
+  record: CapsuleRecord,
   runFolder: string,
   cgroup: string,
-  initPath: string,
+  { capsuleInit, preloads }: Pick<Installation, 'capsuleInit' | 'preloads'>,
 ): Buffer {
   const { capsule } = record;
+  const libraries = Object.values(preloads).filter((path) =>
+    capsule.profiles?.preloads.includes(basename(path)),
+  );
   const records: [string, string][] = [
     ['root', capsule.root],
     ['runDir', runFolder],
-    ['initPath', initPath],
+    ['initPath', capsuleInit],
     ['cgroup', cgroup],
     ['hostname', capsule.hostname],
     ['geometry', capsule.geometry],
@@ -26,6 +31,7 @@ export function encodeSpec(
     ['home', capsule.user.home],
     ['cwd', capsule.cwd],
     ...capsule.hostMounts.map(({ path }): [string, string] => ['bind', path]),
+    ...libraries.map((path): [string, string] => ['preload', path]),
     ...Object.entries(capsule.env).map(([name, value]): [string, string] => ['env', `${name}=${value}`]),
     ...capsule.command.map((word): [string, string] => ['arg', word]),
   ];

@@ -5,6 +5,22 @@ import { runCommand } from '../command.ts';
 
 export type User = CapsuleSpec['user'];
 
+/** The same where the number may be nobody's. */
+export async function findUserIfAny(uid: number): Promise<User | undefined> {
+  return await findUser(uid).catch((error: unknown) => {
+    if (error instanceof TorporError && error.code === 'usage') return undefined;
+    throw error;
+  });
+}
+
+/** Names of groups, of those that have one. */
+export async function groupNames(groups: readonly number[]): Promise<Map<number, string>> {
+  if (groups.length === 0) return new Map();
+  const { stdout } = await runCommand('getent', ['group', '--', ...groups.map(String)]);
+  const lines = stdout.split('\n').filter(Boolean);
+  return new Map(lines.map((line) => line.split(':')).map(([name = '', , gid]) => [Number(gid), name]));
+}
+
 /**
  * Looks a user up by name or numeric id.
  * @throws TorporError `usage` where there is no such user.

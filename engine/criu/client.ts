@@ -17,13 +17,14 @@ import {
 } from '../../native/seqpacket.ts';
 import { type CriuResponse, criuRequest, criuResponse, requestType } from '../../proto/criu-rpc.ts';
 import { decode, encode, type InputOf } from '../../proto/wire.ts';
+import { runCommand } from '../command.ts';
 import type { Logger } from '../log.ts';
 import { endSession, identify, type ProcessIdentity, signalProcess } from '../process.ts';
 import { CriuError, type CriuExit, type CriuOperation } from './criu-error.ts';
 import {
   type DumpOptions,
   dumpOptions,
-  type OpenFolders,
+  type Folders,
   type PreparedOptions,
   type RestoreOptions,
   restoreOptions,
@@ -37,6 +38,14 @@ export interface CriuVersion {
   sublevel: number;
   /** As people write it: `4.2.1`. */
   text: string;
+}
+
+/** A pid namespace other than this process's, in which CRIU and what it works on have other pids. */
+export interface CriuRoom {
+  /** What takes the tracer there, as the prefix does CRIU; must exec its arguments and keep descriptors. */
+  tracerPrefix: readonly string[];
+  /** The host's number of a process there. */
+  hostPid: (pid: number) => Promise<number | undefined>;
 }
 
 /** What kernel and CRIU offer together. */
@@ -109,12 +118,18 @@ export interface CriuClientOptions {
   env?: NodeJS.ProcessEnv;
   /** What CRIU is started by, such as `torpor-capsule with-root ... --`; must exec its arguments and keep descriptors. */
   spawnPrefix?: readonly string[];
+  /** What CRIU works in where that is not this process's own pid namespace; the prefix takes it there. */
+  room?: CriuRoom;
   /** Preload library that answers for limits root may not read; used where root lacks CAP_SYS_RESOURCE. */
   rlimitPreload?: string;
+  /** Folder that has our plugin and nothing else: CRIU loads what it finds there, as root. */
+  pluginFolder?: string;
   /** What traces for CRIU in a dump. Where it is not there, CRIU does, and its target may die with it. */
   tracer?: TracerPaths;
   logger: Pick<Logger, 'debug' | 'warn'>;
   facts?: CriuFacts;
+  /** Its operations have their places already. */
+  hasPlaces?: boolean;
 }
 
 /** How long an abort waits for a notification before CRIU is ended, in milliseconds. */
@@ -129,11 +144,15 @@ const stderrLimit = 64 * 1024;
 
 /**
  * Every operation keeps one thread of libuv's pool in a blocking receive, so the engine is started with
- * UV_THREADPOOL_SIZE=16 and at most this many operations run at once, whatever the number of clients. Handlers must
- * therefore not wait for an operation that may still be queueing.
+ * UV_THREADPOOL_SIZE=64 and at most this many operations run at once, whatever the number of clients. Handlers must
+ * therefore not wait for an operation that may still be queueing, except for those of the same set: it gets places for
+ * all of them beforehand, out of others, one set at a time.
  */
 const operationLimit = 4;
 const operations = new Semaphore(operationLimit);
+/** Most operations that can wait for each other. */
+export const setLimit = 40;
+const sets = new Semaphore(1);
 
 /** The last notification whose refusal cancels. */
 const lastVeto: Partial<Record<CriuOperation, string>> = { dump: 'post-dump', restore: 'post-restore' };
@@ -143,6 +162,8 @@ interface Conversation {
   request: InputOf<typeof criuRequest>;
   fds?: readonly number[];
   logPath?: string;
+  socketPlan?: string | undefined;
+  workDir?: string;
   handlers?: OperationHandlers<string>;
 }
 
@@ -168,8 +189,29 @@ export class CriuClient {
   }
 
   /** The same CRIU started by something else, sharing what is known about it. */
-  withPrefix(spawnPrefix: readonly string[]): CriuClient {
-    return new CriuClient({ ...this.#options, spawnPrefix, facts: this.#facts });
+  withPrefix(spawnPrefix: readonly string[], room?: CriuRoom): CriuClient {
+    const options = { ...this.#options, spawnPrefix, facts: this.#facts };
+    return new CriuClient(room === undefined ? options : { ...options, room });
+  }
+
+  /**
+   * Places for operations that wait for each other, so many of them at once; to be disposed of after them.
+   * @throws TorporError `usage` where they are too many.
+   */
+  async forSet(members: number, signal: AbortSignal): Promise<Disposable> {
+    if (members > setLimit) {
+      throw new TorporError(
+        'usage',
+        `${members} workloads are too many to be suspended or resumed at one instant.`,
+        `Name at most ${setLimit} at a time.`,
+      );
+    }
+    return await sets.acquire(signal);
+  }
+
+  /** For operations of a set that {@link forSet} has given places. */
+  inSet(): CriuClient {
+    return new CriuClient({ ...this.#options, hasPlaces: true, facts: this.#facts });
   }
 
   /** CRIU's version; asked once. @throws TorporError where CRIU is missing or does not start. */
@@ -196,6 +238,15 @@ export class CriuClient {
         lazyPages: features?.lazyPages ?? false,
         pidfdStore: features?.pidfdStore ?? false,
       };
+    });
+  }
+
+  /** Whether the kernel can keep the packets of connections away, by nftables; asked once. */
+  canLockConnections(): Promise<boolean> {
+    return this.#facts.get('network-lock', async () => {
+      const { criuPath, env } = this.#options;
+      const args = ['check', '--feature', 'network_lock_nftables'];
+      return (await runCommand(criuPath, args, env === undefined ? {} : { env })).status === 0;
     });
   }
 
@@ -239,17 +290,24 @@ export class CriuClient {
 
   async #withFolders<T>(
     options: { imagesDir: string; workDir?: string },
-    use: (folders: OpenFolders) => Promise<T>,
+    use: (folders: Folders) => Promise<T>,
   ): Promise<T> {
+    if (this.#options.room !== undefined) return await use({ kind: 'path', images: options.imagesDir });
     await using images = await openFolder(options.imagesDir, 'images');
-    if (options.workDir === undefined) return await use({ images: images.fd, work: undefined });
+    const kind = 'descriptors';
+    if (options.workDir === undefined) return await use({ kind, images: images.fd, work: undefined });
     await using work = await openFolder(options.workDir, 'work');
-    return await use({ images: images.fd, work: work.fd });
+    return await use({ kind, images: images.fd, work: work.fd });
   }
 
   async #operate(
     operation: 'dump' | 'restore',
-    { imagesDir, workDir, logFile }: { imagesDir: string; workDir?: string; logFile: string },
+    {
+      imagesDir,
+      workDir,
+      logFile,
+      socketPlan,
+    }: { imagesDir: string; workDir?: string; logFile: string; socketPlan?: string },
     { wire, fds }: PreparedOptions,
     handlers: OperationHandlers<string>,
   ): Promise<CriuResponse> {
@@ -257,13 +315,21 @@ export class CriuClient {
     // Where CRIU fails before it opens its log, that of an earlier attempt must not explain this one.
     await rm(logPath, { force: true });
     const request = { type: requestType[operation], opts: wire };
-    return await this.#ask({ operation, request, fds, handlers, logPath });
+    return await this.#ask({
+      operation,
+      request,
+      fds,
+      socketPlan,
+      handlers,
+      logPath,
+      workDir: workDir ?? imagesDir,
+    });
   }
 
   /** One whole operation. @returns the response, a successful one. */
   async #ask(conversation: Conversation): Promise<CriuResponse> {
     const { operation, handlers, logPath } = conversation;
-    using _place = await operations.acquire(handlers?.signal);
+    using _place = this.#options.hasPlaces ? undefined : await operations.acquire(handlers?.signal);
     const startedAt = performance.now();
     const { response, exit, stderr } = await this.#converse(conversation);
     this.#options.logger.debug(
@@ -282,7 +348,7 @@ export class CriuClient {
     const tracing = operation === 'dump' ? this.#startTracer() : undefined;
     let child: CriuChild;
     try {
-      child = this.#start(peer.fd, conversation.fds ?? [], handlers.terminal, tracing);
+      child = this.#start(peer.fd, conversation, tracing);
     } finally {
       // Held by CRIU alone from here on, so that its end is seen as the end of the connection.
       peer[Symbol.dispose]();
@@ -294,7 +360,8 @@ export class CriuClient {
       await this.#awaitTracer(tracing?.tracer);
     });
     exited.catch(() => {});
-    const talk = new Talk(socket, operation, handlers, () => child.kill());
+    const hostPid = this.#options.room?.hostPid ?? (async (pid: number) => pid);
+    const talk = new Talk(socket, operation, handlers, hostPid, () => child.kill());
     try {
       await child.started;
       await handlers.onStarted?.(child.pid, tracing?.tracer.pid);
@@ -326,7 +393,7 @@ export class CriuClient {
   #startTracer(): Tracing | undefined {
     const { tracer, logger } = this.#options;
     if (tracer === undefined) return undefined;
-    const tracing = Tracer.start(tracer);
+    const tracing = Tracer.start(tracer, this.#options.room?.tracerPrefix);
     if (tracing === undefined)
       logger.warn({ ...tracer }, 'the tracer cannot be started; criu traces by itself');
     return tracing;
@@ -344,33 +411,42 @@ export class CriuClient {
 
   #start(
     socketFd: number,
-    fds: readonly number[],
-    terminal: number | undefined,
+    { fds = [], handlers = {}, workDir, socketPlan }: Conversation,
     tracing: Tracing | undefined,
   ): CriuChild {
-    const { criuPath, spawnPrefix = [] } = this.#options;
-    const [program = criuPath, ...args] = [...spawnPrefix, criuPath, 'swrk', '3'];
+    const { criuPath, spawnPrefix = [], room } = this.#options;
+    const { terminal } = handlers;
+    const settings = room === undefined || workDir === undefined ? [] : ['--work-dir', workDir];
+    const [program = criuPath, ...args] = [...spawnPrefix, criuPath, ...settings, 'swrk', '3'];
     const stdio = [terminal ?? 'ignore', 'ignore', 'pipe', socketFd, ...fds] as const;
     // What a job is restored to is the session of its terminal; any other CRIU has one of its own, to be ended with it.
     const ownSession = terminal === undefined;
     const child = spawn(program, args, {
       stdio: [...stdio, ...(tracing === undefined ? [] : [tracing.socket.fd])],
-      env: this.#environment(tracing && { preload: tracing.tracer.preload, socket: stdio.length }),
+      env: this.#environment(
+        tracing && { preload: tracing.tracer.preload, socket: stdio.length },
+        socketPlan,
+      ),
       detached: ownSession,
     });
     return new CriuChild(child, program, ownSession);
   }
 
-  #environment(tracer: { preload: string; socket: number } | undefined): NodeJS.ProcessEnv {
-    const { env = process.env, rlimitPreload } = this.#options;
+  #environment(
+    tracer: { preload: string; socket: number } | undefined,
+    socketPlan: string | undefined,
+  ): NodeJS.ProcessEnv {
+    const { env = process.env, rlimitPreload, pluginFolder } = this.#options;
     const answersForLimits =
       rlimitPreload !== undefined && !mayReadForeignLimits() && existsSync(rlimitPreload);
     const preloads = [env.LD_PRELOAD, tracer?.preload, ...(answersForLimits ? [rlimitPreload] : [])];
     return {
       ...env,
       PATH: env.PATH ?? '/usr/sbin:/usr/bin:/sbin:/bin',
-      // Plugins run as root inside CRIU, so none may slip in: a folder that is always there, where nobody can put one.
-      CRIU_LIBS_DIR: '/proc/self/task',
+      // Plugins run as root inside CRIU, so none may slip in: a folder that is always there, where nobody can put one;
+      // or that of the engine's own, where whoever could put one could replace the engine's programs, too.
+      CRIU_LIBS_DIR: (socketPlan && pluginFolder) || '/proc/self/task',
+      TORPOR_SOCKET_PLAN: socketPlan,
       LD_PRELOAD: preloads.filter(Boolean).join(':') || undefined,
       TORPOR_TRACER_SOCKET: tracer === undefined ? undefined : String(tracer.socket),
     };
@@ -383,6 +459,7 @@ class Talk {
   readonly #isRestore: boolean;
   readonly #lastVeto: string | undefined;
   readonly #handlers: OperationHandlers<string>;
+  readonly #hostPid: CriuRoom['hostPid'];
   readonly #kill: () => void;
   /** Why CRIU was told to stop; the operation rejects with it. */
   #failure: { error: unknown } | undefined;
@@ -395,12 +472,14 @@ class Talk {
     socket: SeqpacketSocket,
     operation: CriuOperation,
     handlers: OperationHandlers<string>,
+    hostPid: CriuRoom['hostPid'],
     kill: () => void,
   ) {
     this.#socket = socket;
     this.#isRestore = operation === 'restore';
     this.#lastVeto = lastVeto[operation];
     this.#handlers = handlers;
+    this.#hostPid = hostPid;
     this.#kill = kill;
   }
 
@@ -452,7 +531,8 @@ class Talk {
     if (this.#root !== undefined) await signalProcess(this.#root, 'SIGKILL');
   }
 
-  async #answer(script: string, pid: number | undefined): Promise<boolean> {
+  async #answer(script: string, givenPid: number | undefined): Promise<boolean> {
+    const pid = givenPid === undefined ? undefined : await this.#hostPid(givenPid);
     if (pid !== undefined && this.#isRestore) this.#root = await identify(pid);
     const { signal, onNotify } = this.#handlers;
     if (signal?.aborted && !this.#pastVeto) this.#failure ??= { error: signal.reason };

@@ -34,17 +34,38 @@ const tasks: Readonly<Record<CriuOperation, string>> = {
 const logTailBytes = 256 * 1024;
 const logTailLines = 40;
 
+/** What CRIU says of a process that does not stop, as in the middle of a vfork. */
+const timeout = /Timeout reached|Unable to freeze cgroup/;
+
 /**
  * What CRIU says of a socket whose other end it does not dump, as that of a viewer who has just come back; of a
- * connection that nobody has accepted yet; and of a process that does not stop, as in the middle of a vfork.
+ * connection that nobody has accepted yet; of what has been said, by the kernel or somebody else, and nobody has read yet.
  */
 const momentary =
-  /Non-empty write queue on an in-flight socket|Timeout reached|External socket is used|External socket found|In-flight connection|Unix socket \d+ with(?:out| +unreachable) peer|Can't dump half of stream/;
+  /The socket has data to read|Control messages in queue|Can't dump corked dgram socket|in-flight socket|External socket is used|External socket found|In-flight connection|Unix socket \d+ with(?:out| +unreachable) peer|Can't dump half of stream/;
+
+/** What CRIU and its library for TCP say where a connection cannot be made again. */
+const ofConnections =
+  /inet socket|tcp|repair (?:mode|queue|options)|queue seq|Can't restore \w+ queue data|libnet|fin packet|window parameters|Can't set timestamp/i;
 
 export class CriuError extends TorporError {
+  /** Whether a restore failed at a TCP connection. */
+  get isAboutConnections(): boolean {
+    return (this.details.errors as string[]).some((line) => ofConnections.test(line));
+  }
+
   /** Whether a dump failed for what the application happened to be at in that very moment. */
   get isMomentary(): boolean {
-    return (this.details.errors as string[]).some((line) => momentary.test(line));
+    return this.isTimeout || this.#says(momentary);
+  }
+
+  /** Whether a dump failed because not all of it came to a standstill in time. */
+  get isTimeout(): boolean {
+    return this.#says(timeout);
+  }
+
+  #says(what: RegExp): boolean {
+    return (this.details.errors as string[]).some((line) => what.test(line));
   }
 
   /**

@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { TorporError } from '../../api/errors.ts';
 import {
   coreEntry,
+  externalTty,
   fdinfoEntry,
   fileEntry,
   fileTypes,
@@ -21,9 +22,11 @@ import {
   pstreeEntry,
   readImage,
   remapFpathEntry,
+  ttyInfoEntry,
   vmaStatus,
 } from '../../proto/images.ts';
 import { type Fields, type Message, type MessageOf, WireError } from '../../proto/wire.ts';
+import { external } from './options.ts';
 
 /** Images of metadata are far smaller: the largest, of a browser's mappings, has less than 1 MiB. */
 const imageLimit = 64 * 1024 * 1024;
@@ -108,11 +111,8 @@ export interface RegFileImage {
   isMapped: boolean;
   /** Its name was gone when the checkpoint was made: where it comes from at the restore. */
   remap: 'none' | 'linked' | 'ghost' | 'procfs' | 'unknown';
-  /**
-   * Where CRIU puts a ghost for the length of a restore. One that was killed leaves it there, and every later restore
-   * fails (`Can't create ghost regfile: File exists`) until it is removed.
-   */
-  ghostPath: string | undefined;
+  /** The number of a ghost. */
+  ghostId: number | undefined;
 }
 
 export interface UnixSocketImage {
@@ -123,13 +123,17 @@ export interface UnixSocketImage {
   /** Inode of the peer, 0 where there is none. */
   peer: number;
   name: { kind: 'none' } | { kind: 'abstract'; name: Buffer } | { kind: 'path'; path: string };
+  /** The name as it is, as bind(2) was given it; empty where there is none. */
+  rawName: Buffer;
   /** The folder a relative path counts from. */
   folder: string | undefined;
   /** The path was gone when the checkpoint was made. */
   isDeleted: boolean;
   owner: { uid: number; gid: number; mode: number } | undefined;
-  /** Its peer is outside. */
+  /** The peer, outside, of one that is inside: only its name is known. */
   isExternal: boolean;
+  /** The plugin has said that it makes it at the restore. */
+  isMadeByPlugin: boolean;
 }
 
 export interface InetSocketImage {
@@ -139,7 +143,11 @@ export interface InetSocketImage {
   protocol: 'tcp' | 'udp' | 'other';
   /** TCP's states, as the kernel counts: 1 established, 10 listening. */
   state: number;
+  /** Its bytes. */
+  localAddress: number[];
   localPort: number;
+  remoteAddress: number[];
+  /** 0 where it is not connected. */
   remotePort: number;
 }
 
@@ -162,6 +170,16 @@ export interface Images {
   unixSockets: UnixSocketImage[];
   inetSockets: InetSocketImage[];
   mounts: MountImage[];
+  terminals: TerminalImage[];
+}
+
+export interface TerminalImage {
+  /** As CRIU names a terminal that it is given. */
+  key: string;
+  /** It is not made by the restore but given to it. */
+  isGiven: boolean;
+  /** The process group in its foreground; 0 where there is none. */
+  foreground: number;
 }
 
 /**
@@ -184,9 +202,27 @@ export async function readImages(folder: string): Promise<Images> {
       reg === undefined ? [] : [regFileOf(reg, uses.get(reg.id), remapOf)],
     ),
     unixSockets: files.flatMap(({ unix }) => (unix === undefined ? [] : [unixSocketOf(unix)])),
-    inetSockets: files.flatMap(({ inet }) => (inet === undefined ? [] : [inetSocketOf(inet)])),
+    inetSockets: inetSocketsIn(files),
     mounts: await readMountImages(images),
+    terminals: await readTerminals(images),
   };
+}
+
+/** Just these of a checkpoint, without what takes longer the more processes there are. @throws TorporError, as `readImages`. */
+export async function readInetSockets(folder: string): Promise<InetSocketImage[]> {
+  return inetSocketsIn(await new ImageFolder(folder).read('files.img', 'files', fileEntry));
+}
+
+const inetSocketsIn = (files: readonly FileEntry[]) =>
+  files.flatMap(({ inet }) => (inet === undefined ? [] : [inetSocketOf(inet)]));
+
+async function readTerminals(images: ImageFolder): Promise<TerminalImage[]> {
+  const entries = await images.readIfThere('tty-info.img', 'ttyInfo', ttyInfoEntry);
+  return entries.map(({ type, rdev, dev = 0, pgrp }) => ({
+    key: external.terminal(rdev, dev),
+    isGiven: type === externalTty,
+    foreground: pgrp,
+  }));
 }
 
 interface FileUse {
@@ -336,8 +372,7 @@ function regFileOf(
     isMappedExecutable: use?.isMappedExecutable ?? false,
     isMapped: use !== undefined,
     remap: kind ?? 'none',
-    ghostPath:
-      remap !== undefined && kind === 'ghost' ? `${path}.cr.${remap.remapId.toString(16)}.ghost` : undefined,
+    ghostId: kind === 'ghost' ? remap?.remapId : undefined,
   };
 }
 
@@ -348,6 +383,7 @@ const socketTypes = new Map([
 ] as const);
 const listening = 10;
 const unixSocketExternal = 1;
+const unixSocketByPlugin = 4;
 
 function unixSocketOf(unix: NonNullable<FileEntry['unix']>): UnixSocketImage {
   const { perms } = unix;
@@ -358,10 +394,12 @@ function unixSocketOf(unix: NonNullable<FileEntry['unix']>): UnixSocketImage {
     isListening: unix.state === listening,
     peer: unix.peer,
     name: socketName(unix.name),
+    rawName: unix.name,
     folder: unix.nameDir,
     isDeleted: unix.deleted ?? false,
     owner: perms && { uid: perms.uid, gid: perms.gid, mode: perms.mode },
     isExternal: (unix.uflags & unixSocketExternal) !== 0,
+    isMadeByPlugin: (unix.uflags & unixSocketByPlugin) !== 0,
   };
 }
 
@@ -389,9 +427,17 @@ function inetSocketOf(inet: NonNullable<FileEntry['inet']>): InetSocketImage {
     family: inetFamilies.get(inet.family as 2) ?? 'unknown',
     protocol: inetProtocols.get(inet.proto as 6) ?? 'other',
     state: inet.state,
+    localAddress: bytesOf(inet.srcAddr, inet.family),
     localPort: inet.srcPort,
+    remoteAddress: bytesOf(inet.dstAddr, inet.family),
     remotePort: inet.dstPort,
   };
+}
+
+/** CRIU writes an address as numbers of 32 bits, as they lie in memory. */
+function bytesOf(words: readonly number[], family: number): number[] {
+  const bytes = words.flatMap((word) => [word & 255, (word >>> 8) & 255, (word >>> 16) & 255, word >>> 24]);
+  return bytes.slice(0, inetFamilies.get(family as 2) === 'ipv4' ? 4 : 16);
 }
 
 async function readMountImages(images: ImageFolder): Promise<MountImage[]> {

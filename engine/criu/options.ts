@@ -29,12 +29,16 @@ interface CommonOptions {
   tcpEstablished?: boolean;
   /** Connected TCP sockets come back closed. */
   tcpClose?: boolean;
+  /** Connections that wait to be accepted are dropped. */
+  skipInFlight?: boolean;
   /** How connections are held still; `skip` if not given. CRIU's own default wants iptables. */
   networkLock?: 'skip' | 'nftables';
   extUnixSk?: boolean;
   /** The session and terminal are somebody else's: a job. CRIU's standard input then is the terminal. */
   shellJob?: boolean;
   mntnsCompatMode?: boolean;
+  /** Path of the plan (engine/sockets/plan.ts) for the plugin; where there is none, no plugin is loaded. */
+  socketPlan?: string;
 }
 
 export interface DumpOptions extends CommonOptions {
@@ -60,6 +64,10 @@ export interface RestoreOptions extends CommonOptions {
   /** The root of the restored mount namespace: a mount point. */
   root?: string;
   inheritFd?: readonly InheritedFd[];
+  /** Descriptors of ours that the plugin hands on, by the plan: the first as {@link firstGivenFd}, and so on. */
+  pluginFds?: readonly number[];
+  /** Keys of terminals that others take the place of: the first that of CRIU's standard input, then its output. */
+  terminalKeys?: readonly string[];
   /** Pages come from a lazy-pages daemon. */
   lazyPages?: boolean;
   skipFileRwxCheck?: boolean;
@@ -84,16 +92,20 @@ export interface PreparedOptions {
   fds: number[];
 }
 
-/** Descriptors of the folders, open in this process: CRIU opens /proc/OURS/fd/N. */
-export interface OpenFolders {
-  images: number;
-  work: number | undefined;
-}
+/**
+ * The folders as CRIU is told of them: descriptors, open in this process, of which CRIU opens /proc/OURS/fd/N; or, for
+ * a CRIU in another pid namespace, where this process has no number, the path of the images. Such a one is told its work
+ * folder as it is started.
+ */
+export type Folders =
+  | { kind: 'descriptors'; images: number; work: number | undefined }
+  | { kind: 'path'; images: string };
 
-function common(options: CommonOptions, folders: OpenFolders): InputOf<typeof criuOptions> {
+function common(options: CommonOptions, folders: Folders): InputOf<typeof criuOptions> {
   return {
-    imagesDirFd: folders.images,
-    workDirFd: folders.work,
+    ...(folders.kind === 'path'
+      ? { imagesDirFd: -1, imagesDir: folders.images }
+      : { imagesDirFd: folders.images, workDirFd: folders.work }),
     logFile: options.logFile,
     logLevel: options.logLevel ?? 4,
     notifyScripts: true,
@@ -104,6 +116,7 @@ function common(options: CommonOptions, folders: OpenFolders): InputOf<typeof cr
     forceIrmap: options.forceIrmap,
     tcpEstablished: options.tcpEstablished,
     tcpClose: options.tcpClose,
+    tcpSkipInFlight: options.skipInFlight,
     networkLock: networkLockMethod[options.networkLock ?? 'skip'],
     extUnixSk: options.extUnixSk,
     shellJob: options.shellJob,
@@ -113,7 +126,7 @@ function common(options: CommonOptions, folders: OpenFolders): InputOf<typeof cr
   };
 }
 
-export function dumpOptions(options: DumpOptions, folders: OpenFolders): PreparedOptions {
+export function dumpOptions(options: DumpOptions, folders: Folders): PreparedOptions {
   return {
     wire: {
       ...common(options, folders),
@@ -132,16 +145,27 @@ export function dumpOptions(options: DumpOptions, folders: OpenFolders): Prepare
   };
 }
 
-export function restoreOptions(options: RestoreOptions, folders: OpenFolders): PreparedOptions {
+/** What CRIU hands on it has no longer, and for a job it needs its standard input itself. */
+function terminalFds({ terminalKeys = [], shellJob }: RestoreOptions): InheritedFd[] {
+  const first = shellJob ? 1 : 0;
+  return terminalKeys.map((key, index) => ({ key, fd: first + index }));
+}
+
+export function restoreOptions(options: RestoreOptions, folders: Folders): PreparedOptions {
   const inherited = options.inheritFd ?? [];
+  const given = options.pluginFds ?? [];
+  const firstInherited = firstGivenFd + given.length;
   return {
     wire: {
       ...common(options, folders),
       root: options.root,
-      inheritFd: inherited.map(({ key }, index) => ({ key, fd: firstGivenFd + index })),
+      inheritFd: [
+        ...inherited.map(({ key }, index) => ({ key, fd: firstInherited + index })),
+        ...terminalFds(options),
+      ],
       lazyPages: options.lazyPages,
       skipFileRwxCheck: options.skipFileRwxCheck,
     },
-    fds: inherited.map(({ fd }) => fd),
+    fds: [...given, ...inherited.map(({ fd }) => fd)],
   };
 }

@@ -37,13 +37,18 @@ export class Tracer {
   /**
    * Starts one. @returns it and CRIU's end of the connection to it; undefined where it is not there or cannot be
    * started: then CRIU traces for itself.
+   * @param prefix what it is started by.
    */
-  static start(paths: TracerPaths): { tracer: Tracer; socket: PeerDescriptor } | undefined {
+  static start(
+    paths: TracerPaths,
+    prefix: readonly string[] = [],
+  ): { tracer: Tracer; socket: PeerDescriptor } | undefined {
     if (!existsSync(paths.program) || !existsSync(paths.preload)) return undefined;
     const [own, socket] = openSeqpacketPeers();
     using _own = own;
     // In a session of its own: it must not be ended with CRIU or the engine.
-    const child = spawn(paths.program, [], {
+    const [program = paths.program, ...args] = [...prefix, paths.program];
+    const child = spawn(program, args, {
       stdio: ['ignore', 'ignore', 'pipe', own.fd],
       env: {},
       cwd: '/',

@@ -7,18 +7,22 @@ import { access, readFile, statfs } from 'node:fs/promises';
 import { sentenceOf } from '../../api/errors.ts';
 import type { EnginePaths } from '../../api/paths.ts';
 import type { DoctorCheck } from '../../api/types.ts';
+import type { User } from '../capsule/users.ts';
 import { runCommand } from '../command.ts';
 import type { CriuClient } from '../criu/client.ts';
 import type { Installation } from '../installation.ts';
 import { readMounts } from '../mounts.ts';
+import { sentencesOf } from '../profiles/folders.ts';
+import type { Profiles } from '../profiles/profiles.ts';
 
 export interface DoctorParts {
   paths: EnginePaths;
   installation: Installation;
   criu: CriuClient;
+  profiles: Profiles;
 }
 
-type Check = (parts: DoctorParts) => Promise<DoctorCheck>;
+type Check = (parts: DoctorParts, user: User) => Promise<DoctorCheck>;
 
 const gib = 1024 ** 3;
 
@@ -203,6 +207,18 @@ const checkSwap: Check = async () => {
   };
 };
 
+const checkProfiles: Check = async ({ profiles }, user) => {
+  const { profiles: sound, problems } = await profiles.read(user);
+  if (problems.length === 0) return ok('profiles', `${sound.length} without a mistake`);
+  return {
+    name: 'profiles',
+    status: 'warning',
+    found: sentencesOf(problems).join(' '),
+    why: 'A profile with a mistake is left out, so applications are started without it.',
+    fix: `\${EDITOR:-vi} ${[...new Set(problems.map(({ file }) => file))].join(' ')}`,
+  };
+};
+
 const checks: Check[] = [
   checkKernel,
   checkCapabilities,
@@ -215,9 +231,10 @@ const checks: Check[] = [
   checkState,
   checkDisk,
   checkSwap,
+  checkProfiles,
 ];
 
-/** All checks, in the order in which they matter. */
-export function diagnose(parts: DoctorParts): Promise<DoctorCheck[]> {
-  return Promise.all(checks.map((check) => check(parts)));
+/** All checks for a user, in the order in which they matter. */
+export function diagnose(parts: DoctorParts, user: User): Promise<DoctorCheck[]> {
+  return Promise.all(checks.map((check) => check(parts, user)));
 }

@@ -10,12 +10,12 @@ import { join } from 'node:path';
 import { encodeFrame, FrameReader } from '../../api/exec-stream.ts';
 import type { EnginePaths } from '../../api/paths.ts';
 import type { ExecSpec } from '../../api/types.ts';
-import type { Cgroups } from '../capsule/cgroup.ts';
 import { sessionEnvironment } from '../capsule/environment.ts';
-import type { StatusOf, WorkloadRecord } from '../capsule/record.ts';
-import type { Caller } from '../capsule/registry.ts';
 import type { Installation } from '../installation.ts';
 import type { Logger } from '../log.ts';
+import type { Cgroups } from '../workload/cgroup.ts';
+import type { CapsuleRecord, StatusOf } from '../workload/record.ts';
+import type { Caller } from '../workload/registry.ts';
 
 /** A socket nobody has connected to by then is closed. */
 const connectLimitMs = 10_000;
@@ -35,7 +35,7 @@ export class ExecRelay {
 
   /** Opens the socket; the command starts when the caller connects. @returns the socket's path. */
   async prepare(
-    record: WorkloadRecord & { status: StatusOf<'running'> },
+    record: CapsuleRecord & { status: StatusOf<'running'> },
     spec: ExecSpec,
     caller: Caller,
   ): Promise<string> {
@@ -62,7 +62,7 @@ export class ExecRelay {
     return path;
   }
 
-  #serve(socket: Socket, record: WorkloadRecord & { status: StatusOf<'running'> }, spec: ExecSpec): void {
+  #serve(socket: Socket, record: CapsuleRecord & { status: StatusOf<'running'> }, spec: ExecSpec): void {
     const { user, env, cwd } = record.capsule;
     const settings = Object.entries({ ...sessionEnvironment(record.capsule), ...env, ...spec.env }).flatMap(
       ([name, value]) => ['--env', `${name}=${value}`],

@@ -6,8 +6,8 @@ import { join } from 'node:path';
 export interface CapsuleView {
   /** The host's folder that is the capsule's root. */
   root: string;
-  /** The host's folder that the capsule has at /run/torpor. */
-  runFolder: string;
+  /** The host's folder that the capsule has at /run/torpor; a job has none. */
+  runFolder?: string;
 }
 
 /** A path in a record: text for people, and its bytes in base64 where they are not UTF-8. */
@@ -38,7 +38,7 @@ export function pathBytes(record: RecordedPath): Buffer {
  */
 export async function hostPath(view: CapsuleView, path: Buffer): Promise<Buffer> {
   const text = path.toString('latin1');
-  if (text.startsWith(`${runMount}/`)) {
+  if (view.runFolder !== undefined && text.startsWith(`${runMount}/`)) {
     return Buffer.concat([Buffer.from(view.runFolder), path.subarray(runMount.length)]);
   }
   if (view.root === '/') return path;

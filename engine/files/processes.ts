@@ -55,6 +55,10 @@ export interface MappedFile extends Linked {
 export interface OpenFile extends Linked {
   /** Those of open(2). */
   flags: number;
+  /** Somebody has a lease on it (fcntl(2), F_SETLEASE). */
+  leased: boolean;
+  /** It is locked by flock(2). */
+  flock: 'read' | 'write' | undefined;
 }
 
 /** What a link in /proc leads to; undefined for what has no path, and where the process has gone. */
@@ -118,6 +122,8 @@ export async function mappedFiles(pids: readonly number[]): Promise<Map<string, 
 export const executableOf = (pid: number) => follow(`/proc/${pid}/exe`);
 export const workingFolderOf = (pid: number) => follow(`/proc/${pid}/cwd`);
 
+const flockKinds: Readonly<Record<string, 'read' | 'write'>> = { READ: 'read', WRITE: 'write' };
+
 /** What a process has open: files and folders with a path, and the inodes of its sockets. */
 export async function openFiles(pid: number): Promise<{ files: OpenFile[]; sockets: string[] }> {
   const names = (await unlessGone(readdir(`/proc/${pid}/fd`))) ?? [];
@@ -133,7 +139,10 @@ export async function openFiles(pid: number): Promise<{ files: OpenFile[]; socke
       if (!linked?.stat.isFile() && !linked?.stat.isDirectory()) return undefined;
       const info = await unlessGone(readFile(`/proc/${pid}/fdinfo/${name}`, 'latin1'));
       const flags = /^flags:\s*([0-7]+)$/m.exec(info ?? '')?.[1];
-      return flags === undefined ? undefined : { ...linked, flags: Number.parseInt(flags, 8) };
+      if (flags === undefined) return undefined;
+      const leased = /^lock:\s+\d+: LEASE/m.test(info ?? '');
+      const flock = /^lock:\s+\d+: FLOCK\s+\S+\s+(READ|WRITE)/m.exec(info ?? '')?.[1];
+      return { ...linked, flags: Number.parseInt(flags, 8), leased, flock: flockKinds[flock ?? ''] };
     }),
   );
   return { files: present(files), sockets };

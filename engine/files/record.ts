@@ -51,6 +51,8 @@ const fileSchema = z.object({
     .string()
     .regex(/^[0-9a-f]{64}$/)
     .optional(),
+  /** The application had locked it by flock(2). */
+  flock: z.enum(['read', 'write']).optional(),
   /** A copy of it in the snapshot's folder. */
   kept: z
     .string()
@@ -78,6 +80,9 @@ interface FileUse {
   sharedWritable: boolean;
   writers: number;
   appenders: number;
+  /** To read it would take the lease away from the application. */
+  leased: boolean;
+  flock?: 'read' | 'write';
 }
 
 /**
@@ -120,7 +125,7 @@ async function findUses(pids: readonly number[]) {
     const known = uses.get(key);
     if (known !== undefined) return known;
     const none = { executable: false, library: false, mapped: false, sharedWritable: false };
-    const added: FileUse = { linked, ...none, writers: 0, appenders: 0 };
+    const added: FileUse = { linked, ...none, writers: 0, appenders: 0, leased: false };
     uses.set(key, added);
     return added;
   };
@@ -146,6 +151,8 @@ async function findUses(pids: readonly number[]) {
         continue;
       }
       const found = use(file);
+      found.leased ||= file.leased;
+      if (file.flock !== undefined) found.flock = file.flock;
       if ((file.flags & accessMode) === constants.O_RDONLY) continue;
       found.writers++;
       if ((file.flags & constants.O_APPEND) !== 0) found.appenders++;
@@ -180,10 +187,11 @@ async function recordFile(
     mtimeNs: String(there.mtimeNs),
     ctimeNs: String(there.ctimeNs),
     ...ownership(there),
+    ...(use.flock === undefined ? {} : { flock: use.flock }),
   };
   if (!mapped && !executable && there.size > documentHashLimit) return record;
   // Writing through a mapping changes the times only now and then, so they say nothing of such a file's contents.
-  if (sharedWritable) return record;
+  if (sharedWritable || use.leased) return record;
   const sha256 = await hashes.hash(use.linked.link, there).catch(() => undefined);
   return sha256 === undefined ? record : { ...record, sha256 };
 }

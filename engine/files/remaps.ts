@@ -9,7 +9,11 @@
 import type { CapsuleSpec } from '../../proto/manifest.ts';
 import { runCommand } from '../command.ts';
 import type { Images } from '../criu/images.ts';
+import { ghostIdIn } from './ghosts.ts';
 import { type CapsuleView, hostPath } from './paths.ts';
+
+/** Whose workload it is. */
+type Owner = Pick<CapsuleSpec, 'user'>;
 
 const linkName = /\/link_remap\.\d+$/;
 const heldSuffix = '.torpor';
@@ -22,7 +26,7 @@ const holdLinks = `for link do
 done; true`;
 const dropLinks = `for link do rm -f -- "$link" "$link${heldSuffix}"; done`;
 
-async function asUser({ user }: CapsuleSpec, script: string, paths: readonly string[]): Promise<void> {
+async function asUser({ user }: Owner, script: string, paths: readonly string[]): Promise<void> {
   if (paths.length === 0) return;
   const groups = user.groups.length === 0 ? ['--clear-groups'] : ['--groups', user.groups.join(',')];
   const identity = ['--reuid', `${user.uid}`, '--regid', `${user.gid}`, ...groups];
@@ -37,14 +41,22 @@ async function linksOf(images: Images, view: CapsuleView): Promise<string[]> {
 }
 
 /** Before and after every restore: what it needs is there, and stays there for the next. */
-export async function holdRemaps(images: Images, view: CapsuleView, capsule: CapsuleSpec): Promise<void> {
-  await asUser(capsule, holdLinks, await linksOf(images, view));
-  const ghosts = images.regFiles.flatMap(({ ghostPath }) => (ghostPath === undefined ? [] : [ghostPath]));
+export async function holdRemaps(
+  images: Images,
+  view: CapsuleView,
+  owner: Owner,
+  snapshot: string,
+): Promise<void> {
+  await asUser(owner, holdLinks, await linksOf(images, view));
+  const ghosts = images.regFiles.flatMap(({ path, ghostId }) =>
+    // A restore that was killed has left it, and every later one would fail: `Can't create ghost regfile`.
+    ghostId === undefined ? [] : [`${path}.cr.${ghostIdIn(snapshot, ghostId).toString(16)}.ghost`],
+  );
   const paths = await Promise.all(ghosts.map((path) => hostPath(view, Buffer.from(path))));
-  await asUser(capsule, 'rm -f -- "$@"', paths.map(String));
+  await asUser(owner, 'rm -f -- "$@"', paths.map(String));
 }
 
 /** When the snapshot is removed nothing needs the links any more. */
-export async function dropRemaps(images: Images, view: CapsuleView, capsule: CapsuleSpec): Promise<void> {
-  await asUser(capsule, dropLinks, await linksOf(images, view));
+export async function dropRemaps(images: Images, view: CapsuleView, owner: Owner): Promise<void> {
+  await asUser(owner, dropLinks, await linksOf(images, view));
 }

@@ -2,7 +2,7 @@
  * Changes to the files in a checkpoint's `files.img`, at the level of the wire: whatever is not changed stays as CRIU
  * has written it, byte for byte. Fields are those of images/regfile.proto of CRIU 4.2.
  */
-import { fileEntry, imageEntries } from '../../proto/images.ts';
+import { fileEntry, rewriteImage } from '../../proto/images.ts';
 import { decode, delimitedField, encode, message, optional, rawFields, WireError } from '../../proto/wire.ts';
 
 const regOfFileEntry = 3;
@@ -14,8 +14,8 @@ export interface RegFileChange {
   forgetContents?: boolean;
   /** Leaves out its type and permissions, which CRIU compares too. */
   forgetMode?: boolean;
-  /** Another file in its place: an absolute path in the capsule, and the mount it lies on. */
-  movedTo?: { path: string; mountId: number };
+  /** Another file in its place: an absolute path, and the mount it lies on where that is another one. */
+  movedTo?: { path: string; mountId?: number };
 }
 
 /**
@@ -24,25 +24,16 @@ export interface RegFileChange {
  */
 export function rewriteRegFiles(image: Buffer, changes: ReadonlyMap<number, RegFileChange>): Buffer {
   const left = new Set(changes.keys());
-  const parts: Buffer[] = [];
-  let end: number | undefined;
-  for (const entry of imageEntries('files', image)) {
-    // The first entry begins after the head and a length of four bytes.
-    if (end === undefined) {
-      end = entry.byteOffset - image.byteOffset - 4;
-      parts.push(image.subarray(0, end));
-    }
+  const rewritten = rewriteImage('files', image, (entry) => {
     const id = decode(fileEntry, entry).reg?.id;
     const change = id === undefined ? undefined : changes.get(id);
-    if (id !== undefined) left.delete(id);
-    const bytes = change === undefined ? entry : rewriteEntry(entry, change);
-    const length = Buffer.alloc(4);
-    length.writeUInt32LE(bytes.length);
-    parts.push(length, bytes);
-  }
+    if (id === undefined || change === undefined) return entry;
+    left.delete(id);
+    return rewriteEntry(entry, change);
+  });
   const [missing] = left;
   if (missing !== undefined) throw new WireError(`files image: no file ${missing} in it`);
-  return Buffer.concat(parts);
+  return rewritten;
 }
 
 function rewriteEntry(entry: Buffer, change: RegFileChange): Buffer {
@@ -58,12 +49,12 @@ function rewriteRegFile(content: Buffer, { forgetContents, forgetMode, movedTo }
   if (forgetContents)
     for (const number of [field.size, field.buildId, ...field.checksums]) dropped.add(number);
   if (forgetMode) dropped.add(field.mode);
-  if (movedTo) dropped.add(field.mntId);
+  if (movedTo?.mountId !== undefined) dropped.add(field.mntId);
   const parts = Array.from(rawFields(content, 'reg_file_entry'))
     .filter(({ number }) => !dropped.has(number))
     .map(({ number, whole }) =>
       number === field.name && movedTo ? delimitedField(field.name, Buffer.from(movedTo.path)) : whole,
     );
-  if (movedTo) parts.push(encode(mountField, { mntId: movedTo.mountId }));
+  if (movedTo?.mountId !== undefined) parts.push(encode(mountField, { mntId: movedTo.mountId }));
   return Buffer.concat(parts);
 }

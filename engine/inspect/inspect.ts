@@ -5,44 +5,79 @@
 import { statfs } from 'node:fs/promises';
 import { posix } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Finding, Inspection } from '../../api/types.ts';
+import type { ConnectionChoice, Finding, Inspection, SocketChoice } from '../../api/types.ts';
 import type { DumpOptions } from '../criu/options.ts';
 import { Semaphore } from '../criu/semaphore.ts';
 import type { Descriptor, Facts, FileSystem, ProcessFacts } from './facts.ts';
+import { askHidden } from './hidden.ts';
+import { textOf } from './kernel-files.ts';
+import { readMountsOf } from './mounts.ts';
 import { findOutsiders, findStrangers, missingEnds, pointedTo } from './outsiders.ts';
-import { namespaceOf, readMountsOf, readProcess, readProcessLine, treeBelow } from './proc.ts';
-import type { Rule } from './rule.ts';
-import { readInternetSockets, readUnixSockets } from './sockets.ts';
+import { isContained, namespaceOf, readMemory, readProcessLine, treeBelow } from './proc.ts';
+import { processorsIn, readProcess } from './process-facts.ts';
+import { type Rule, soon, withoutAmounts } from './rule.ts';
+import { mayPing, readInternetSockets, readNetlinkSockets, readUnixSockets } from './sockets.ts';
 import { devices } from './ties/devices.ts';
 import { internetSockets } from './ties/internet-sockets.ts';
 import { kernelObjects } from './ties/kernel-objects.ts';
-import { namespaces } from './ties/namespaces.ts';
+import { locks } from './ties/locks.ts';
+import { memory } from './ties/memory.ts';
+import { messages } from './ties/messages.ts';
+import { containers, namespaces } from './ties/namespaces.ts';
 import { largestGhost, openFiles } from './ties/open-files.ts';
+import { otherSockets } from './ties/other-sockets.ts';
+import { pids } from './ties/pids.ts';
 import { pipes } from './ties/pipes.ts';
+import { processors } from './ties/processors.ts';
+import { protection } from './ties/protection.ts';
+import { sharedMemory } from './ties/shared-memory.ts';
+import { sharedResources } from './ties/shared-resources.ts';
+import { socketSettings } from './ties/socket-settings.ts';
 import { space } from './ties/space.ts';
+import { stopped } from './ties/stopped.ts';
 import { strangers, stuck } from './ties/strangers.ts';
 import { sessions, terminals } from './ties/terminals.ts';
+import { threads } from './ties/threads.ts';
+import { timers } from './ties/timers.ts';
 import { tracing } from './ties/tracing.ts';
 import { unixSockets } from './ties/unix-sockets.ts';
+import { watches } from './ties/watches.ts';
 
 const rules: readonly Rule[] = [
   strangers,
   stuck,
   unixSockets,
+  messages,
   internetSockets,
+  otherSockets,
+  socketSettings,
   devices,
   kernelObjects,
+  watches,
+  timers,
   namespaces,
+  containers,
+  sharedMemory,
+  sharedResources,
   tracing,
+  threads,
+  protection,
+  processors,
   pipes,
   terminals,
   sessions,
+  stopped,
   openFiles,
+  locks,
+  memory,
+  pids,
   space,
 ];
 
 /** How long a process may wait for a disk before it counts as stuck. */
 const stuckMs = 150;
+/** How long a process has for what it does in a moment. */
+const fleetingMs = 100;
 /** The application stands still while CRIU waits for all of it to stop. */
 const freezeLimitSeconds = 3;
 /** Processes that are read at once: more would hold up what else the engine does. */
@@ -53,12 +88,24 @@ const runMount = '/run/torpor';
 /** What a tree is in, as far as it cannot be seen from the tree. */
 export interface Surroundings {
   isCapsule: boolean;
-  /** All processes of the capsule's cgroup; none for a job. */
+  /** All processes of its cgroup; none for a job that was not resumed. */
   cgroupPids: readonly number[];
+  /** A job that was resumed: what stands around it shares its pid namespace, where it has one. */
+  isInRoom?: boolean;
   /** Where the snapshot would be written. */
   stateDir: string;
   /** The program that lists unix sockets. */
   sockdiag: string;
+  /** What the user has chosen for unix sockets with an end outside; `block` where nothing. */
+  externalSockets?: SocketChoice;
+  /** What becomes of TCP connections; `close` where nothing. */
+  connections?: ConnectionChoice;
+  /** Workloads that are suspended at the same instant, by the pids of their processes. */
+  companions?: ReadonlyMap<number, string> | undefined;
+  /** Ids of other workloads that run, by the pids of their processes. */
+  neighbours?: ReadonlyMap<number, string>;
+  /** The one that answers what /proc does not tell. */
+  ties: string;
 }
 
 /** What the engine itself goes on with; the report for users is made from it by {@link reportOf}. */
@@ -75,10 +122,12 @@ export interface TreeInspection {
 export async function inspectTree(root: number, surroundings: Surroundings): Promise<TreeInspection> {
   let facts = await gather(root, surroundings);
   let findings = findingsOf(facts);
-  if (findings.some(isBlocking) && hasChanged(facts)) {
-    const before = new Set(findings.map(sentence));
+  const isFleeting = findings.some(({ verdict, hint }) => verdict === 'blocking' && hint === soon);
+  if (isFleeting) await sleep(fleetingMs);
+  if (isFleeting || (findings.some(isBlocking) && hasChanged(facts))) {
+    const before = new Set(findings.map(matter));
     facts = await gather(root, surroundings);
-    findings = findingsOf(facts).filter((each) => !isBlocking(each) || before.has(sentence(each)));
+    findings = findingsOf(facts).filter((each) => !isBlocking(each) || before.has(matter(each)));
   }
   return {
     facts,
@@ -89,6 +138,8 @@ export async function inspectTree(root: number, surroundings: Surroundings): Pro
 
 const isBlocking = ({ verdict }: Finding) => verdict === 'blocking';
 const sentence = ({ tie, what }: Finding) => `${tie} ${what}`;
+/** What is said of something, whatever its amount is at one look or the next. */
+const matter = (finding: Finding) => withoutAmounts(sentence(finding));
 
 /** What several descriptors would have said in the same words is said once. */
 function findingsOf(facts: Facts): Finding[] {
@@ -107,29 +158,69 @@ function hasChanged({ root, processes }: Facts): boolean {
 }
 
 async function gather(root: number, surroundings: Surroundings): Promise<Facts> {
-  const { isCapsule, cgroupPids, stateDir, sockdiag } = surroundings;
+  const { isCapsule, cgroupPids, isInRoom = false, stateDir, sockdiag, ties } = surroundings;
+  const {
+    externalSockets = 'block',
+    connections = 'close',
+    companions = new Map(),
+    neighbours = new Map(),
+  } = surroundings;
   const mountsOf = mountReader();
-  const pids = treeBelow(root);
-  const [processes, unix, internet, disk, privateFileBytes] = await Promise.all([
-    readProcesses(pids, mountsOf),
+  const below = treeBelow(root);
+  const told = Promise.all([
+    readProcesses(below, mountsOf),
     readUnixSockets(sockdiag, root),
     readInternetSockets(root),
+    readNetlinkSockets(root),
+  ]).then(([processes, unix, internet, netlink]) => ({
+    root,
+    processes,
+    unix,
+    internet,
+    netlink,
+    unixSockets: unix,
+    mounts: new Map(processes.flatMap(({ pid }) => [...mountsOf(pid)])),
+    missing: missingEnds(processes, unix, internet),
+    // The first connection of an MPTCP socket is in the table of TCP too.
+    isKnownSocket: (inode: number) =>
+      unix.has(inode) || netlink.has(inode) || /^(?!tcp)/.test(internet.get(inode)?.protocol ?? 'tcp'),
+  }));
+  const [
+    { processes, unix, internet, netlink, mounts, missing },
+    { hidden, holders },
+    disk,
+    privateFileBytes,
+  ] = await Promise.all([
+    told,
+    askHidden(ties, told),
     statfs(stateDir),
     isCapsule ? measurePrivateFiles(root, mountsOf(root)) : 0,
   ]);
-  const inside = new Set(processes.map((process) => process.pid));
+  const inside = new Set(processes.map(({ pid }) => pid));
   return {
     processes,
     root,
     isCapsule,
-    strangers: findStrangers(root, inside, cgroupPids),
+    hasOwnPids: namespaceOf(root, 'pid') !== namespaceOf(process.pid, 'pid'),
+    isContained: !isCapsule && !isInRoom && isContained(root),
+    ...(isCapsule ? {} : { jobMounts: namespaceOf(isInRoom ? root : process.pid, 'mnt') }),
+    strangers: findStrangers(root, inside, cgroupPids, !isInRoom),
     unixSockets: unix,
+    externalSockets,
+    connections,
+    companions,
+    neighbours,
     internetSockets: internet,
-    mounts: new Map(processes.flatMap(({ pid }) => [...mountsOf(pid)])),
-    outsiders: await findOutsiders(missingEnds(processes, unix, internet), root, inside),
+    netlinkSockets: netlink,
+    processors: processorsIn(textOf('/proc/self/status') ?? ''),
+    mayPing: mayPing(),
+    mounts,
+    hidden,
+    outsiders: await findOutsiders(missing, root, inside, holders, companions),
     names: namesOf(pointedTo(processes).filter((pid) => pid > 0 && !inside.has(pid))),
     privateFileBytes,
     freeBytes: disk.bavail * disk.bsize,
+    memory: readMemory(),
   };
 }
 
@@ -228,15 +319,15 @@ function describeSocket(facts: Facts, descriptor: Descriptor): [number, string][
 }
 
 /**
- * What CRIU must be told of a capsule. All of it is harmless where there is nothing of the kind, and an application may
+ * What CRIU must be told whatever it takes. All of it is harmless where there is nothing of the kind, and an application may
  * come by it until the freeze.
  */
-export const capsuleOptions: Pick<
+export const dumpOptions: Pick<
   DumpOptions,
-  'tcpClose' | 'fileLocks' | 'linkRemap' | 'ghostLimit' | 'timeout'
+  'skipInFlight' | 'fileLocks' | 'linkRemap' | 'ghostLimit' | 'timeout'
 > = {
   timeout: freezeLimitSeconds,
-  tcpClose: true,
+  skipInFlight: true,
   fileLocks: true,
   linkRemap: true,
   ghostLimit: largestGhost,

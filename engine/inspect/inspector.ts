@@ -1,15 +1,20 @@
 /** Inspections as the engine asks for them: of a capsule that it runs, and of a process that a user names. */
 import { TorporError } from '../../api/errors.ts';
 import type { EnginePaths } from '../../api/paths.ts';
-import type { Cgroups } from '../capsule/cgroup.ts';
-import type { WorkloadRecord } from '../capsule/record.ts';
-import { type Caller, mayUse } from '../capsule/registry.ts';
 import type { Installation } from '../installation.ts';
+import type { Cgroups } from '../workload/cgroup.ts';
+import type { CapsuleRecord, JobRecord } from '../workload/record.ts';
+import { type Caller, mayUse } from '../workload/registry.ts';
+import { isRoomCgroup } from '../workload/rooms.ts';
 import { inspectTree, type Surroundings, type TreeInspection } from './inspect.ts';
-import { memoryOf, readProcessLine } from './proc.ts';
+import { hasEnded, memoryOf, readProcessLine, treeBelow } from './proc.ts';
+import { noProcess, notTheirs, refuseByPid } from './refusals.ts';
 
-export { capsuleOptions, reportOf } from './inspect.ts';
+export { dumpOptions, reportOf } from './inspect.ts';
 export { bytesToSave } from './ties/space.ts';
+
+/** What the user has chosen, and who is suspended with it. */
+export type Choices = Pick<Surroundings, 'externalSockets' | 'connections' | 'companions'>;
 
 export class Inspector {
   readonly #paths: EnginePaths;
@@ -23,39 +28,101 @@ export class Inspector {
   }
 
   /** All that ties a running capsule. @throws TorporError `failed` where it has ended. */
-  async inspectCapsule(record: WorkloadRecord): Promise<TreeInspection> {
+  async inspectCapsule(record: CapsuleRecord, how: Choices = {}): Promise<TreeInspection> {
     const init = record.status.kind === 'running' ? record.status.init.pid : 0;
-    const inspection = await inspectTree(init, {
-      ...this.#surroundings,
+    const tree = {
       isCapsule: true,
       cgroupPids: await this.#cgroups.pids(record.id),
-    });
-    if (inspection.facts.processes.length > 0) return inspection;
-    throw new TorporError(
+      ...how,
+      neighbours: await this.#neighboursOf(record.id),
+    };
+    const ended = new TorporError(
       'failed',
       `${record.name} has ended.`,
       'See `torpor ps`, and start it again with `torpor run`.',
     );
+    const inspection = await this.#inspectRoot(init, undefined, tree, ended);
+    const expected = record.capsule.profiles?.findings ?? [];
+    return { ...inspection, findings: [...inspection.findings, ...expected] };
+  }
+
+  /** Other workloads of this engine, by the pids of their processes. */
+  async #neighboursOf(own?: string): Promise<Map<number, string>> {
+    const ids = (await this.#cgroups.ids()).filter((id) => id !== own && !isRoomCgroup(id));
+    const lists = await Promise.all(
+      ids.map(async (id) => (await this.#cgroups.pids(id)).map((pid): [number, string] => [pid, id])),
+    );
+    return new Map(lists.flat());
   }
 
   /**
    * All that ties a process and those below it.
    * @throws TorporError `not-found`, `not-permitted`, or `blocked` for a process that is no application.
    */
-  async inspectPid(pid: number, caller: Caller): Promise<TreeInspection> {
-    await refuseSystemProcess(pid);
-    const inspection = await inspectTree(pid, { ...this.#surroundings, isCapsule: false, cgroupPids: [] });
-    const { processes } = inspection.facts;
-    if (processes.length === 0) throw noProcess(pid);
-    // What the others below it have open is not the caller's to see either.
-    const foreign = processes.find(({ owners }) => owners.some((uid) => !mayUse(caller, uid)));
-    if (foreign === undefined) return inspection;
-    const below = foreign.pid === pid ? '' : `, which runs below process ${pid},`;
-    throw new TorporError(
-      'not-permitted',
-      `Process ${foreign.pid} (${foreign.name})${below} belongs to another user.`,
-      'Ask its owner, or root.',
+  async inspectPid(pid: number, caller: Caller, how: Choices = {}): Promise<TreeInspection> {
+    const { startTime } = refuseByPid(pid, caller);
+    const neighbours = await this.#neighboursOf();
+    const inspection = await this.#inspectRoot(
+      pid,
+      startTime,
+      { isCapsule: false, cgroupPids: [], ...how, neighbours },
+      noProcess(pid),
     );
+    // What the others below it have open is not the caller's to see either.
+    const foreign = inspection.facts.processes.find(({ owners }) =>
+      owners.some((uid) => !mayUse(caller, uid)),
+    );
+    if (foreign !== undefined) throw notTheirs(foreign, pid);
+    return inspection;
+  }
+
+  /**
+   * All that ties a running job.
+   * @param cgroupPids where it was resumed, all processes of its cgroup.
+   * @throws TorporError `failed` where it has ended.
+   */
+  async inspectJob(
+    { id, name }: Pick<JobRecord, 'id' | 'name'>,
+    root: number,
+    cgroupPids: readonly number[] | undefined,
+    how: Choices = {},
+  ): Promise<TreeInspection> {
+    const tree = {
+      isCapsule: false,
+      cgroupPids: cgroupPids ?? [],
+      isInRoom: cgroupPids !== undefined,
+      ...how,
+      neighbours: await this.#neighboursOf(id),
+    };
+    const ended = new TorporError('failed', `${name} has ended.`, 'See `torpor ps`.');
+    return this.#inspectRoot(root, undefined, tree, ended);
+  }
+
+  /**
+   * @param startTime of the process that is meant, where it could have become another one.
+   * @param ended what is thrown where it ends meanwhile: what remains below it is another tree.
+   */
+  async #inspectRoot(
+    root: number,
+    startTime: string | undefined,
+    tree: Omit<Surroundings, 'stateDir' | 'sockdiag' | 'ties'>,
+    ended: TorporError,
+  ): Promise<TreeInspection> {
+    const inspection = await inspectTree(root, { ...this.#surroundings, ...tree }).catch((error: unknown) => {
+      throw readProcessLine(root) === undefined ? ended : error;
+    });
+    const [first] = inspection.facts.processes;
+    if (first?.pid !== root || hasEnded(first)) throw ended;
+    if (startTime !== undefined && first.startTime !== startTime) throw ended;
+    return inspection;
+  }
+
+  /** A process and all below it that have not ended: what has cannot be moved to another cgroup. */
+  treeOf(root: number): number[] {
+    return treeBelow(root).filter((pid) => {
+      const line = readProcessLine(pid);
+      return line !== undefined && !hasEnded({ pid, state: line.state });
+    });
   }
 
   /** Proportional set size of these processes, in bytes. */
@@ -64,26 +131,8 @@ export class Inspector {
     return sizes.reduce((sum, size) => sum + size, 0);
   }
 
-  get #surroundings(): Pick<Surroundings, 'stateDir' | 'sockdiag'> {
-    return { stateDir: this.#paths.stateDir, sockdiag: this.#installation.sockdiag };
+  get #surroundings(): Pick<Surroundings, 'stateDir' | 'sockdiag' | 'ties'> {
+    const { sockdiag, ties } = this.#installation;
+    return { stateDir: this.#paths.stateDir, sockdiag, ties };
   }
-}
-
-const noProcess = (pid: number) =>
-  new TorporError('not-found', `There is no process ${pid}.`, 'See `ps -e` for those there are.');
-
-async function refuseSystemProcess(pid: number): Promise<void> {
-  const found = readProcessLine(pid);
-  if (found === undefined) throw noProcess(pid);
-  const refusal = (why: string) =>
-    new TorporError(
-      'blocked',
-      `Process ${pid} (${found.name}) ${why}, not an application. Nothing was touched.`,
-      'Name an application of yours; see `torpor ps`.',
-    );
-  if (found.kernelThread) throw refusal('is a part of the kernel');
-  if (pid === 1) throw refusal("is the machine's init");
-  if (pid === process.pid) throw refusal('is the engine itself');
-  for (let at = process.ppid; at > 1; at = readProcessLine(at)?.ppid ?? 0)
-    if (at === pid) throw refusal('is what the engine runs in');
 }

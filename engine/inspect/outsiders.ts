@@ -3,32 +3,48 @@
  * searched only for ends that are known to be missing inside.
  */
 import { setImmediate as yieldToOthers } from 'node:timers/promises';
+import { searchDescriptors } from './descriptors.ts';
 import { endKey, type Outsider, type ProcessFacts } from './facts.ts';
-import { allProcesses, namespaceOf, readProcessLine, searchDescriptors } from './proc.ts';
+import { allProcesses, namespaceOf, readProcessLine } from './proc.ts';
 
-export const outsiderOf = (pid: number): Outsider => ({ pid, name: readProcessLine(pid)?.name ?? '?' });
+export function outsiderOf(pid: number): Outsider {
+  const line = readProcessLine(pid);
+  return { pid, name: line?.name ?? '?', ...(line === undefined ? {} : { ppid: line.ppid }) };
+}
 
 /** Ends of sockets, pipes and terminals by {@link endKey}, each with the target that a descriptor of it has. */
 export type Ends = ReadonlyMap<string, string>;
 
+/** Descriptors that may be wanted, by process. */
+export type Holders = ReadonlyMap<number, readonly number[]>;
+
 const terminalTarget = /\/(ptmx|pts\/\d+)$/;
 
-/** Who outside has one of these; what has been started below the root since the tree was read is not outside. */
+/**
+ * Who outside has one of these; what has been started below the root since the tree was read is not outside.
+ * @param holders where to look; everywhere if not given.
+ * @param companions those who count, with all that they have started, only where nobody else has it.
+ */
 export async function findOutsiders(
   wanted: Ends,
   root: number,
   inside: ReadonlySet<number>,
+  holders?: Holders,
+  companions: ReadonlyMap<number, string> = new Map(),
 ): Promise<Map<string, Outsider>> {
   const found = new Map<string, Outsider>();
   if (wanted.size === 0) return found;
   const targets = new Set(wanted.values());
   const isWanted = (target: string) => targets.has(target) || terminalTarget.test(target);
-  for (const pid of allProcesses()) {
+  for (const pid of holders?.keys() ?? allProcesses()) {
     if (inside.has(pid)) continue;
-    for (const descriptor of searchDescriptors(pid, isWanted)) {
+    for (const descriptor of searchDescriptors(pid, isWanted, holders?.get(pid))) {
       const key = endKey(descriptor);
-      if (key === undefined || !wanted.has(key) || found.has(key)) continue;
-      if (!isBelow(pid, root) && isRunning(pid)) found.set(key, outsiderOf(pid));
+      if (key === undefined || !wanted.has(key)) continue;
+      const companion = companionAbove(pid, companions);
+      const known = found.get(key);
+      if (known !== undefined && (companion !== undefined || !companions.has(known.pid))) continue;
+      if (!isBelow(pid, root) && isRunning(pid)) found.set(key, outsiderOf(companion ?? pid));
     }
     await yieldToOthers();
   }
@@ -82,14 +98,16 @@ export function missingEnds(
 /**
  * Processes that are in the cgroup of a tree, or in a pid namespace that is its own, without being below its root: a
  * checkpoint would not take them, and they would not survive it.
+ * @param isAlone whether it has a pid namespace of its own to itself, if it has one.
  */
 export function findStrangers(
   root: number,
   inside: ReadonlySet<number>,
   inCgroup: readonly number[],
+  isAlone: boolean,
 ): Outsider[] {
   const namespace = namespaceOf(root, 'pid');
-  const isOwn = namespace !== undefined && namespace !== namespaceOf(process.pid, 'pid');
+  const isOwn = isAlone && namespace !== undefined && namespace !== namespaceOf(process.pid, 'pid');
   const inNamespace = isOwn ? allProcesses().filter((pid) => namespaceOf(pid, 'pid') === namespace) : [];
   return [...new Set([...inCgroup, ...inNamespace])]
     .filter((pid) => !inside.has(pid) && !isBelow(pid, root) && isRunning(pid))
@@ -97,9 +115,15 @@ export function findStrangers(
 }
 
 /** Asked again for each: a process may have been started since the tree was read. */
-function isBelow(pid: number, root: number): boolean {
+export function isBelow(pid: number, root: number): boolean {
   for (let at = pid; at > 0; at = readProcessLine(at)?.ppid ?? 0) if (at === root) return true;
   return false;
+}
+
+function companionAbove(pid: number, companions: ReadonlyMap<number, string>): number | undefined {
+  if (companions.size === 0) return undefined;
+  for (let at = pid; at > 0; at = readProcessLine(at)?.ppid ?? 0) if (companions.has(at)) return at;
+  return undefined;
 }
 
 function isRunning(pid: number): boolean {

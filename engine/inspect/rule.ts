@@ -27,6 +27,9 @@ export function ownerOutside(facts: Facts, key: string) {
   return facts.strangers.some(({ pid }) => pid === owner?.pid) ? 'stranger' : owner;
 }
 
+/** The next step for what is over in a moment; the inspection itself looks twice before it says so. */
+export const soon = 'Try again in a moment.';
+
 const listed = 5;
 
 /** `a, b and 3 more`: a browser has hundreds of some things. */
@@ -36,6 +39,8 @@ export function list(items: readonly string[]): string {
 }
 
 export const mebibytes = (bytes: number) => `${Math.ceil(bytes / 1024 ** 2)} MiB`;
+/** A sentence without what {@link mebibytes} has written into it. */
+export const withoutAmounts = (words: string) => words.replaceAll(/\d+ MiB/g, '');
 export const size = (bytes: number) => (bytes < 1024 ** 2 ? `${bytes} bytes` : mebibytes(bytes));
 
 /** One finding where many would say the same of one process. */

@@ -1,8 +1,9 @@
 /** The kernel's tables of sockets, by inode. */
+import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { TorporError } from '../../api/errors.ts';
 import { runCommand } from '../command.ts';
-import type { InternetSocket, UnixSocket } from './facts.ts';
+import type { InternetSocket, NetlinkSocket, UnixSocket } from './facts.ts';
 import { namespaceOf } from './proc.ts';
 
 /**
@@ -35,6 +36,8 @@ const internetTables = ['tcp', 'tcp6', 'udp', 'udp6', 'udplite', 'udplite6', 'ra
 /** Values of /proc/net/tcp's `st`, from the kernel's tcp_states.h. */
 const tcpEstablished = 1;
 const tcpListen = 10;
+/** TIME_WAIT and CLOSE: nobody's, or not connected. */
+const tcpIdle = new Set([6, 7]);
 
 /** Addresses in /proc/net/tcp are hexadecimal words in the machine's order: `0100007F:0050`. */
 export function formatAddress(hex: string): string {
@@ -45,7 +48,8 @@ export function formatAddress(hex: string): string {
   return `${formatHost(bytes)}:${Number.parseInt(port, 16)}`;
 }
 
-function formatHost(bytes: readonly number[]): string {
+/** An address by its bytes, in the network's order. */
+export function formatHost(bytes: readonly number[]): string {
   if (bytes.length === 4) return bytes.join('.');
   const isMapped = bytes.slice(0, 10).every((byte) => byte === 0) && bytes[10] === 255 && bytes[11] === 255;
   if (isMapped) return bytes.slice(12).join('.');
@@ -76,13 +80,45 @@ export function parseInternetTable(table: string, protocol: string): InternetSoc
       return {
         inode: Number(fields[9]),
         protocol,
-        state: isListening ? 'listening' : state === tcpEstablished ? 'established' : 'other',
+        state: stateName(state),
         local: formatAddress(fields[1] ?? ''),
         remote: formatAddress(fields[2] ?? ''),
-        waiting: isListening ? Number.parseInt(fields[4]?.split(':')[1] ?? '0', 16) : 0,
+        waiting: isListening ? arrived(fields) : 0,
         peer: 0,
+        unread: protocol.startsWith('tcp') ? 0 : arrived(fields),
       };
     });
+}
+
+function stateName(state: number): InternetSocket['state'] {
+  if (state === tcpListen) return 'listening';
+  if (state === tcpEstablished) return 'established';
+  return state === 0 || tcpIdle.has(state) ? 'other' : 'open';
+}
+
+/** The second of `tx_queue:rx_queue`. */
+const arrived = (fields: readonly string[]) => Number.parseInt(fields[4]?.split(':')[1] ?? '0', 16);
+
+/** Pure part of {@link readNetlinkSockets}: /proc/net/netlink, of which proc(5) says nothing. */
+export function parseNetlinkTable(table: string): NetlinkSocket[] {
+  return table
+    .split('\n')
+    .slice(1)
+    .map((line) => line.trim().split(/\s+/))
+    .filter((fields) => fields.length > 9)
+    .map(([, protocol, port, groups, unread, , , , , inode]) => ({
+      inode: Number(inode),
+      protocol: Number(protocol),
+      port: Number(port),
+      groups: Number.parseInt(groups ?? '0', 16),
+      unread: Number(unread),
+    }));
+}
+
+/** The sockets to the kernel of the network namespace that this process is in. */
+export async function readNetlinkSockets(pid: number): Promise<Map<number, NetlinkSocket>> {
+  const table = await readFile(`/proc/${pid}/net/netlink`, 'latin1').catch(() => '');
+  return new Map(parseNetlinkTable(table).map((socket) => [socket.inode, socket]));
 }
 
 /** Gives connections whose two ends are both in the table each other's inode. Pure. */
@@ -106,7 +142,22 @@ export async function readInternetSockets(pid: number): Promise<Map<number, Inte
   const packet = (await read('packet')).split('\n').slice(1).filter(Boolean);
   const packets = packet.map((line): InternetSocket => {
     const inode = Number(line.trim().split(/\s+/)[8]);
-    return { inode, protocol: 'packet', state: 'other', local: '', remote: '', waiting: 0, peer: 0 };
+    return {
+      inode,
+      protocol: 'packet',
+      state: 'other',
+      local: '',
+      remote: '',
+      waiting: 0,
+      peer: 0,
+      unread: 0,
+    };
   });
   return new Map([...joinEnds(tables.flat()), ...packets].map((socket) => [socket.inode, socket]));
+}
+
+/** Whether root's group may have sockets for pings (icmp(7)). */
+export function mayPing(): boolean {
+  const [first] = readFileSync('/proc/sys/net/ipv4/ping_group_range', 'latin1').split(/\s+/);
+  return first === '0';
 }

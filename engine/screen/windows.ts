@@ -7,11 +7,11 @@ import { encode } from 'fast-png';
 import { z } from 'zod';
 import { TorporError } from '../../api/errors.ts';
 import { type CapsuleWindow, capsuleWindowSchema } from '../../api/types.ts';
-import type { StatusOf, WorkloadRecord } from '../capsule/record.ts';
 import { runCommand } from '../command.ts';
 import type { Installation } from '../installation.ts';
+import type { CapsuleRecord, StatusOf } from '../workload/record.ts';
 
-export type RunningRecord = WorkloadRecord & { status: StatusOf<'running'> };
+export type RunningRecord = CapsuleRecord & { status: StatusOf<'running'> };
 
 /** A capsule that does not answer must not hold up its suspend for longer. */
 const answerLimitMs = 4000;

@@ -7,7 +7,14 @@ import { createHash, createHmac, randomBytes, timingSafeEqual } from 'node:crypt
 import { mkdir, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { TorporError } from '../../api/errors.ts';
-import { type Manifest, type ManifestFile, manifestSchema, manifestVersion } from '../../proto/manifest.ts';
+import {
+  type Manifest,
+  type ManifestBody,
+  type ManifestFile,
+  manifestSchema,
+  manifestVersion,
+  specOf,
+} from '../../proto/manifest.ts';
 import { privateFolder, syncFolder, writeDurable, writeSynced } from '../durable.ts';
 import type { Logger } from '../log.ts';
 import { type Count, hashFile, Sealer, syncFolders } from './seal.ts';
@@ -22,6 +29,8 @@ const keyBytes = 32;
 /** Files of a snapshot other than CRIU's images. */
 export const pictureFile = 'screen.png';
 export const thumbnailFile = 'thumbnail.png';
+/** What the terminal of a job showed. */
+export const terminalFile = 'terminal';
 export const dumpLogFile = 'dump.log';
 
 /**
@@ -91,7 +100,10 @@ export class SnapshotStore {
   }
 
   #tell(manifest: Manifest | undefined): void {
-    const change = { workload: manifest?.workload ?? '', ownerUid: manifest?.capsule.user.uid ?? 0 };
+    const change = {
+      workload: manifest?.workload ?? '',
+      ownerUid: manifest === undefined ? 0 : specOf(manifest).user.uid,
+    };
     for (const listener of this.#changed) listener(change);
   }
 
@@ -111,6 +123,11 @@ export class SnapshotStore {
     return this.#path('snapshots', id);
   }
 
+  /** CRIU's log of the dump that made a snapshot, or was to make it. */
+  async dumpLogOf(id: string): Promise<string> {
+    return join((await this.has(id)) ? this.folderOf(id) : this.#path('staging', id), dumpLogFile);
+  }
+
   /** Begins a snapshot. */
   async stage(): Promise<Stage> {
     const id = randomBytes(6).toString('hex');
@@ -125,7 +142,7 @@ export class SnapshotStore {
    * Makes the staged snapshot durable and gives it its name: when this has returned, the snapshot exists.
    * `finish` is called when all data is on disk, just before the manifest is written, to state the times.
    */
-  async commit(stage: Stage, finish: () => Omit<Manifest, 'version' | 'id' | 'files'>): Promise<Manifest> {
+  async commit(stage: Stage, finish: () => ManifestBody): Promise<Manifest> {
     const files = await stage.sealer.finish();
     const manifest: Manifest = { ...finish(), version: manifestVersion, id: stage.id, files };
     const bytes = Buffer.from(JSON.stringify(manifest, null, 1));

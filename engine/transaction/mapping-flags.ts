@@ -8,7 +8,7 @@
  */
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { imageEntries, mmEntry } from '../../proto/images.ts';
+import { mmEntry, rewriteImage } from '../../proto/images.ts';
 import {
   decode,
   delimitedField,
@@ -28,9 +28,6 @@ const vmaEntry = message('vma_entry', {
   flags: required(6, 'uint32'),
   fdflags: optional(vmaFdflags, 'uint32'),
 });
-
-/** The two magic numbers. */
-const headBytes = 8;
 
 /** mman.h and fcntl.h of Linux, the same on all architectures that CRIU knows. */
 const protWrite = 2;
@@ -54,20 +51,13 @@ function mendVma({ content, whole }: RawField): Buffer {
 
 /** An mm image with the flags put right, every other byte as it was, or undefined where nothing is wrong. */
 export function mendMappingFlags(mmImage: Buffer): Buffer | undefined {
-  const entries = Array.from(imageEntries('mm', mmImage), (bytes) =>
+  const mended = rewriteImage('mm', mmImage, (bytes) =>
     Buffer.concat(
       Array.from(rawFields(bytes, mmEntry.name), (field) =>
         field.number === mmEntryVmas ? mendVma(field) : field.whole,
       ),
     ),
   );
-  const sized = entries.flatMap((entry) => {
-    const length = Buffer.alloc(4);
-    length.writeUInt32LE(entry.length);
-    return [length, entry];
-  });
-  const bytesOfEntries = sized.reduce((sum, part) => sum + part.length, 0);
-  const mended = Buffer.concat([mmImage.subarray(0, headBytes), ...sized], headBytes + bytesOfEntries);
   return mended.equals(mmImage) ? undefined : mended;
 }
 

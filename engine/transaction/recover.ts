@@ -4,13 +4,18 @@
  * killed has left; then the facts decide: whether the process is there, and whether the snapshot was committed.
  */
 import { rm } from 'node:fs/promises';
-import type { Capsules } from '../capsule/capsules.ts';
-import type { Cgroups } from '../capsule/cgroup.ts';
-import type { Status, StatusOf, WorkloadRecord } from '../capsule/record.ts';
-import type { Registry } from '../capsule/registry.ts';
+import { letGo } from '../connections/held.ts';
+import type { Installation } from '../installation.ts';
+import { disown } from '../job/disown.ts';
 import type { Logger } from '../log.ts';
 import { bootId, endOrphans, isAlive, type ProcessIdentity, signalProcess, waitGone } from '../process.ts';
+import type { Sessions } from '../store/sessions.ts';
 import type { SnapshotStore } from '../store/snapshot-store.ts';
+import type { Cgroups } from '../workload/cgroup.ts';
+import type { Status, StatusOf, WorkloadRecord } from '../workload/record.ts';
+import type { Registry } from '../workload/registry.ts';
+import { lifeOf } from '../workload/rooms.ts';
+import type { Workloads } from '../workload/workloads.ts';
 
 const criuLimitMs = 15_000;
 /** It needs milliseconds, except on a busy machine or where something is frozen. */
@@ -18,49 +23,65 @@ const tracerLimitMs = 6000;
 
 export interface RecoverParts {
   registry: Registry;
-  capsules: Capsules;
+  workloads: Workloads;
   cgroups: Cgroups;
   store: SnapshotStore;
+  sessions: Sessions;
+  installation: Installation;
   log: Logger;
 }
 
-/** Brings every record in line with the facts, and watches the capsules that run. */
+/** Brings every record in line with the facts, and watches the workloads that run. */
 export async function recover(parts: RecoverParts): Promise<void> {
   for (const record of parts.registry.all()) {
-    const found = await factsAbout(parts, record);
-    if (found === undefined) {
-      // A resume may have prepared a place for it and come no further.
-      await clear(parts, record.id);
-      continue;
-    }
-    if (found.kind === 'never') {
-      await clear(parts, record.id);
-      await parts.registry.remove(record.id);
-      parts.log.info({ workload: record.id }, 'a copy that was never finished is forgotten');
-      continue;
-    }
-    if (found.kind === 'gone') {
-      await parts.capsules.recordEnd(record.id, found.note);
-    } else {
-      if (found.status.kind === 'suspended') await clear(parts, record.id);
-      // What the resume that its engine did not see the end of has left.
-      else await rm(parts.capsules.scratchFolder(record.id), { recursive: true, force: true });
-      await parts.registry.setStatus(record.id, found.status);
-    }
-    parts.log.info(
-      { workload: record.id, was: record.status.kind, is: parts.registry.get(record.id)?.status.kind },
-      'recovered',
+    // One that cannot be put in order is not to keep the engine from the others.
+    await recoverOne(parts, record).catch((error: unknown) =>
+      parts.log.error({ err: error, workload: record.id }, 'could not be recovered'),
     );
-    if (parts.registry.get(record.id)?.status.kind === 'running') parts.capsules.watch(record.id);
   }
   // Only now: until it has been waited for, CRIU may still write there.
   await parts.store.removeUnfinished();
 }
 
+async function recoverOne(parts: RecoverParts, record: WorkloadRecord): Promise<void> {
+  const found = await factsAbout(parts, record);
+  if (found === undefined) {
+    // A resume may have prepared a place for it and come no further.
+    await clear(parts, record.id);
+    return;
+  }
+  if (found.kind === 'never') {
+    await clear(parts, record.id);
+    await parts.registry.remove(record.id);
+    parts.log.info({ workload: record.id }, 'a copy that was never finished is forgotten');
+    return;
+  }
+  if (found.kind === 'gone') {
+    await parts.workloads.recordEnd(record.id, found.note);
+  } else {
+    if (found.status.kind === 'suspended') await clear(parts, record.id);
+    // What the resume that its engine did not see the end of has left.
+    else await rm(parts.workloads.scratchFolder(record.id), { recursive: true, force: true });
+    await parts.registry.setStatus(record.id, found.status);
+    // A job that was not resumed by Torpor is where it was when it was adopted.
+    if (found.status.kind === 'running' && found.status.cgroup !== undefined)
+      await parts.cgroups.scatter(record.id, found.status.cgroup);
+    if (await disown(parts, record.id)) {
+      parts.log.info({ workload: record.id }, 'a job of which there is no snapshot is left alone');
+      return;
+    }
+  }
+  parts.log.info(
+    { workload: record.id, was: record.status.kind, is: parts.registry.get(record.id)?.status.kind },
+    'recovered',
+  );
+  if (parts.registry.get(record.id)?.status.kind === 'running') parts.workloads.watch(record.id);
+}
+
 /** Nothing of it runs or lies about outside of the store. */
-async function clear({ cgroups, capsules }: RecoverParts, id: string): Promise<void> {
+async function clear({ cgroups, workloads }: RecoverParts, id: string): Promise<void> {
   await cgroups.kill(id);
-  await capsules.cleanUp(id);
+  await workloads.cleanUp(id);
 }
 
 type Found = { kind: 'status'; status: Status } | { kind: 'gone'; note?: string } | { kind: 'never' };
@@ -73,34 +94,55 @@ async function factsAbout(parts: RecoverParts, record: WorkloadRecord): Promise<
       return undefined;
     case 'starting':
       return { kind: 'gone', note: 'the engine ended while it was being started' };
-    case 'running':
+    case 'running': {
       await parts.cgroups.thaw(record.id);
-      return (await isAlive(status.init)) ? { kind: 'status', status } : gone(status.init);
+      const init = await lifeOf(parts.cgroups, record, status);
+      return init === undefined ? gone(status.init) : { kind: 'status', status: { ...status, init } };
+    }
     case 'suspending':
-      return afterSuspend(parts, record.id, status);
+      return afterSuspend(parts, record, status);
     case 'resuming':
-      return afterResume(parts, status);
+      return afterResume(parts, record.id, status);
   }
 }
 
-async function afterSuspend(parts: RecoverParts, id: string, status: StatusOf<'suspending'>): Promise<Found> {
+async function afterSuspend(
+  parts: RecoverParts,
+  record: WorkloadRecord,
+  status: StatusOf<'suspending'>,
+): Promise<Found> {
+  const { id } = record;
   await outlive(status.criu);
-  if (status.releasing) {
+  const isInSet = status.session !== undefined;
+  const isSetCommitted = isInSet && (await parts.sessions.has(status.session ?? ''));
+  // All of a set are suspended or none is, whatever came of the one.
+  if (isInSet ? isSetCommitted && !status.leaveRunning : status.releasing) {
     await parts.cgroups.kill(id);
     return { kind: 'status', status: { kind: 'suspended', snapshot: status.stage } };
   }
+  const dumpLog = await parts.store.dumpLogOf(status.stage);
+  await letGo(await parts.cgroups.pids(id), dumpLog, parts.installation.connections, parts.log);
   // Before it is done, what was dumped may stand in CRIU's code. Only what is frozen can keep it waiting.
   const mended = status.tracer === undefined || (await waitGone(status.tracer, tracerLimitMs));
   await parts.cgroups.thaw(id);
   if (!mended && status.tracer !== undefined && !(await waitGone(status.tracer, tracerLimitMs)))
     parts.log.warn({ workload: id, tracer: status.tracer.pid }, 'the tracer waits for what does not stop');
+  if (isInSet && !isSetCommitted && (await parts.store.has(status.stage)))
+    await parts.store.remove(status.stage);
   const committed = await parts.store.has(status.stage);
   const snapshot = committed ? status.stage : status.snapshot;
   // Before it committed, CRIU had no leave to end anything; and what it was given leave to end, it has ended by now.
-  if (await isAlive(status.init)) {
+  const init = await lifeOf(parts.cgroups, record, status);
+  if (init !== undefined) {
     return {
       kind: 'status',
-      status: { kind: 'running', init: status.init, ...(snapshot === undefined ? {} : { snapshot }) },
+      status: {
+        kind: 'running',
+        init,
+        ...(snapshot === undefined ? {} : { snapshot }),
+        ...(status.room === undefined ? {} : { room: status.room }),
+        ...(status.cgroup === undefined ? {} : { cgroup: status.cgroup }),
+      },
     };
   }
   if (committed && !status.leaveRunning)
@@ -114,11 +156,17 @@ function gone(init: ProcessIdentity): Found {
     : { kind: 'gone', note: 'the machine was restarted while it ran' };
 }
 
-async function afterResume(parts: RecoverParts, status: StatusOf<'resuming'>): Promise<Found> {
+async function afterResume(parts: RecoverParts, id: string, status: StatusOf<'resuming'>): Promise<Found> {
   await outlive(status.criu);
+  // Held while CRIU let its processes go.
+  await parts.cgroups.thaw(id);
   if (status.init !== undefined && (await isAlive(status.init))) {
     await parts.store.markUsed(status.snapshot);
-    return { kind: 'status', status: { kind: 'running', init: status.init, snapshot: status.snapshot } };
+    const { init, snapshot, room } = status;
+    return {
+      kind: 'status',
+      status: { kind: 'running', init, snapshot, ...(room === undefined ? {} : { room }) },
+    };
   }
   if (status.copy) return { kind: 'never' };
   return { kind: 'status', status: { kind: 'suspended', snapshot: status.snapshot } };

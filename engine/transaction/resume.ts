@@ -3,39 +3,40 @@
  * leaves the snapshot as it was, ready for another try. Memory contents are hashed while CRIU reads them too; no
  * process runs before both are done, because CRIU's post-restore notification is answered only then.
  */
-import { mkdir, readdir, rm, symlink, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { sentenceOf, TorporError } from '../../api/errors.ts';
 import type { Finding } from '../../api/types.ts';
-import type { Manifest } from '../../proto/manifest.ts';
-import type { Capsules } from '../capsule/capsules.ts';
-import type { Cgroups } from '../capsule/cgroup.ts';
-import type { StatusOf, WorkloadRecord } from '../capsule/record.ts';
-import type { Registry } from '../capsule/registry.ts';
-import type { CriuClient } from '../criu/client.ts';
-import { Semaphore } from '../criu/semaphore.ts';
-import type { Installation } from '../installation.ts';
+import { type Manifest, specOf } from '../../proto/manifest.ts';
+import { type Claim, restoreConnections } from '../connections/restored.ts';
+import { CriuError } from '../criu/criu-error.ts';
+import { compareDocumentLocks } from '../files/document-locks.ts';
+import { ownGhosts } from '../files/ghosts.ts';
+import { placeMovedSockets } from '../files/moved-sockets.ts';
+import { UserFiles } from '../files/user-files.ts';
 import type { Logger } from '../log.ts';
 import { readMounts } from '../mounts.ts';
 import { identify } from '../process.ts';
+import { restoreSockets } from '../sockets/sockets.ts';
 import { type SnapshotStore, sizesOf } from '../store/snapshot-store.ts';
+import type { Cgroups } from '../workload/cgroup.ts';
+import type { Status, StatusOf, WorkloadRecord } from '../workload/record.ts';
+import type { Registry } from '../workload/registry.ts';
+import type { Workloads } from '../workload/workloads.ts';
 import { cpuFeatures } from './host.ts';
 import { mendedMappings } from './mapping-flags.ts';
-import { restoreMounts } from './mount-keys.ts';
 import { noSpace } from './no-space.ts';
+import type { ResumePlace } from './place.ts';
 import { type Report, Tally } from './progress.ts';
-import { hasRemaps, type Prepared, prepareSurroundings } from './surroundings.ts';
-
-/** One resume at a time of those that must put deleted files into place. */
-const remapTurns = new Semaphore(1);
+import type { ResumeMember } from './resume-set.ts';
+import { type Prepared, prepareSurroundings } from './surroundings.ts';
+import { refuseTakenLocks } from './taken-locks.ts';
 
 export interface ResumeParts {
   registry: Registry;
-  capsules: Capsules;
+  workloads: Workloads;
   cgroups: Cgroups;
   store: SnapshotStore;
-  criu: CriuClient;
-  installation: Installation;
   log: Logger;
 }
 
@@ -53,8 +54,56 @@ export async function resume(
   parts: ResumeParts,
   record: WorkloadRecord,
   manifest: Manifest,
+  makePlace: () => Promise<ResumePlace>,
   report: Report,
   signal: AbortSignal,
+  member?: ResumeMember,
+): Promise<ResumeOutcome> {
+  const { status } = record;
+  const isFirst = status.kind === 'suspended' && status.snapshot === manifest.id;
+  const tryWith = (claim: Claim) =>
+    resumeOnce(parts, record, manifest, makePlace, report, signal, member, claim);
+  if (manifest.connectionLock === undefined || !isFirst) return tryWith('none');
+  try {
+    return await tryWith('keep');
+  } catch (error) {
+    const { cause } = error as Error;
+    if (!(cause instanceof CriuError && cause.isAboutConnections) || signal.aborted) throw error;
+    if (member !== undefined) throw withoutOthers(error as TorporError, record.name);
+    const outcome = await tryWith('close');
+    return { ...outcome, findings: [...outcome.findings, notKept(cause)] };
+  }
+}
+
+/** Of a set all others would have to begin again too, so that is left to the user. */
+function withoutOthers({ code, message, details }: TorporError, name: string): TorporError {
+  return new TorporError(
+    code,
+    message,
+    `Resume ${name} by itself: then it comes back with its connections closed.`,
+    details,
+  );
+}
+
+function notKept({ message }: CriuError): Finding {
+  return {
+    tie: 'internet-socket',
+    verdict: 'degraded',
+    by: 'engine',
+    what: `Its network connections could not be kept: ${message}`,
+    hint: 'They are closed, as if the other side had hung up.',
+  };
+}
+
+async function resumeOnce(
+  parts: ResumeParts,
+  record: WorkloadRecord,
+  manifest: Manifest,
+  makePlace: () => Promise<ResumePlace>,
+  report: Report,
+  signal: AbortSignal,
+  member: ResumeMember | undefined,
+  claim: Claim,
 ): Promise<ResumeOutcome> {
   const { id, status: before } = record;
   const sizes = sizesOf(manifest);
@@ -67,24 +116,35 @@ export async function resume(
   signal.throwIfAborted();
 
   report('prepare');
-  const scratch = parts.capsules.scratchFolder(id);
+  const scratch = parts.workloads.scratchFolder(id);
   const stop = new AbortController();
   const givenUp = AbortSignal.any([signal, stop.signal]);
   const resuming: StatusOf<'resuming'> =
     before.kind === 'resuming' ? before : { kind: 'resuming', snapshot: manifest.id };
   let prepared: Prepared | undefined;
-  let turn: Disposable | undefined;
+  let place: ResumePlace | undefined;
   try {
-    // CRIU puts deleted files into place under names that are the same for all that had the same file.
-    if (hasRemaps(manifest)) turn = await remapTurns.acquire(signal);
-    const runFolder = await parts.capsules.makeRunFolder(id, manifest.capsule);
-    await rm(join(runFolder, 'screen', 'rfb'), { force: true });
-    prepared = await prepareSurroundings(manifest, imagesDir, runFolder, parts.store.folderOf(manifest.id));
-    const cgroup = await parts.cgroups.make(id);
-    const mountPoint = join(scratch, 'root');
-    await mkdir(mountPoint, { recursive: true, mode: 0o700 });
-    const rewritten = new Map([...prepared.rewritten, ...(await mendedMappings(imagesDir))]);
-    const images = await viewOfImages(imagesDir, rewritten, join(scratch, 'images'));
+    await mkdir(scratch, { recursive: true, mode: 0o700 });
+    place = await makePlace();
+    const { initOf } = place;
+    const seen = new UserFiles(place.view.root, specOf(manifest).user);
+    const lockFindings = await compareDocumentLocks(manifest.documentLocks ?? [], seen);
+    await refuseTakenLocks(manifest, place.view);
+    prepared = await prepareSurroundings(manifest, imagesDir, place, parts.store.folderOf(manifest.id));
+    const ghosts = await ownGhosts(imagesDir, manifest.id);
+    const rewritten = new Map([
+      ...prepared.rewritten,
+      ...ghosts.rewritten,
+      ...place.rewritten,
+      ...(await mendedMappings(imagesDir)),
+    ]);
+    await placeSockets(manifest, imagesDir, rewritten);
+    const connections = await restoreConnections(manifest, imagesDir, rewritten, claim);
+    const sockets = await restoreSockets(manifest, imagesDir, scratch, member?.connect);
+    const isViewed = place.needsView || rewritten.size > 0;
+    const images = isViewed
+      ? await viewOfImages(imagesDir, rewritten, ghosts.renamed, join(scratch, 'images'))
+      : imagesDir;
 
     // CRIU reads the same bytes beside it, and is asked for nothing while it does.
     const hashed = new Tally(sizes.pages);
@@ -93,24 +153,24 @@ export async function resume(
     // CRIU may wait for ever for what a damaged file does not have: it is not left to come to the notification.
     pages.catch((error: unknown) => stop.abort(error));
     const startedAt = performance.now();
-    const withRoot = parts.criu.withPrefix([
-      ...[parts.installation.capsuleTool, 'with-root', manifest.capsule.root, mountPoint],
-      ...['--cgroup', cgroup, '--'],
-    ]);
-    await withRoot.restore(
+    let criuPid = 0;
+    const criuOf = member === undefined ? place.criu : place.criu.inSet();
+    await criuOf.restore(
       {
-        root: mountPoint,
+        ...place.options,
         imagesDir: images,
         workDir: scratch,
         logFile: 'restore.log',
-        external: restoreMounts(manifest.capsule, runFolder),
         fileLocks: true,
-        tcpClose: true,
+        ...connections.options,
+        ...sockets.options,
+        ...(member === undefined ? {} : { inheritFd: member.pipes() }),
       },
       {
         signal: givenUp,
         onStarted: async (pid) => {
           const criu = await identify(pid);
+          criuPid = pid;
           await parts.registry.setStatus(id, criu === undefined ? resuming : { ...resuming, criu });
         },
         onNotify: {
@@ -118,42 +178,57 @@ export async function resume(
           'post-restore': async (pid) => {
             await pages;
             signal.throwIfAborted();
-            const init = pid === undefined ? undefined : await identify(pid);
-            await parts.registry.setPassingStatus(id, init === undefined ? resuming : { ...resuming, init });
+            await parts.registry.setPassingStatus(id, { ...resuming, ...(await initOf(pid)) });
+            await member?.restored();
+          },
+          // CRIU lets one process after the other go: none of them is to run, and end another, before it is done.
+          // In the room of a job CRIU has a parent between itself and the engine, whose pid this would be.
+          'pre-resume': async () => {
+            if (manifest.kind === 'capsule') await parts.cgroups.holdWithout(id, criuPid);
           },
         },
       },
     );
+    await parts.cgroups.thaw(id);
     const criuMs = performance.now() - startedAt;
     await becomeRunning(parts, id, manifest.id);
+    const findings = [
+      ...place.findings,
+      ...prepared.findings,
+      ...lockFindings,
+      ...connections.findings,
+      ...(await sockets.findings().catch(() => [])),
+    ];
     report('done');
-    return { findings: prepared.findings, criuMs };
+    return { findings, criuMs };
   } catch (error) {
     stop.abort();
     await parts.store.keepFailure(manifest.id, join(scratch, 'restore.log'));
     await parts.cgroups.kill(id);
-    await parts.capsules.cleanUp(id);
+    await parts.workloads.cleanUp(id);
     await parts.registry.setStatusIfPossible(id, before, parts.log);
     parts.log.warn({ err: error, workload: id, snapshot: manifest.id }, 'resume failed');
     throw failure(record.name, manifest.id, error);
   } finally {
-    try {
-      await prepared?.afterwards();
-    } finally {
-      turn?.[Symbol.dispose]();
-    }
+    place?.done();
+    await prepared?.afterwards();
     await rm(scratch, { recursive: true, force: true });
   }
 }
 
+/** It runs already, so nothing that cannot be written down may end it. */
 async function becomeRunning(parts: ResumeParts, id: string, snapshot: string): Promise<void> {
   const status = parts.registry.get(id)?.status;
   if (status?.kind !== 'resuming' || status.init === undefined) {
     throw new TorporError('failed', 'CRIU ended without saying which process it made.');
   }
-  await parts.registry.setPassingStatus(id, { kind: 'running', init: status.init, snapshot });
-  parts.capsules.watch(id);
-  await parts.store.markUsed(snapshot);
+  const { init, room } = status;
+  const note = (what: string) => (error: unknown) =>
+    parts.log.error({ err: error, workload: id, snapshot }, `could not write ${what}`);
+  const running: Status = { kind: 'running', init, snapshot, ...(room === undefined ? {} : { room }) };
+  await parts.registry.setPassingStatus(id, running).catch(note('its record'));
+  parts.workloads.watch(id);
+  await parts.store.markUsed(snapshot).catch(note('that its snapshot was used'));
   parts.log.info({ workload: id, snapshot, pid: status.init.pid }, 'resumed');
 }
 
@@ -169,7 +244,7 @@ async function refuseOtherCpu(manifest: Manifest): Promise<void> {
 }
 
 async function refuseMissingMounts(manifest: Manifest): Promise<void> {
-  if (manifest.capsule.hostMounts.length === 0) return;
+  if (manifest.kind !== 'capsule' || manifest.capsule.hostMounts.length === 0) return;
   const mounted = new Set((await readMounts()).map((mount) => mount.path));
   const missing = manifest.capsule.hostMounts.filter(({ path }) => !mounted.has(path));
   if (missing[0] === undefined) return;
@@ -180,6 +255,18 @@ async function refuseMissingMounts(manifest: Manifest): Promise<void> {
   );
 }
 
+/** Sockets are bound where they have come to, and not where they were bound first. */
+async function placeSockets(
+  { movedSockets = [] }: Manifest,
+  imagesDir: string,
+  rewritten: Map<string, Buffer>,
+): Promise<void> {
+  if (movedSockets.length === 0) return;
+  const image = rewritten.get('files.img') ?? (await readFile(join(imagesDir, 'files.img')));
+  const placed = placeMovedSockets(image, movedSockets);
+  if (placed !== undefined) rewritten.set('files.img', placed);
+}
+
 /**
  * The images as CRIU shall read them. A snapshot is immutable: where an image must be rewritten, CRIU gets a folder of
  * links with the new one among them.
@@ -187,15 +274,16 @@ async function refuseMissingMounts(manifest: Manifest): Promise<void> {
 async function viewOfImages(
   imagesDir: string,
   changed: ReadonlyMap<string, Buffer>,
+  renamed: ReadonlyMap<string, string>,
   viewDir: string,
 ): Promise<string> {
-  if (changed.size === 0) return imagesDir;
   await mkdir(viewDir, { recursive: true, mode: 0o700 });
   for (const name of await readdir(imagesDir)) {
     const rewritten = changed.get(name);
     if (rewritten === undefined) await symlink(join(imagesDir, name), join(viewDir, name));
     else await writeFile(join(viewDir, name), rewritten, { mode: 0o600 });
   }
+  for (const [name, old] of renamed) await symlink(join(imagesDir, old), join(viewDir, name));
   return viewDir;
 }
 

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { TorporError } from '../../api/errors.ts';
 import type { Finding } from '../../api/types.ts';
-import type { CapsuleSpec, Manifest } from '../../proto/manifest.ts';
+import { type CapsuleSpec, type Manifest, specOf } from '../../proto/manifest.ts';
 import { runCommand } from '../command.ts';
 import { type Images, readImages } from '../criu/images.ts';
 import { type Change, compareFiles } from '../files/compare.ts';
@@ -17,6 +17,7 @@ import { type CapsuleView, hostPath, keptFolder, pathBytes, type RecordedPath } 
 import { fileRecordSchema, isKeptCopy, type RecordedFile, type RecordedFolder } from '../files/record.ts';
 import { holdRemaps } from '../files/remaps.ts';
 import { type RegFileChange, rewriteRegFiles } from '../files/rewrite.ts';
+import type { ResumePlace } from './place.ts';
 
 /** CRIU writes it only where an application had files open whose names were gone. */
 const remapImage = 'images/remap-fpath.img';
@@ -28,6 +29,9 @@ export interface Prepared {
   /** To be called when the restore has ended, one way or the other. */
   afterwards: () => Promise<void>;
 }
+
+/** Whose workload it is. */
+type Owner = Pick<CapsuleSpec, 'user'>;
 
 type Of<K extends Change['kind']> = Extract<Change, { kind: K }>;
 
@@ -41,33 +45,32 @@ type Plan =
 /**
  * Makes the surroundings fit for a restore. Nothing is changed unless everything fits.
  * @param imagesDir CRIU's images, verified already.
- * @param runFolder the capsule's, which is there already; copies of files are put into it.
+ * @param place its run folder is there already; copies of files are put into it.
  * @param snapshotFolder has the copies that were kept.
  * @throws TorporError `blocked`, naming the file and its package; `failed` where an image is damaged.
  */
 export async function prepareSurroundings(
   manifest: Manifest,
   imagesDir: string,
-  runFolder: string,
+  { runFolder, view }: Pick<ResumePlace, 'runFolder' | 'view'>,
   snapshotFolder: string,
 ): Promise<Prepared> {
   const records = z.array(fileRecordSchema).parse(manifest.surroundings);
-  const view: CapsuleView = { root: manifest.capsule.root, runFolder };
   const changes = await compareFiles(records, view);
   if (changes.length === 0 && !hasRemaps(manifest))
     return { findings: [], rewritten: new Map(), afterwards: async () => {} };
-  const plans = changes.map((change) => planFor(change, manifest));
+  const plans = changes.map((change) => planFor(change, manifest.name, specOf(manifest)));
   refuse(plans, changes);
 
   const images = await readImages(imagesDir);
-  await holdRemaps(images, view, manifest.capsule);
+  await holdRemaps(images, view, specOf(manifest), manifest.id);
   const rewrites = new Map<number, RegFileChange>();
   const findings: Finding[] = [];
   for (const plan of plans) {
     if (plan.kind === 'refuse') continue;
-    if (plan.kind === 'recreate') await recreate(plan.record, view, manifest);
+    if (plan.kind === 'recreate') await recreate(plan.record, view, specOf(manifest));
     if (plan.kind === 'use-kept') await placeKept(plan.record, plan.kept, runFolder, snapshotFolder);
-    const change = rewriteFor(plan, images);
+    const change = rewriteFor(plan, images, view, runFolder);
     for (const id of regFileIds(images, plan.record)) rewrites.set(id, { ...rewrites.get(id), ...change });
     if (plan.finding !== undefined) findings.push(plan.finding);
   }
@@ -75,7 +78,7 @@ export async function prepareSurroundings(
   if (rewrites.size > 0) {
     rewritten.set('files.img', rewriteRegFiles(await readFile(join(imagesDir, 'files.img')), rewrites));
   }
-  const afterwards = () => holdRemaps(images, view, manifest.capsule);
+  const afterwards = () => holdRemaps(images, view, specOf(manifest), manifest.id);
   return { findings, rewritten, afterwards };
 }
 
@@ -96,7 +99,7 @@ function refuse(plans: readonly Plan[], changes: readonly Change[]): void {
 }
 
 /** What to do about one change. Pure part of {@link prepareSurroundings}. */
-export function planFor(change: Change, { name, capsule }: Pick<Manifest, 'name' | 'capsule'>): Plan {
+export function planFor(change: Change, name: string, owner: Owner): Plan {
   switch (change.kind) {
     case 'program-replaced':
       return refusal(
@@ -118,7 +121,7 @@ export function planFor(change: Change, { name, capsule }: Pick<Manifest, 'name'
         finding: documentChanged(change, name),
       };
     case 'document-missing':
-      return planForMissing(change, name, capsule);
+      return planForMissing(change, name, owner);
     case 'permissions-changed':
       return {
         kind: 'forget',
@@ -130,7 +133,7 @@ export function planFor(change: Change, { name, capsule }: Pick<Manifest, 'name'
         ),
       };
     case 'folder-missing':
-      return planForFolder(change, name, capsule);
+      return planForFolder(change, name, owner);
   }
 }
 
@@ -186,10 +189,10 @@ function documentChanged({ path, record, oldSize, newSize }: Of<'document-change
 function planForMissing(
   { path, record, canRecreate }: Of<'document-missing'>,
   name: string,
-  capsule: CapsuleSpec,
+  owner: Owner,
 ): Plan {
   const happened = `${path}, which ${name} had open, was removed after it was suspended`;
-  if (!canRecreate || !mayMake(record, capsule)) {
+  if (!canRecreate || !mayMake(record, owner)) {
     return {
       kind: 'refuse',
       sentence: `${happened}.`,
@@ -207,12 +210,12 @@ function planForMissing(
   };
 }
 
-function planForFolder({ path, record }: Of<'folder-missing'>, name: string, capsule: CapsuleSpec): Plan {
+function planForFolder({ path, record }: Of<'folder-missing'>, name: string, owner: Owner): Plan {
   const use = { 'socket-folder': 'has a socket', 'working-folder': 'works', 'open-folder': 'has open' }[
     record.kind
   ];
   const happened = `The folder ${path}, ${record.kind === 'open-folder' ? `which ${name} ${use}` : `in which ${name} ${use}`}, is gone`;
-  if (!mayMake(record, capsule)) {
+  if (!mayMake(record, owner)) {
     return {
       kind: 'refuse',
       sentence: `${happened}.`,
@@ -232,7 +235,7 @@ function planForFolder({ path, record }: Of<'folder-missing'>, name: string, cap
 }
 
 /** Things are made again as the application's own user, so only what was theirs and has a name that can be passed on. */
-function mayMake({ uid, bytes }: RecordedFile | RecordedFolder, { user }: CapsuleSpec): boolean {
+function mayMake({ uid, bytes }: RecordedFile | RecordedFolder, { user }: Owner): boolean {
   return uid === user.uid && bytes === undefined;
 }
 
@@ -240,14 +243,26 @@ function finding(verdict: Finding['verdict'], what: string, hint = ''): Finding 
   return { tie: 'file', verdict, by: 'engine', what, hint };
 }
 
-function rewriteFor(plan: Exclude<Plan, { kind: 'refuse' }>, images: Images): RegFileChange {
+function rewriteFor(
+  plan: Exclude<Plan, { kind: 'refuse' }>,
+  images: Images,
+  view: CapsuleView,
+  runFolder: string,
+): RegFileChange {
   switch (plan.kind) {
     case 'forget':
       return plan.what;
     case 'recreate':
       return { forgetContents: true, forgetMode: true };
     case 'use-kept':
-      return { forgetMode: true, movedTo: { path: inCapsule(plan.kept), mountId: runMountId(images) } };
+      return {
+        forgetMode: true,
+        // A job sees the host's files.
+        movedTo:
+          view.runFolder === undefined
+            ? { path: join(runFolder, plan.kept) }
+            : { path: inCapsule(plan.kept), mountId: runMountId(images) },
+      };
   }
 }
 
@@ -301,9 +316,9 @@ const makeFolder = 'mkdir -p -- "$1" && chmod "$2" -- "$1"';
 async function recreate(
   record: RecordedFile | RecordedFolder,
   view: CapsuleView,
-  { capsule }: Manifest,
+  { user }: Owner,
 ): Promise<void> {
-  const { uid, gid, groups } = capsule.user;
+  const { uid, gid, groups } = user;
   const host = await hostPath(view, pathBytes(record));
   const identity = ['--reuid', `${uid}`, '--regid', `${gid}`];
   const supplementary = groups.length === 0 ? ['--clear-groups'] : ['--groups', groups.join(',')];

@@ -8,26 +8,32 @@
  * by the engine: an application of which a part has been ended must not run on.
  */
 import { readdir, stat, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { join, posix } from 'node:path';
 import { sentenceOf, TorporError } from '../../api/errors.ts';
 import type { Picture } from '../../api/rfb/picture.ts';
-import type { Finding } from '../../api/types.ts';
-import type { Manifest } from '../../proto/manifest.ts';
-import type { Capsules } from '../capsule/capsules.ts';
-import type { Cgroups } from '../capsule/cgroup.ts';
-import type { Status, StatusOf, WorkloadRecord } from '../capsule/record.ts';
-import type { Registry } from '../capsule/registry.ts';
-import type { CriuClient } from '../criu/client.ts';
+import type { ConnectionChoice, Finding, SuspendOptions } from '../../api/types.ts';
+import { kindOf, type Manifest, type MovedSocket, type SharedPipe, specOf } from '../../proto/manifest.ts';
+import {
+  connectionOptions,
+  letGo,
+  lockOf,
+  possibleConnections,
+  usualConnections,
+} from '../connections/held.ts';
 import { CriuError } from '../criu/criu-error.ts';
+import { findDocumentLocks, lockKept } from '../files/document-locks.ts';
 import type { FileHashes } from '../files/hashes.ts';
+import { findMovedSockets } from '../files/moved-sockets.ts';
 import { type FileRecord, keepVolatile, recordFiles } from '../files/record.ts';
+import { UserFiles } from '../files/user-files.ts';
 import type { TreeInspection } from '../inspect/inspect.ts';
-import { bytesToSave, capsuleOptions, type Inspector } from '../inspect/inspector.ts';
+import { bytesToSave, dumpOptions } from '../inspect/inspector.ts';
+import { datagramsOutside } from '../inspect/ties/unix-sockets.ts';
 import type { Installation } from '../installation.ts';
 import type { Logger } from '../log.ts';
 import { identify, isAlive, waitGone } from '../process.ts';
-import { captureScreen, encodeScreen } from '../screen/picture.ts';
-import { cutViewers } from '../screen/viewers.ts';
+import { encodeScreen } from '../screen/picture.ts';
+import { dumpSockets } from '../sockets/sockets.ts';
 import {
   dumpLogFile,
   pictureFile,
@@ -35,10 +41,18 @@ import {
   type Stage,
   thumbnailFile,
 } from '../store/snapshot-store.ts';
+import type { Cgroups } from '../workload/cgroup.ts';
+import type { Status, StatusOf, WorkloadRecord } from '../workload/record.ts';
+import type { Registry } from '../workload/registry.ts';
+import { lifeOf } from '../workload/rooms.ts';
+import type { Workloads } from '../workload/workloads.ts';
 import { describeHost } from './host.ts';
-import { dumpMounts } from './mount-keys.ts';
 import { noSpace, noSpaceAt } from './no-space.ts';
+import type { InspectionOptions, SuspendPlace } from './place.ts';
+import { freePorts } from './ports.ts';
 import type { Report } from './progress.ts';
+import type { SetMember } from './set.ts';
+import { stopAnew } from './stop-signals.ts';
 
 /** CRIU ends the processes in milliseconds; one in the middle of a disk write may take longer. */
 const goneLimitMs = 30_000;
@@ -50,59 +64,68 @@ export interface SuspendOutcome {
 
 export interface SuspendParts {
   registry: Registry;
-  capsules: Capsules;
+  workloads: Workloads;
   cgroups: Cgroups;
   store: SnapshotStore;
-  criu: CriuClient;
-  installation: Installation;
-  inspector: Inspector;
   hashes: FileHashes;
+  installation: Installation;
   log: Logger;
 }
 
 /**
- * Suspends a running capsule, or with `leaveRunning` only takes a snapshot of it.
+ * Suspends a running workload, or with `leaveRunning` only takes a snapshot of it; as a member of a set at one instant
+ * with the others.
  * @throws TorporError `blocked` with the findings in its details, or `failed`; the application runs on either way.
  */
 export async function suspend(
   parts: SuspendParts,
   record: WorkloadRecord & { status: StatusOf<'running'> },
-  leaveRunning: boolean,
+  place: SuspendPlace,
+  options: SuspendOptions,
   report: Report,
   signal: AbortSignal,
+  member?: SetMember,
 ): Promise<SuspendOutcome> {
   const requestedAt = performance.now();
   const { id, status } = record;
-  const { init } = status;
+  const { leaveRunning, externalSockets = 'block' } = options;
+  const connections = await connectionsIn(record, place, options);
   report('inspect');
   const stage = await parts.store.stage();
-  const examined = examine(parts, record);
+  await using sockets = await dumpSockets(externalSockets, parts.workloads.scratchFolder(id));
+  const examined = examine(place, record.name, { externalSockets, connections }, member);
   examined.catch(() => {});
   try {
-    const view = { root: record.capsule.root, runFolder: parts.capsules.runFolder(id) };
+    const { view } = place;
     const recordNow = async () => {
       const records = await recordFiles(await parts.cgroups.pids(id), view, parts.hashes);
       // While CRIU dumps a process, it has CRIU's own log open in it.
       return records.filter((each) => !each.path.startsWith(`${stage.folder}/`));
     };
+    const lockNames = record.kind === 'capsule' ? (record.capsule.profiles?.lockFiles ?? []) : [];
     let committed: Manifest | undefined;
     let frozenAt = 0;
     let pictures: Promise<void> | undefined;
     let surroundings: Promise<FileRecord[]> | undefined;
+    let movedSockets: Promise<MovedSocket[]> | undefined;
     let noted: Promise<unknown> | undefined;
+    let sharedPipes: SharedPipe[] = [];
     let expectedBytes = 0;
     let suspending: StatusOf<'suspending'> | undefined;
     let isReleasing = false;
-    const dumped = parts.criu.dump(
+    const criu = member === undefined ? place.criu : place.criu.inSet();
+    const dumped = criu.dump(
       {
-        ...capsuleOptions,
-        pid: init.pid,
+        ...dumpOptions,
+        ...connectionOptions(connections),
+        ...place.options,
+        pid: place.pid,
         imagesDir: stage.images,
         workDir: stage.folder,
         logFile: dumpLogFile,
         leaveRunning,
         freezeCgroup: parts.cgroups.pathOf(id),
-        external: dumpMounts(record.capsule),
+        socketPlan: sockets.socketPlan,
       },
       {
         signal,
@@ -115,6 +138,7 @@ export async function suspend(
             kind: 'suspending',
             stage: stage.id,
             leaveRunning,
+            ...(member === undefined ? {} : { session: member.session.id }),
             ...(criu === undefined ? {} : { criu }),
             ...(tracer === undefined ? {} : { tracer }),
           };
@@ -129,16 +153,22 @@ export async function suspend(
             const { inspection, picture } = await examined;
             signal.throwIfAborted();
             report('detach');
-            await cutViewers(
-              parts.installation,
-              init.pid,
-              inspection.facts.processes.map((process) => process.pid),
-              record.capsule.display ?? 0,
-            );
+            await place.detach(inspection);
+            await stopAnew(parts.cgroups, id, await parts.cgroups.pids(id));
             expectedBytes = bytesToSave(inspection.facts);
             report('freeze');
             pictures = writePictures(stage, picture);
             pictures.catch(() => {});
+            const between = await member?.freeze(inspection.facts);
+            if (between !== undefined) {
+              sharedPipes = Array.from(between.pipes, ([inode, workloads]) => ({
+                inode,
+                workloads: [...workloads],
+              }));
+            }
+            const datagrams = datagramsOutside(inspection.facts);
+            if (between !== undefined || datagrams.length > 0)
+              await sockets.allow(between?.sockets ?? new Map(), datagrams);
             frozenAt = performance.now();
           },
           // Comes as soon as all are frozen. The recording runs beside the dump.
@@ -150,24 +180,31 @@ export async function suspend(
             stage.sealer.start();
             surroundings = recordNow();
             surroundings.catch(() => {});
+            movedSockets = examined.then(({ inspection }) => findMovedSockets(inspection.facts));
+            movedSockets.catch(() => {});
           },
           'post-dump': async () => {
             report('commit', () => stage.sealer.measure());
             signal.throwIfAborted();
             await pictures;
-            const [{ inspection }, files, host] = await Promise.all([
+            const decided = await sockets.decide(record.name, stage.images, place.init.pid);
+            const { connections: tool } = parts.installation;
+            const [{ inspection }, files, moved, host, connectionLock] = await Promise.all([
               examined,
               surroundings ?? recordNow(),
-              describeHost(parts.criu),
+              movedSockets ?? [],
+              describeHost(place.criu),
+              connections === 'keep' ? lockOf(stage.images, tool, parts.log) : undefined,
               stage.sealer.finish(),
               noted,
             ]);
-            await keepVolatile(files, view, stage.folder);
+            await Promise.all([keepVolatile(files, view, stage.folder), place.keep(stage.folder)]);
+            const seen = new UserFiles(view.root, specOf(record).user);
+            const locks = await findDocumentLocks(files, lockNames, seen);
             committed = await parts.store.commit(stage, () => ({
+              ...kindOf(record),
               workload: id,
               name: record.name,
-              kind: 'capsule',
-              capsule: record.capsule,
               startedAt: record.startedAt,
               takenAt: new Date().toISOString(),
               leftRunning: leaveRunning,
@@ -176,13 +213,19 @@ export async function suspend(
               standstillMs: performance.now() - frozenAt,
               durableMs: performance.now() - requestedAt,
               host,
-              findings: inspection.findings,
-              surroundings: files,
+              findings: [...inspection.findings, ...locks.map(lockKept), ...decided.findings],
+              ...(member === undefined ? {} : { session: member.session }),
+              ...(decided.sockets.length === 0 ? {} : { externalSockets: decided.sockets }),
+              ...(connectionLock === undefined ? {} : { connectionLock }),
+              ...(sharedPipes.length === 0 ? {} : { sharedPipes }),
+              surroundings: withoutGoneFolders(files, moved),
+              ...(moved.length === 0 ? {} : { movedSockets: moved }),
+              ...(locks.length === 0 ? {} : { documentLocks: locks }),
             }));
-            if (!leaveRunning) {
-              await pointOfNoReturn(parts, id, suspending);
-              isReleasing = true;
-            }
+            if (member !== undefined) await member.commit(committed.id, suspending);
+            else if (!leaveRunning) await pointOfNoReturn(parts, id, suspending);
+            isReleasing = !leaveRunning;
+            if (!leaveRunning) await place.release();
             report('release');
           },
         },
@@ -195,7 +238,9 @@ export async function suspend(
     });
     if (committed === undefined)
       throw new TorporError('failed', 'CRIU ended without having made a snapshot.');
-    await release(parts, record, committed.id, leaveRunning);
+    await release(parts, record, place, committed.id, leaveRunning);
+    if (!leaveRunning)
+      await freePorts(parts.installation.forget, (await examined).inspection.facts, parts.log);
     report('done');
     parts.log.info(
       {
@@ -213,43 +258,80 @@ export async function suspend(
       () => undefined,
       (reason: unknown) => reason,
     );
-    throw await putBack(parts, record, stage, refusal ?? error);
+    throw await putBack(parts, record, place, stage, refusal ?? error, member);
   }
 }
 
 /** What is there for a moment only is met a few times in a row at most. */
 const mostTries = 8;
+/**
+ * How long CRIU waits for all to stop, in the first and each later try: what is in the middle of a vfork never stops, and
+ * the application stands still meanwhile. A moment later it stops at once.
+ */
+const freezeSeconds = [1, 1, 1, 2, 3];
 
 /**
  * Suspends, and again where that failed for what the application was at in the very moment of the freeze, and the
- * inspection had not seen: a viewer of the screen came back, a connection was being made, a process was being started.
- * The application runs on in between.
+ * inspection had not seen: a viewer of the screen came back, a connection was being made, a process was being started, the
+ * kernel told it something that it had no time to read. The application runs on in between.
  */
-export async function untilCalm<T>(suspendOnce: () => Promise<T>): Promise<T> {
+export async function untilCalm<T>(suspendOnce: (freezeSeconds: number) => Promise<T>): Promise<T> {
+  const limits = [...freezeSeconds];
   for (let tries = 1; ; tries++) {
     try {
-      return await suspendOnce();
+      return await suspendOnce(limits[0] ?? 1);
     } catch (error) {
       const { cause } = error as Error;
       if (tries === mostTries || !(cause instanceof CriuError && cause.isMomentary)) throw error;
+      if (cause.isTimeout) limits.shift();
+      if (limits.length === 0) throw error;
     }
   }
 }
 
+/** A socket that is bound elsewhere does not need the folder that it was bound in once. */
+function withoutGoneFolders(files: readonly FileRecord[], moved: readonly MovedSocket[]): FileRecord[] {
+  const folders = new Set(moved.map(({ from }) => posix.dirname(from)));
+  const needed = new Set(moved.map(({ to }) => posix.dirname(to)));
+  return files.filter(({ kind, path }) => kind !== 'socket-folder' || !folders.has(path) || needed.has(path));
+}
+
+/**
+ * A snapshot of what runs on has no right to connections that go on without it.
+ * @throws TorporError `blocked` where the user wants what is not possible here.
+ */
+async function connectionsIn(
+  { kind, name }: WorkloadRecord,
+  place: SuspendPlace,
+  { leaveRunning, connections }: SuspendOptions,
+): Promise<ConnectionChoice> {
+  const wanted = leaveRunning ? 'close' : (connections ?? usualConnections[kind]);
+  const possible = await possibleConnections(wanted, place.criu);
+  if (possible === wanted || connections === undefined) return possible;
+  throw new TorporError(
+    'blocked',
+    `The connections of ${name} cannot be kept: this kernel has no nftables to hold them with. Nothing was touched.`,
+    'Load it (`modprobe nf_tables`), or close them: `--connections close`.',
+  );
+}
+
 /** What there is to know beforehand. @throws TorporError `blocked`, or `failed` where the application has ended. */
 async function examine(
-  { inspector, capsules, log }: SuspendParts,
-  record: WorkloadRecord,
+  place: SuspendPlace,
+  name: string,
+  choices: Pick<InspectionOptions, 'externalSockets' | 'connections'>,
+  member: SetMember | undefined,
 ): Promise<{ inspection: TreeInspection; picture: Picture | undefined }> {
   const [inspection, picture] = await Promise.all([
-    inspector.inspectCapsule(record),
-    captureScreen(capsules.screenSocket(record.id), log),
+    place.inspect({ ...choices, companions: await member?.companions() }),
+    place.picture(),
   ]);
-  refuseIfBlocked(record.name, inspection.findings);
+  refuseIfBlocked(name, inspection.findings);
   return { inspection, picture };
 }
 
-function refuseIfBlocked(name: string, findings: readonly Finding[]): void {
+/** @throws TorporError `blocked`, by the first finding that blocks. */
+export function refuseIfBlocked(name: string, findings: readonly Finding[]): void {
   const blocking = findings.filter((finding) => finding.verdict === 'blocking');
   const first = blocking[0];
   if (first === undefined) return;
@@ -298,16 +380,20 @@ async function pointOfNoReturn(
 async function release(
   parts: SuspendParts,
   record: WorkloadRecord & { status: StatusOf<'running'> },
+  place: SuspendPlace,
   snapshot: string,
   leaveRunning: boolean,
 ): Promise<void> {
   const { id, status } = record;
   if (leaveRunning) {
+    // CRIU leaves it as it found it, and that of a set was frozen before.
+    await parts.cgroups.thaw(id);
+    await place.reattach();
     await parts.registry.setPassingStatus(id, { ...status, snapshot });
     return;
   }
   if (!(await waitGone(status.init, goneLimitMs))) await parts.cgroups.kill(id);
-  await parts.capsules.cleanUp(id);
+  await parts.workloads.cleanUp(id);
   await parts.registry.setPassingStatus(id, { kind: 'suspended', snapshot });
 }
 
@@ -315,23 +401,36 @@ async function release(
 async function putBack(
   parts: SuspendParts,
   record: WorkloadRecord & { status: StatusOf<'running'> },
+  place: SuspendPlace,
   stage: Stage,
   error: unknown,
+  member: SetMember | undefined,
 ): Promise<Error> {
   const { id, status } = record;
+  const { connections } = parts.installation;
+  const dumpLog = await parts.store.dumpLogOf(stage.id);
+  await letGo(await parts.cgroups.pids(id), dumpLog, connections, parts.log);
   await parts.cgroups.thaw(id);
-  const alive = (await identify(status.init.pid))?.startTime === status.init.startTime;
+  // Of a set that has failed no snapshot remains.
+  if (member?.isCommitted === false && (await parts.store.has(stage.id))) await parts.store.remove(stage.id);
+  const init = await lifeOf(parts.cgroups, record, status);
+  const alive = init !== undefined;
   const exists = await parts.store.has(stage.id);
   const full = exists ? undefined : await noSpaceAt(stage.folder);
   // First, because on a full disk this is what makes room for the record.
   if (!exists) await parts.store.discard(stage);
   const isSuspended = exists && !alive;
   // Then the failure came after the commit: the snapshot is whole and the application has been ended.
-  if (isSuspended) await parts.capsules.cleanUp(id);
-  const runs: Status = exists ? { ...status, snapshot: stage.id } : status;
+  if (isSuspended) await parts.workloads.cleanUp(id);
+  else
+    await place
+      .reattach()
+      .catch((failed: unknown) => parts.log.error({ err: failed, workload: id }, 'could not be put back'));
+  const before = init === undefined ? status : { ...status, init };
+  const runs: Status = exists ? { ...before, snapshot: stage.id } : before;
   const now: Status = isSuspended ? { kind: 'suspended', snapshot: stage.id } : runs;
   await parts.registry.setStatusIfPossible(id, now, parts.log);
-  if (!isSuspended) parts.capsules.watch(id);
+  if (!isSuspended) parts.workloads.watch(id);
   parts.log.warn(
     { err: error, workload: id, alive, snapshot: exists ? stage.id : undefined },
     'suspend failed',

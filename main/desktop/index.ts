@@ -8,6 +8,7 @@ import { localeName, userLocale } from './locale.ts';
 import { Notifications } from './notifications.ts';
 import { openExternal } from './open-external.ts';
 import { AppStore } from './store.ts';
+import { programsInTerminals } from './terminal-programs.ts';
 
 export interface UserDesktop extends Desktop, AsyncDisposable {
   /** What went wrong while it was opened, to be told once there is a window. */
@@ -26,6 +27,7 @@ export async function openDesktop(env: NodeJS.ProcessEnv = process.env): Promise
     settings: store,
     locale: localeName(locale),
     openExternal,
+    programs: programsInTerminals,
     notify: async (notice) => (await notifications?.show(notice)) ?? false,
     problem: store.problem,
     async [Symbol.asyncDispose]() {

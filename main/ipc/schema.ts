@@ -6,9 +6,11 @@ import { z } from 'zod';
 import {
   applicationSchema,
   appStateSchema,
+  consentViewSchema,
   findingViewSchema,
   noticeSchema,
   placeSchema,
+  programSchema,
   settingsSchema,
   snapshotViewSchema,
   windowSchema,
@@ -17,9 +19,15 @@ import {
 const call = <A extends z.ZodTuple, R extends z.ZodType>(args: A, result: R) => ({ args, result });
 const id = z.string().min(1).max(200);
 
+/** What the user agrees to, by the ids of {@link consentViewSchema}. */
+const agreed = z.array(id).max(20);
+
 /** From a window to the app: `[arguments, result]`. */
 export const calls = {
   'state.get': call(z.tuple([]), appStateSchema),
+
+  /** What runs in the user's terminals, newest first: by its pid it is inspected and suspended like a workload. */
+  'programs.list': call(z.tuple([]), z.array(programSchema)),
 
   /** What a suspend would meet; touches nothing. */
   'workload.inspect': call(z.tuple([id]), z.array(findingViewSchema)),
@@ -63,6 +71,7 @@ export const calls = {
         files: z.array(z.string()).optional(),
         /** Device pixels a CSS pixel of the window that asks, so that it is drawn sharp. */
         scale: z.number().min(0.5).max(8).optional(),
+        agree: agreed.optional(),
       }),
     ]),
     z.string(),
@@ -71,7 +80,11 @@ export const calls = {
   'command.run': call(
     z.tuple([
       z.string().min(1).max(10_000),
-      z.object({ terminal: z.boolean(), scale: z.number().min(0.5).max(8).optional() }),
+      z.object({
+        terminal: z.boolean(),
+        scale: z.number().min(0.5).max(8).optional(),
+        agree: agreed.optional(),
+      }),
     ]),
     z.string(),
   ),
@@ -108,7 +121,13 @@ export type EventName = keyof typeof events;
 export type EventValue<N extends EventName> = z.output<(typeof events)[N]>;
 
 /** An error as it reaches a window: the same sentence as everywhere. */
-export const callErrorSchema = z.object({ code: z.string(), message: z.string(), hint: z.string() });
+export const callErrorSchema = z.object({
+  code: z.string(),
+  message: z.string(),
+  hint: z.string(),
+  /** Where all it takes is that the user agrees: to what, in the language that is set. */
+  consents: z.array(consentViewSchema).optional(),
+});
 export type CallError = z.infer<typeof callErrorSchema>;
 
 /** Messages of a channel that carries both ways, such as a WebSocket: one JSON document each. */

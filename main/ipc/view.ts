@@ -13,6 +13,10 @@ export const placeSchema = z.discriminatedUnion('kind', [
 export type Place = z.infer<typeof placeSchema>;
 
 /** A sentence for the user, and the next step; `hint` may be empty. */
+/** What an application gives up in a capsule, to which its user has to agree once. */
+export const consentViewSchema = z.object({ id: z.string(), what: z.string() });
+export type ConsentView = z.infer<typeof consentViewSchema>;
+
 export const noticeSchema = z.object({
   level: z.enum(['info', 'warning', 'error']),
   message: z.string(),
@@ -43,7 +47,9 @@ export const operationSchema = z.object({
 export type Operation = z.infer<typeof operationSchema>;
 
 /** A card of the home view. */
-export const workloadViewSchema = workloadSchema.omit({ screen: true }).extend({
+export const workloadViewSchema = workloadSchema.omit({ screen: true, terminal: true }).extend({
+  /** It is a job that runs in a terminal of its own. */
+  hasTerminal: z.boolean(),
   /** The desktop entry's name in the user's language, or the workload's own. */
   title: z.string(),
   /** Address of its icon on this origin. */
@@ -94,6 +100,16 @@ export const findingViewSchema = findingSchema.extend({
   remedy: z.object({ id: z.string(), pid: z.number().int().optional(), label: z.string() }).optional(),
 });
 export type FindingView = z.infer<typeof findingViewSchema>;
+
+/** A program in a terminal that Torpor did not start, by its first process. */
+export const programSchema = z.object({
+  pid: z.number().int(),
+  name: z.string(),
+  command: z.string(),
+  /** ISO 8601. */
+  startedAt: z.string(),
+});
+export type ProgramView = z.infer<typeof programSchema>;
 
 /** A window of an application inside its capsule. */
 export const windowSchema = z.object({ id: z.number().int(), title: z.string(), active: z.boolean() });

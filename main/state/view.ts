@@ -17,13 +17,14 @@ export function workloadView(
     live: string | undefined;
   },
 ): WorkloadView {
-  const { screen: _screen, ...shared } = workload;
+  const { screen: _screen, terminal, ...shared } = workload;
   const { application, snapshots, operation, live } = about;
   const current = snapshots.find(({ id }) => id === workload.snapshot);
   const isSuspended = workload.state === 'suspended';
   const thumbnail = thumbnailPath(workload, current, live);
   return {
     ...shared,
+    hasTerminal: terminal !== undefined,
     title: application?.name ?? workload.name,
     icon: iconPath(workload, application),
     ...(thumbnail === undefined ? {} : { thumbnail }),

@@ -8,6 +8,11 @@ import { en, type Texts } from './en.ts';
  * @param locale of the desktop, such as `de_AT.UTF-8`
  */
 export function textsIn(language: Settings['language'], locale: string): Texts {
+  return languageIn(language, locale) === 'de' ? de : en;
+}
+
+/** The same for texts that come from elsewhere. */
+export function languageIn(language: Settings['language'], locale: string): 'en' | 'de' {
   const wanted = language === 'system' ? locale : language;
-  return /^de(?![a-z])/i.test(wanted) ? de : en;
+  return /^de(?![a-z])/i.test(wanted) ? 'de' : 'en';
 }

@@ -128,6 +128,131 @@ check 'the X server has no abstract socket' refuses grep -q '@/tmp/.X11-unix/X77
 check 'unix sockets are listed with peers' grep -q '"state":"established","peer":[1-9]' <("$bin/torpor-sockdiag")
 check 'and as JSON' /usr/bin/python3 -c 'import json,subprocess,sys; [json.loads(line) for line in subprocess.check_output([sys.argv[1]]).splitlines()]' "$bin/torpor-sockdiag"
 
+# A connection over which its server has hung up, so that the port is taken for a minute.
+# shellcheck disable=SC2016 # Python's.
+left_over='
+import socket, subprocess, sys, time
+server = socket.socket()
+server.bind(("127.0.0.1", 0))
+server.listen()
+port = server.getsockname()[1]
+client = socket.create_connection(("127.0.0.1", port))
+kept = socket.create_connection(("127.0.0.1", port))
+served = server.accept()[0]
+mine = server.accept()[0]
+served.close()
+client.recv(1)
+client.close()
+server.close()
+mine.close() if sys.argv[2] == "all" else None
+kept.close() if sys.argv[2] == "all" else None
+time.sleep(0.1)
+def free():
+    try:
+        with socket.socket() as again:
+            again.bind(("127.0.0.1", port))
+        return True
+    except OSError:
+        return False
+before = free()
+subprocess.run([sys.argv[1], str(port)], check=True)
+if sys.argv[2] == "all":
+    sys.exit(0 if not before and free() else 1)
+kept.sendall(b"x")
+sys.exit(0 if mine.recv(1) == b"x" else 1)'
+check 'a port is free again of what is left of connections' /usr/bin/python3 -c "$left_over" "$bin/torpor-forget" all
+check 'but a connection that somebody has is left alone' /usr/bin/python3 -c "$left_over" "$bin/torpor-forget" some
+check 'what is no port is refused' refuses "$bin/torpor-forget" 70000
+
+# shellcheck disable=SC2016 # Python's.
+held='
+import os, socket, subprocess, sys
+TCP_REPAIR = 19
+server = socket.socket()
+server.bind(("127.0.0.1", 0))
+server.listen()
+client = socket.create_connection(server.getsockname())
+served = server.accept()[0]
+client.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, 1)
+said = subprocess.run([sys.argv[1], "mend", str(os.getpid())], check=True, stdout=subprocess.PIPE).stdout
+client.sendall(b"x")
+repair = client.getsockopt(socket.IPPROTO_TCP, TCP_REPAIR)
+sys.exit(0 if (said, repair, served.recv(1)) == (b"1\n", 0, b"x") else 1)'
+check 'a connection in repair mode goes on' /usr/bin/python3 -c "$held" "$bin/torpor-connections"
+check 'a process that is gone has none' "$bin/torpor-connections" mend 2147483646
+nft add table inet CRIU-torpor-native-test
+check 'the lock of connections is removed' "$bin/torpor-connections" unlock CRIU-torpor-native-test
+check 'and is gone then' refuses nft list table inet CRIU-torpor-native-test
+check 'a lock that is not there is fine' "$bin/torpor-connections" unlock CRIU-torpor-native-test
+check 'a name that is too long for a table is refused' refuses "$bin/torpor-connections" unlock "$(printf 'x%.0s' {1..300})"
+
+# A process whose first thread has ended has given back all that it had, as one does that is just ending.
+# shellcheck disable=SC2016 # Python's.
+ending='
+import ctypes, os, signal, subprocess, sys, threading, time
+pid = os.fork()
+if pid == 0:
+    threading.Thread(target=time.sleep, args=(60,)).start()
+    ctypes.CDLL(None).syscall(60, 0)
+while open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0] != "Z":
+    time.sleep(0.01)
+said = subprocess.run([sys.argv[1]], input=f"inside {pid}\0".encode(), stdout=subprocess.PIPE, check=True).stdout
+os.kill(pid, signal.SIGKILL)
+sys.exit(0 if b"shared" not in said else 1)'
+check 'what is ending has nothing in common with the kernel' /usr/bin/python3 -c "$ending" "$bin/torpor-ties"
+
+# Asks about a process of its own and about a child, which is outside.
+# shellcheck disable=SC2016 # Python's.
+ties='
+import ctypes, json, mmap, os, signal, socket, subprocess, sys
+libc = ctypes.CDLL(None)
+def ask(*questions):
+    asked = subprocess.run([sys.argv[1]], input="".join(each + "\0" for each in questions).encode(), capture_output=True)
+    if asked.returncode != 0:
+        return []
+    return [json.loads(line) for line in asked.stdout.splitlines()]
+file = open("/etc/passwd")
+queue = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262)
+memory = mmap.mmap(-1, 4096)
+ready = os.pipe()
+child = os.fork()
+if child == 0:
+    os.write(ready[1], b"x")
+    signal.pause()
+os.read(ready[0], 1)
+me = os.getpid()
+[line] = [line for line in open("/proc/self/maps") if "/dev/zero" in line]
+numbers = line.split()[3].split(":") + [line.split()[4]]
+major, minor, inode = int(numbers[0], 16), int(numbers[1], 16), int(numbers[2])
+target = f"pipe:[{os.fstat(ready[0]).st_ino}]"
+cases = {
+    "same": lambda: {"kind": "same", "pid": me, "fd": file.fileno(), "other": child}
+        in ask(f"inside {me}", f"open {me} {file.fileno()} /etc/passwd"),
+    "another": lambda: [each for each in ask(f"inside {me}", f"open {me} {file.fileno()} /etc/hosts")] == [],
+    "holder": lambda: {"kind": "holder", "pid": child, "fd": ready[1]} in ask(f"inside {me}", f"held {target}"),
+    "inside": lambda: [each for each in ask(f"inside {me}", f"inside {child}", f"held {target}")] == [],
+    "mapper": lambda: {"kind": "mapper", "pid": child, "key": f"{major}:{minor}:{inode}"}
+        in ask(f"inside {me}", f"mapped {major} {minor} {inode}"),
+    "protocol": lambda: ask(f"socket {me} {queue.fileno()}")[0]["name"] == "MPTCP",
+    "nothing": lambda: ask() == [] and ask(f"inside {me}") == [],
+    "ended": lambda: ask("inside 4194303", "socket 4194303 0", "unread 4194303 0", "open 4194303 0 /etc/passwd") == [],
+    "handle": lambda: ask("handle 7 1 00 /proc")[0]["error"] != 0,
+}
+works = cases[sys.argv[2]]()
+os.kill(child, signal.SIGKILL)
+sys.exit(0 if works else 1)'
+told() { /usr/bin/python3 -c "$ties" "$bin/torpor-ties" "$1"; }
+check 'who has the same open file is told' told same
+check 'but not for another file' told another
+check 'who has an end is told' told holder
+check 'but not of those inside' told inside
+check 'who has the same memory is told' told mapper
+check 'protocols are named' told protocol
+check 'nothing is told of what is its own' told nothing
+check 'nor of processes that have ended' told ended
+check 'a handle of no file is said to be none' told handle
+check 'an unknown question is refused' refuses "$bin/torpor-ties" <<<'who are you'
+
 windows() { "$bin/torpor-capsule" windows "$init" --uid 1 --gid 1 --groups 1 --display 7777 -- "$@"; }
 start shown 1 xterm -title 'a "quoted" title' && await_file "$work/shown/window"
 check 'a window is listed' grep -q '^{"id":[1-9][0-9]*,"title":"a \\"quoted\\" title","class":"XTerm","active":' <(windows list)

@@ -136,7 +136,7 @@ function CardMenu({ workload }: { workload: WorkloadView }) {
   }
 
   const items: MenuItem[] = [
-    ...(kind === 'capsule' && state !== 'ended'
+    ...((kind === 'capsule' || workload.hasTerminal) && state !== 'ended'
       ? [command('open', say('card.menu.open'), 'window', () => void openScreen(model, id))]
       : []),
     ...(runs

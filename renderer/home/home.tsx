@@ -7,6 +7,7 @@ import { MenuButton } from '../parts/menu.tsx';
 import { hashOf } from '../place.ts';
 import { useFigures, useText } from '../texts/use-text.ts';
 import { Card } from './card.tsx';
+import { Programs } from './programs.tsx';
 
 const running: readonly string[] = ['running', 'napping', 'suspending'];
 const suspended: readonly string[] = ['suspended', 'resuming'];
@@ -42,6 +43,7 @@ export function Home() {
           <Section title={say('home.ended')} workloads={workloads.filter(({ state }) => state === 'ended')} />
         </>
       )}
+      <Programs />
     </>
   );
 }

@@ -4,11 +4,13 @@
  */
 import { type KeyboardEvent, useEffect, useRef, useState } from 'react';
 import type { Application } from '../../main/ipc/view.ts';
+import { CallFailed } from '../bridge.ts';
 import { useKnown, useModel } from '../model.ts';
 import { Glyph } from '../parts/glyph.tsx';
 import { useText } from '../texts/use-text.ts';
 import { ApplicationTile } from './application-tile.tsx';
 import { CommandForm } from './command-form.tsx';
+import { ConsentQuestion, type Question } from './consent-question.tsx';
 import { filterApplications } from './filter.ts';
 
 /** More than this many do not count as recent. */
@@ -22,6 +24,7 @@ export function Launch() {
   const [query, setQuery] = useState('');
   const [command, setCommand] = useState('');
   const [starting, setStarting] = useState<string>();
+  const [question, setQuestion] = useState<Question>();
   const search = useRef<HTMLInputElement>(null);
   const results = useRef<HTMLDivElement>(null);
   const canAsk = connection === 'open';
@@ -44,31 +47,45 @@ export function Launch() {
   const recent = isSearching ? [] : sound.filter(({ usedAt }) => usedAt !== undefined).slice(0, recentCount);
   const rest = sound.filter((application) => !recent.includes(application));
 
-  async function start(name: string, work: () => Promise<string>) {
+  async function start(name: string, work: (agree: string[]) => Promise<string>, agree: string[] = []) {
     if (starting !== undefined) return;
     setStarting(name);
     model.announce(say('launch.starting', { name }));
     try {
-      const workload = await work();
+      const workload = await work(agree);
       model.announce(say('launch.started', { name }));
       setQuery('');
       await model.bridge.call('window.open', { kind: 'screen', workload });
     } catch (error) {
-      model.fail(error);
+      if (error instanceof CallFailed && error.consents.length > 0)
+        setQuestion({
+          name,
+          consents: error.consents,
+          agree: () =>
+            void start(
+              name,
+              work,
+              error.consents.map(({ id }) => id),
+            ),
+        });
+      else model.fail(error);
     } finally {
       setStarting(undefined);
     }
   }
 
   const launch = ({ id, name }: Application, action?: string) =>
-    start(name, () =>
+    start(name, (agree) =>
       model.bridge.call('applications.launch', id, {
         scale: devicePixelRatio,
+        agree,
         ...(action === undefined ? {} : { action }),
       }),
     );
   const run = (line: string, terminal: boolean) =>
-    start(line, () => model.bridge.call('command.run', line, { terminal, scale: devicePixelRatio }));
+    start(line, (agree) =>
+      model.bridge.call('command.run', line, { terminal, scale: devicePixelRatio, agree }),
+    );
 
   function keyPressed(event: KeyboardEvent) {
     const inSearch = event.target === search.current;
@@ -181,6 +198,7 @@ export function Launch() {
         isBusy={starting !== undefined}
         onRun={(line, terminal) => void run(line, terminal)}
       />
+      {question !== undefined && <ConsentQuestion {...question} onClose={() => setQuestion(undefined)} />}
     </>
   );
 }

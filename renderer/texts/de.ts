@@ -50,6 +50,11 @@ export const de: Catalogue = {
   'home.resumedLast':
     '{count, plural, =0 {Es gab nichts aufzuwecken.} one {Eine Anwendung läuft wieder.} other {# Anwendungen laufen wieder.}}',
 
+  'programs.title': 'In Terminals',
+  'programs.text':
+    'Diese hat nicht Torpor gestartet. Schlafen gelegt, geht eines später in einem eigenen Terminal weiter, in einem Fenster von Torpor.',
+  'programs.facts': 'Prozess {pid}, {ago} gestartet',
+
   'state.running': 'Läuft',
   'state.napping': 'Döst',
   'state.suspending': 'Wird schlafen gelegt',
@@ -156,6 +161,9 @@ export const de: Catalogue = {
   'launch.actions': 'Aktionen von {name}',
   'launch.starting': '{name} wird gestartet …',
   'launch.started': '{name} läuft.',
+  'launch.consent.title': '{name} so starten?',
+  'launch.consent.once': 'Das werden Sie für jede Anwendung nur einmal gefragt.',
+  'launch.consent.agree': 'Zustimmen und starten',
   'launch.command.title': 'Befehl ausführen',
   'launch.command.text': 'So, wie Sie ihn in ein Terminal tippen würden.',
   'launch.command.label': 'Befehl',

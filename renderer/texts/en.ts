@@ -48,6 +48,11 @@ export const en = {
   'home.resumedLast':
     '{count, plural, =0 {There was nothing to resume.} one {One application is running again.} other {# applications are running again.}}',
 
+  'programs.title': 'In terminals',
+  'programs.text':
+    'Torpor did not start these. Suspended, one goes on later in a terminal of its own, in a window of Torpor.',
+  'programs.facts': 'process {pid}, started {ago}',
+
   'state.running': 'Running',
   'state.napping': 'Napping',
   'state.suspending': 'Suspending',
@@ -154,6 +159,9 @@ export const en = {
   'launch.actions': 'Actions of {name}',
   'launch.starting': 'Starting {name} …',
   'launch.started': '{name} is running.',
+  'launch.consent.title': 'Start {name} like this?',
+  'launch.consent.once': 'You are asked this once for each application.',
+  'launch.consent.agree': 'Agree and start',
   'launch.command.title': 'Run a command',
   'launch.command.text': 'As you would type it in a terminal.',
   'launch.command.label': 'Command',

@@ -3,13 +3,13 @@ import { spawn } from 'node:child_process';
 import { chown, mkdir, mkdtemp, readdir, rm, rmdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Cgroups } from '../../engine/capsule/cgroup.ts';
 import { encodeSpec } from '../../engine/capsule/spec-file.ts';
 import { windowManagerConfig } from '../../engine/capsule/window-manager.ts';
 import { runCommand } from '../../engine/command.ts';
 import { syncFile, syncFolder } from '../../engine/durable.ts';
 import { findInstallation } from '../../engine/installation.ts';
 import { identify, type ProcessIdentity, waitGone } from '../../engine/process.ts';
+import { Cgroups } from '../../engine/workload/cgroup.ts';
 
 const installation = findInstallation();
 const switches = ['--file-locks', '--tcp-close', '--network-lock', 'skip', '--manage-cgroups=ignore', '-v4'];
@@ -54,10 +54,18 @@ export class PlainCapsule implements AsyncDisposable {
       geometry: '1280x800',
     };
     const spec = encodeSpec(
-      { version: 1, id: 'plain', name: 'plain', startedAt: '', capsule, status: { kind: 'starting' } },
+      {
+        version: 1,
+        kind: 'capsule',
+        id: 'plain',
+        name: 'plain',
+        startedAt: '',
+        capsule,
+        status: { kind: 'starting' },
+      },
       run,
       cgroup,
-      installation.capsuleInit,
+      installation,
     );
     await writeFile(join(work, 'spec'), spec, { mode: 0o600 });
     const { stdout } = await runCommand(installation.capsuleTool, ['start', join(work, 'spec')]);

@@ -140,7 +140,7 @@ describe('what goes wrong', () => {
   it('is a sentence where a command cannot be started, and it stays until it is dismissed', async () => {
     await goTo('launch');
     await page.getByRole('textbox', { name: 'Command' }).fill('exec /no/such/program');
-    await page.getByRole('button', { name: 'Run' }).click();
+    await page.getByRole('button', { name: 'Run', exact: true }).click();
     const alert = page.getByRole('alert').filter({ hasText: /could not be started|ended/ });
     await alert.waitFor(patient);
     await sleep(8000);

@@ -3,11 +3,21 @@ import { execFileSync } from 'node:child_process';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
-import type { Phase } from '../../api/types.ts';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import type { Phase, Snapshot } from '../../api/types.ts';
 import { findInstallation } from '../../engine/installation.ts';
-import { TestEngine } from '../support/engine.ts';
-import { Counter, expectSentence, expectTidy, killCriu, removeSnapshots, strikeAt } from './scene.ts';
+import { type Outcome, TestEngine } from '../support/engine.ts';
+import {
+  Counter,
+  expectSentence,
+  expectTidy,
+  isRunning,
+  jobs,
+  killCriu,
+  killRoom,
+  removeSnapshots,
+  strikeAt,
+} from './scene.ts';
 
 let engine: TestEngine;
 let counter: Counter;
@@ -50,24 +60,93 @@ async function timeFrom(phase: Phase, args: readonly string[]): Promise<number> 
   return performance.now() - startedAt;
 }
 
+type Killer = typeof killCriu;
+
+/** It may not have been started yet, or be gone already. */
+async function killSoon(kill: Killer, pid: number): Promise<void> {
+  for (const end = Date.now() + 1000; Date.now() < end && !(await kill(pid)); ) await sleep(1);
+}
+
+async function expectSurvivesDump(
+  { engine, name, target }: Counter,
+  [phase, later, kill]: [Phase, number, Killer],
+): Promise<[Outcome, boolean]> {
+  const isJob = name !== 'counter';
+  const outcome = await strikeAt(engine, phase, ['suspend', target], async (pid) => {
+    await sleep(later);
+    // A job is done in a moment: CRIU waits for the engine to answer.
+    if (isJob) process.kill(pid, 'SIGSTOP');
+    await killSoon(kill, pid);
+    if (isJob) process.kill(pid, 'SIGCONT');
+  });
+  // At the commit CRIU may be quicker than its killer: then the suspend has simply worked.
+  const inTime = phase !== 'commit' || outcome.code !== 0;
+  const sentence = `${name} could not be suspended: .+(It runs on as before|can be resumed)\\.`;
+  if (inTime) expectSentence(outcome, 1, new RegExp(sentence));
+  return [outcome, inTime];
+}
+
+async function expectUsableAfter(counter: Counter, [outcome, inTime]: [Outcome, boolean]): Promise<void> {
+  const state = await counter.expectUsable();
+  if (inTime) expect(outcome.stderr).toContain(state === 'running' ? 'It runs on' : 'can be resumed');
+  await expectTidy(counter.engine);
+}
+
 it.each<[Phase, number]>([
   ['freeze', 0],
   ['checkpoint', 0],
   ['checkpoint', 40],
   ['commit', 0],
 ])('runs on when CRIU is killed during a dump, at %s and %i ms later', async (phase, later) => {
-  const outcome = await strikeAt(engine, phase, ['suspend', 'counter'], async (pid) => {
-    await sleep(later);
-    // At the freeze it may not have been started yet.
-    for (let tries = 0; tries < 200 && !(await killCriu(pid)); tries++) await sleep(1);
+  await expectUsableAfter(counter, await expectSurvivesDump(counter, [phase, later, killCriu]));
+});
+
+describe.each(jobs)('$what', ({ what, start }) => {
+  let job: Counter;
+  const isInRoom = what.includes('of its own');
+  beforeAll(async () => {
+    job = await start(engine);
   });
-  // At the commit CRIU may be quicker than its killer: then the suspend has simply worked.
-  const inTime = phase !== 'commit' || outcome.code !== 0;
-  if (inTime)
-    expectSentence(outcome, 1, /counter could not be suspended: .+(It runs on as before|can be resumed)\./);
-  const state = await counter.expectUsable();
-  if (inTime) expect(outcome.stderr).toContain(state === 'running' ? 'It runs on' : 'can be resumed');
-  await expectTidy(engine);
+  beforeEach(() => job.lookUp());
+  afterAll(() => job[Symbol.asyncDispose]());
+
+  const strikes: [Phase, string, Killer][] = [
+    ['freeze', 'CRIU', killCriu],
+    ['checkpoint', 'CRIU', killCriu],
+    ['commit', 'CRIU', killCriu],
+  ];
+  if (isInRoom) strikes.push(['checkpoint', 'what takes CRIU there', killRoom]);
+
+  it.each(strikes)('runs on where it did when at %s %s is killed', async (phase, _which, kill) => {
+    const { target } = job;
+    const [outcome, inTime] = await expectSurvivesDump(job, [phase, 0, kill]);
+    if (inTime && outcome.stderr.includes('It runs on')) {
+      expect(job.target).toBe(target);
+      if (!isInRoom) expect(await isRunning(job.pid)).toBe(true);
+    }
+    await expectUsableAfter(job, [outcome, inTime]);
+  });
+
+  it.each<[string, Killer]>([
+    ['CRIU', killCriu],
+    ['what makes the room', killRoom],
+  ])('stays suspended when %s is killed during its resume', async (_which, kill) => {
+    for (const moment of [0, 0.3]) {
+      const { id, workload } = await engine.json<Snapshot>('suspend', job.target);
+      job.adopted(workload);
+      const outcome = await strikeAt(engine, 'restore', ['resume', workload], async (pid) => {
+        await sleep(moment * 300);
+        await killSoon(kill, pid);
+      });
+      if (outcome.code !== 0) {
+        expectSentence(outcome, 1, new RegExp(`could not be resumed: .+Its snapshot ${id} is as it was`));
+        expect((await engine.workload(workload)).state).toBe('suspended');
+        await expectTidy(engine);
+      }
+      await job.expectUsable();
+      await expectTidy(engine);
+    }
+  });
 });
 
 it.each([

@@ -101,11 +101,11 @@ int main(int count, char **arguments)
 {
 	for (;;) {
 		pid_t child = vfork();
-		if (child == 0) { usleep(15000); _exit(0); }
+		if (child == 0) { usleep(5000); _exit(0); }
 		waitpid(child, NULL, 0);
 		FILE *out = fopen(arguments[1], "w");
 		if (out) { fputs("there\\n", out); fclose(out); }
-		usleep(35000);
+		usleep(45000);
 	}
 }
 `,

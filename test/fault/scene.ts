@@ -2,14 +2,16 @@
  * What the tests of failure share: an application that shows by itself whether it ran on without a gap, moments at
  * which to strike, and the facts outside the engine by which one sees that nothing was left half-done.
  */
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'vitest';
 import { connectEngine, readEngineAddress } from '../../api/client.ts';
-import type { Phase, VerifyResult, Workload } from '../../api/types.ts';
-import type { Outcome, TestEngine } from '../support/engine.ts';
+import type { Phase, Snapshot, VerifyResult, Workload } from '../../api/types.ts';
+import { isThere, type Outcome, type TestEngine } from '../support/engine.ts';
+import { takePid } from '../support/pids.ts';
+import { childrenOf, TestTerminal } from '../support/terminal.ts';
 
 const reactLimitMs = 20_000;
 
@@ -20,20 +22,67 @@ const counting =
 /** The command of an xterm that counts into a file. */
 export const counterCommand = (file: string): string[] => ['xterm', '-e', 'perl', '-e', counting, file];
 
-/** An xterm in a capsule that counts into a file on the host: a lost, repeated or restarted step would show. */
+/**
+ * What counts into a file on the host, an xterm in a capsule or a process that was started in a terminal: a lost,
+ * repeated or restarted step would show.
+ */
 export class Counter implements AsyncDisposable {
   readonly engine: TestEngine;
-  readonly id: string;
   readonly name: string;
   readonly file: string;
   readonly #folder: string;
+  /** Where a job was started, and as which process. */
+  readonly #start: { terminal: TestTerminal; pid: number } | undefined;
+  #id: string | undefined;
+  #held: AsyncDisposable | undefined;
 
-  private constructor(engine: TestEngine, workload: Workload, folder: string, file: string) {
+  private constructor(
+    engine: TestEngine,
+    { id, name }: { id?: string; name: string },
+    folder: string,
+    file: string,
+    start?: { terminal: TestTerminal; pid: number },
+  ) {
     this.engine = engine;
-    this.id = workload.id;
-    this.name = workload.name;
+    this.#id = id;
+    this.name = name;
     this.#folder = folder;
     this.file = file;
+    this.#start = start;
+  }
+
+  /** Empty for a process that Torpor does not know. */
+  get id(): string {
+    return this.#id ?? '';
+  }
+
+  /** By what it is named to be suspended. */
+  get target(): string {
+    return this.#id ?? String(this.pid);
+  }
+
+  /** Looks what the engine knows of it now: a job of which there is no snapshot it does not know. */
+  async lookUp(): Promise<void> {
+    const jobs = (await this.engine.json<Workload[]>('ps')).filter(
+      ({ kind, state }) => kind === 'job' && state !== 'ended',
+    );
+    expect(jobs.length).toBeLessThan(2);
+    this.#id = jobs[0]?.id;
+  }
+
+  /** Of a job, as it counts itself. */
+  get pid(): number {
+    return this.#start?.pid ?? 0;
+  }
+
+  /** It is this workload from now on, or none. */
+  adopted(id: string | undefined): void {
+    this.#id = id;
+  }
+
+  /** What is to last as long as it. */
+  alsoEnds(held: AsyncDisposable): void {
+    this.#held = held;
   }
 
   static async start(engine: TestEngine, ...options: string[]): Promise<Counter> {
@@ -41,6 +90,20 @@ export class Counter implements AsyncDisposable {
     const file = join(folder, 'count');
     const workload = await engine.start(counterCommand(file), ...options);
     const counter = new Counter(engine, workload, folder, file);
+    await counter.expectCounting();
+    return counter;
+  }
+
+  /** A process in a terminal, started by a shell. */
+  static async startJob(engine: TestEngine): Promise<Counter> {
+    const folder = await mkdtemp('/var/tmp/torpor-count-');
+    const file = join(folder, 'count');
+    // With what follows it the shell does not become the command itself.
+    const command = ['bash', '-c', `perl -e '${counting}' ${file}; exit`];
+    const terminal = await TestTerminal.start(command);
+    let pid: number | undefined;
+    while (pid === undefined) [pid] = await childrenOf(terminal.pid);
+    const counter = new Counter(engine, { name: 'perl' }, folder, file, { terminal, pid });
     await counter.expectCounting();
     return counter;
   }
@@ -69,7 +132,7 @@ export class Counter implements AsyncDisposable {
 
   /** Whatever state it is in now, it runs or can be resumed, and goes on without a gap. @returns the state it was in. */
   async expectUsable(): Promise<Workload['state']> {
-    const { state } = await this.engine.workload(this.id);
+    const state = await this.#state();
     expect(['running', 'suspended']).toContain(state);
     if (state === 'suspended') {
       const standing = await this.count();
@@ -80,11 +143,48 @@ export class Counter implements AsyncDisposable {
     return state;
   }
 
+  /** A process tree becomes a job by its suspend, unless that fails: then it is nobody's, and runs where it did. */
+  async #state(): Promise<Workload['state']> {
+    if (this.#id === undefined) await this.lookUp();
+    if (this.#id === undefined) return (await isRunning(this.pid)) ? 'running' : 'ended';
+    return (await this.engine.workload(this.#id)).state;
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.engine.run(['end', this.id]);
+    if (this.#id !== undefined) await this.engine.run(['end', this.#id]);
+    await this.#start?.terminal.close();
+    await this.#held?.[Symbol.asyncDispose]();
     await rm(this.#folder, { recursive: true, force: true });
   }
 }
+
+/** What is struck at, and what is there for each test anew. */
+export interface Subject {
+  what: string;
+  start: (engine: TestEngine) => Promise<Counter>;
+}
+
+export const capsule: Subject = {
+  what: 'a capsule',
+  start: (engine) => Counter.start(engine, '--name', 'counter'),
+};
+
+/** As the first suspend meets it, which adopts it, and as later ones do, which find it in a room. */
+export const jobs: Subject[] = [
+  { what: 'a job where it was started', start: (engine) => Counter.startJob(engine) },
+  {
+    what: 'a job that has pids of its own',
+    async start(engine) {
+      const counter = await Counter.startJob(engine);
+      const { workload } = await engine.json<Snapshot>('suspend', counter.target);
+      counter.adopted(workload);
+      counter.alsoEnds(await takePid(counter.pid));
+      await engine.json('resume', workload);
+      await counter.expectCounting();
+      return counter;
+    },
+  },
+];
 
 /** The pid of the engine that answers now, starting one where none does. */
 export async function enginePid(engine: TestEngine): Promise<number> {
@@ -149,26 +249,55 @@ async function processes(): Promise<ProcessLine[]> {
   return (await Promise.all(pids.map(readProcess))).filter((found) => found !== undefined);
 }
 
+/** What makes the place that a job comes back in, or takes CRIU there. */
+const isRoom = ({ command }: ProcessLine) => command.includes('torpor-room ');
+
 /** It renames itself once it knows what it is to do. */
-const isCriu = ({ command }: ProcessLine) =>
-  / swrk |^criu: /.test(command) && !command.includes('torpor-capsule');
+const isCriu = (line: ProcessLine) =>
+  / swrk |^criu: /.test(line.command) && !line.command.includes('torpor-capsule') && !isRoom(line);
 
 /**
- * Kills the CRIU that the engine has started. What it restores is the engine's child too and looks like it at first,
- * so it is the oldest. @returns whether there was one.
+ * Kills the CRIU that the engine has started, by itself or in a room. What it restores is its sibling and looks like it
+ * at first, so it is the oldest. @returns whether there was one.
  */
-export async function killCriu(engine: number): Promise<boolean> {
-  const all = (await processes()).filter((found) => found.ppid === engine && isCriu(found));
-  const [oldest] = all.sort((a, b) => a.startTime - b.startTime || a.pid - b.pid);
-  if (oldest === undefined) return false;
+export const killCriu = (engine: number): Promise<boolean> => killBelow(engine, isCriu);
+
+/** Kills the program that makes a room or enters one, by which the engine has started CRIU. @returns as {@link killCriu}. */
+export const killRoom = (engine: number): Promise<boolean> =>
+  killBelow(
+    engine,
+    (line) => line.ppid === engine && isRoom(line) && line.command.includes(' swrk ') && !holdsRoom(line),
+  );
+
+/** What is left of it while the job runs has a cgroup of its own. */
+function holdsRoom({ pid }: ProcessLine): boolean {
+  try {
+    return /\/torpor-\w+\/\w+-room$/m.test(readFileSync(`/proc/${pid}/cgroup`, 'latin1'));
+  } catch {
+    return false;
+  }
+}
+
+async function killBelow(engine: number, isMeant: (line: ProcessLine) => boolean): Promise<boolean> {
+  const all = await processes();
+  const parents = new Map(all.map(({ pid, ppid }) => [pid, ppid]));
+  const isBelow = (pid: number): boolean => pid === engine || (pid > 1 && isBelow(parents.get(pid) ?? 0));
+  const [oldest] = all
+    .filter((line) => line.pid !== engine && isMeant(line) && isBelow(line.pid))
+    .sort((a, b) => a.startTime - b.startTime || a.pid - b.pid);
+  if (oldest === undefined || !isThere(oldest.pid)) return false;
   process.kill(oldest.pid, 'SIGKILL');
   return true;
 }
 
-/** CRIU processes that any engine of this state folder has started: they have its environment. */
+/**
+ * CRIU processes, and what makes rooms, that any engine of this state folder has started: they have its environment. What
+ * holds a room has a cgroup.
+ */
 async function criuProcesses(engine: TestEngine): Promise<string[]> {
   const found: string[] = [];
-  for (const line of (await processes()).filter(isCriu)) {
+  for (const line of (await processes()).filter((each) => isCriu(each) || isRoom(each))) {
+    if (isRoom(line) && holdsRoom(line)) continue;
     const environment = await readFile(`/proc/${line.pid}/environ`, 'utf8').catch(() => '');
     if (environment.split('\0').includes(`TORPOR_STATE_DIR=${engine.paths.stateDir}`))
       found.push(`${line.pid} ${line.command}`);
@@ -225,9 +354,14 @@ export async function traces(engine: TestEngine): Promise<Record<string, string[
 export async function expectTidy(engine: TestEngine): Promise<void> {
   const { staging, resuming, capsules, cgroups } = await traces(engine);
   const alive = await engine.json<Workload[]>('ps');
-  const running = alive.filter(({ state }) => state === 'running').map(({ id }) => id);
-  expect(capsules?.sort()).toEqual(running.sort());
-  expect(cgroups?.map((path) => basename(path)).sort()).toEqual(running);
+  // A job that runs where it was started has nothing of Torpor's about it.
+  const running = alive.filter(
+    ({ state, kind, terminal }) => state === 'running' && (kind === 'capsule' || terminal !== undefined),
+  );
+  const rooms = running.filter(({ kind }) => kind === 'job').map(({ id }) => `${id}-room`);
+  const ids = running.map(({ id }) => id);
+  expect(capsules?.sort()).toEqual(ids.sort());
+  expect(cgroups?.map((path) => basename(path)).sort()).toEqual([...ids, ...rooms].sort());
   expect({
     staging,
     resuming,

@@ -44,7 +44,8 @@ describe('what is wrong is said in a sentence', () => {
     [2, ['suspend', '--all', 'x'], /--all takes no names/],
     [2, ['suspend', '--nonsense', 'x'], /--nonsense/],
     [2, ['resume'], /is missing/],
-    [2, ['resume', 'a', 'b'], /"b" is one argument too many/],
+    [2, ['resume', '--copy', 'a', 'b'], /--copy takes one name/],
+    [4, ['resume', 'a', 'b'], /no workload a/],
     [2, ['run', '--env', 'novalue', '--', 'true'], /not of the form K=V/],
     [2, ['run', '--user', 'no-such-user', '--', 'true'], /no user no-such-user/],
     [2, ['run', '--name', '', '--', 'true'], /between 1 and 200/],
@@ -67,6 +68,12 @@ describe('what is wrong is said in a sentence', () => {
     [1, ['run', '--', 'sh', '-c', 'echo the reason; exit 3'], /status 3.+the reason/],
     [1, ['run', '--', '/no/such/program'], /no command \/no\/such\/program/],
     [1, ['run', '--', '/etc/passwd'], /cannot be executed/],
+    // A folder of PATH that the user may not enter says nothing of the command.
+    [
+      1,
+      ['run', '--user', 'games', '--env', 'PATH=/root:/usr/bin', '--', 'none-such'],
+      /no command none-such/,
+    ],
   ])('%i for %j', async (code, args, words) => {
     await expectRefusal(code, args, words);
     expect(await engine.json<Workload[]>('ps')).toEqual([]);

@@ -166,7 +166,9 @@ describe.skipIf(!canCheckpoint)('CriuClient', { timeout: 60_000 }, () => {
     if (notification !== 'pre-resume') expect(counter.count()).toBe(count);
     // What CRIU had put there for the deleted file stays, and would be in its way.
     const { regFiles } = await readImages(counter.imagesDir);
-    const ghosts = regFiles.flatMap(({ ghostPath }) => ghostPath ?? []);
+    const ghosts = regFiles.flatMap(({ path, ghostId }) =>
+      ghostId === undefined ? [] : [`${path}.cr.${ghostId.toString(16)}.ghost`],
+    );
     expect(ghosts).toHaveLength(1);
     expect(existsSync(ghosts[0] ?? '')).toBe(notification === 'post-restore');
     for (const path of ghosts) rmSync(path, { force: true });

@@ -14,7 +14,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { TorporError } from '../../api/errors.ts';
 import { CriuError } from '../../engine/criu/criu-error.ts';
 import { type Images, type ProcessImage, readImages } from '../../engine/criu/images.ts';
-import { dropRegFileSizes, renameRegFiles } from '../../proto/images.ts';
+import { rewriteRegFiles } from '../../engine/files/rewrite.ts';
 import { Counter, canCheckpoint, makeClient } from './criu-fixture.ts';
 
 /** What /proc says of a process, in the words of the images. */
@@ -175,7 +175,10 @@ describe.skipIf(!canCheckpoint)('readImages', { timeout: 60_000 }, () => {
     const path = join(counter.imagesDir, 'files.img');
     const original = readFileSync(path);
     cpSync(document, moved);
-    writeFileSync(path, renameRegFiles(dropRegFileSizes(original, new Set([id])), new Map([[id, moved]])));
+    writeFileSync(
+      path,
+      rewriteRegFiles(original, new Map([[id, { forgetContents: true, movedTo: { path: moved } }]])),
+    );
     await counter.restore(makeClient());
     expect(readlinkSync(`/proc/${counter.root.pid}/fd/${descriptorOf(id)}`)).toBe(moved);
   });

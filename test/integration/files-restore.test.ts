@@ -147,12 +147,15 @@ class Application implements AsyncDisposable {
     mkdirSync(this.at('run'), { recursive: true });
     const manifest = {
       name: 'python',
+      kind: 'capsule',
       capsule: { root: '/', user: this.user },
       surroundings: this.records,
       files: [],
     };
     const images = join(this.snapshot, 'images');
-    return prepareSurroundings(manifest as unknown as Manifest, images, this.at('run'), this.snapshot);
+    const runFolder = this.at('run');
+    const place = { runFolder, view: { root: '/', runFolder } };
+    return prepareSurroundings(manifest as unknown as Manifest, images, place, this.snapshot);
   }
 
   async restore({ rewritten }: Prepared): Promise<void> {

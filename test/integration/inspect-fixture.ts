@@ -8,10 +8,10 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { enginePaths } from '../../api/paths.ts';
 import type { Finding } from '../../api/types.ts';
-import { Cgroups } from '../../engine/capsule/cgroup.ts';
 import { Inspector } from '../../engine/inspect/inspector.ts';
 import { treeBelow } from '../../engine/inspect/proc.ts';
 import { findInstallation } from '../../engine/installation.ts';
+import { Cgroups } from '../../engine/workload/cgroup.ts';
 
 const program = new URL('../fixtures/ties/hold.py', import.meta.url).pathname;
 const installation = findInstallation();
@@ -76,7 +76,7 @@ export class Tie implements AsyncDisposable {
   async findings(): Promise<Finding[]> {
     const inspector = await makeInspector(this.folder);
     const { findings } = await inspector.inspectPid(this.insider, root);
-    return findings.filter(({ tie }) => tie !== 'disk');
+    return findings.filter(({ tie }) => !['disk', 'memory', 'pid'].includes(tie));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

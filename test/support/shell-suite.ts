@@ -2,7 +2,7 @@
  * What every shell with windows does, whatever shows them: the conformance suite of main/shells/. It sees what a user sees,
  * on a real display with a window manager, with the real app and engine; which shell the app takes is up to `env`.
  */
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
@@ -136,6 +136,10 @@ export function shellSuite(
   it('opens a file with its application, in a window of its own', async () => {
     const file = join(scene.folder, 'a note.txt');
     writeFileSync(file, 'some text\n');
+    // Whatever else this machine has for text.
+    mkdirSync(join(scene.folder, 'config'), { recursive: true });
+    const choice = '[Default Applications]\ntext/plain=org.xfce.mousepad.desktop\n';
+    writeFileSync(join(scene.folder, 'config/mimeapps.list'), choice);
     const { code, stdout } = await scene.ui(['--open', file]);
     expect({ code, stdout }).toEqual({ code: 0, stdout: 'Torpor runs: what was asked for is open.\n' });
     const windows = await scene.display.windows();

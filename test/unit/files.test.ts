@@ -8,7 +8,7 @@ import { parseMaps, parseUnixSockets } from '../../engine/files/processes.ts';
 import { fileRecordSchema, type RecordedFile } from '../../engine/files/record.ts';
 import { rewriteRegFiles } from '../../engine/files/rewrite.ts';
 import { planFor } from '../../engine/transaction/surroundings.ts';
-import { fileEntry, imageMagic, readImage } from '../../proto/images.ts';
+import { fileEntry, makeImage, readImage } from '../../proto/images.ts';
 import { encode, message, required } from '../../proto/wire.ts';
 
 describe('parseMaps', () => {
@@ -101,21 +101,11 @@ describe('rewriteRegFiles', () => {
     id: required(2, 'uint32'),
     reg: required(3, regFile),
   });
-  const head = Buffer.alloc(8);
-  head.writeUInt32LE(0x54564319);
-  head.writeUInt32LE(imageMagic.files, 4);
   const file = (id: number, name: string) => {
     const common = { flags: 2, pos: 7n, fown: Buffer.from('who'), mntId: 300, size: 50n, mode: 0o100644 };
-    const bytes = encode(entry, {
-      type: 1,
-      id,
-      reg: { id, ...common, name: Buffer.from(name), checksum: 9 },
-    });
-    const length = Buffer.alloc(4);
-    length.writeUInt32LE(bytes.length);
-    return Buffer.concat([length, bytes]);
+    return encode(entry, { type: 1, id, reg: { id, ...common, name: Buffer.from(name), checksum: 9 } });
   };
-  const image = Buffer.concat([head, file(1, '/a'), file(2, '/b'), file(3, '/c')]);
+  const image = makeImage('files', file(1, '/a'), file(2, '/b'), file(3, '/c'));
 
   it('changes what it shall and nothing else', () => {
     const rewritten = rewriteRegFiles(
@@ -152,7 +142,6 @@ describe('planFor', () => {
     hostname: 'h',
     geometry: '1x1',
   };
-  const manifest = { name: 'gimp', capsule };
   const record: RecordedFile = {
     ...{ kind: 'file', path: '/home/a/x', role: 'document', writable: true, append: false },
     ...{ dev: '1', ino: '2', size: '3', mtimeNs: '4', ctimeNs: '5', uid: 1000, gid: 1000, mode: 0o644 },
@@ -161,7 +150,7 @@ describe('planFor', () => {
   it('names the file and its package where a library was replaced', () => {
     const path = '/usr/lib/libgtk-3.so.0';
     const owner = { name: 'libgtk-3-0', version: '3.24.38-2' };
-    const plan = planFor({ kind: 'program-replaced', path, record, package: owner }, manifest);
+    const plan = planFor({ kind: 'program-replaced', path, record, package: owner }, 'gimp', capsule);
     expect(plan).toMatchObject({
       kind: 'refuse',
       sentence: `${path} (package libgtk-3-0, now 3.24.38-2) was replaced after gimp was suspended.`,
@@ -171,15 +160,15 @@ describe('planFor', () => {
 
   it('makes only what is the application’s own again', () => {
     const missing = { kind: 'document-missing', path: record.path, canRecreate: true } as const;
-    expect(planFor({ ...missing, record }, manifest).kind).toBe('recreate');
-    expect(planFor({ ...missing, record: { ...record, uid: 0 } }, manifest).kind).toBe('refuse');
-    expect(planFor({ ...missing, record, canRecreate: false }, manifest).kind).toBe('refuse');
+    expect(planFor({ ...missing, record }, 'gimp', capsule).kind).toBe('recreate');
+    expect(planFor({ ...missing, record: { ...record, uid: 0 } }, 'gimp', capsule).kind).toBe('refuse');
+    expect(planFor({ ...missing, record, canRecreate: false }, 'gimp', capsule).kind).toBe('refuse');
   });
 
   it('goes on with a copy that was kept, and refuses without one', () => {
     const change = { kind: 'mapped-data-replaced', path: record.path, missing: false } as const;
-    expect(planFor({ ...change, record }, manifest).kind).toBe('refuse');
-    expect(planFor({ ...change, record: { ...record, kept: 'kept/3' } }, manifest)).toMatchObject({
+    expect(planFor({ ...change, record }, 'gimp', capsule).kind).toBe('refuse');
+    expect(planFor({ ...change, record: { ...record, kept: 'kept/3' } }, 'gimp', capsule)).toMatchObject({
       kind: 'use-kept',
       finding: { verdict: 'handled' },
     });

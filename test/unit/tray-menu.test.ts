@@ -17,6 +17,7 @@ const workload = (id: string, change: Partial<WorkloadView> = {}): WorkloadView 
   memoryBytes: 50_000_000,
   command: [id],
   startedAt: '2026-11-21T10:00:00Z',
+  hasTerminal: false,
   title: id.toUpperCase(),
   icon: `/icons/app/${id}`,
   since: '2026-11-21T10:00:00Z',

@@ -5,8 +5,11 @@ import { descriptorsOf, list, named, oncePerProcess, type Rule } from '../rule.t
 /** By the kernel's devices.txt: null, zero, full, random, urandom, and the controlling terminal, by whatever name. */
 const harmless = new Set(['1:3', '1:5', '1:7', '1:8', '1:9', '5:0']);
 
-const isTie = (device: { type: string; major: number; minor: number }) =>
-  device.type === 'block' || !harmless.has(`${device.major}:${device.minor}`);
+/** Whether it has no state of which anybody would miss anything. */
+export const isHarmless = (device: { type: string; major: number; minor: number }) =>
+  device.type !== 'block' && harmless.has(`${device.major}:${device.minor}`);
+
+const isTie = (device: { type: string; major: number; minor: number }) => !isHarmless(device);
 
 export const devices: Rule = (facts) => {
   const open = descriptorsOf(facts)

@@ -9,14 +9,48 @@ export const internetSockets: Rule = (facts) => {
   const seen = new Set<number>();
   return descriptorsOf(facts).flatMap(({ process, descriptor }): Finding[] => {
     const socket = descriptor.kind === 'socket' ? facts.internetSockets.get(descriptor.inode) : undefined;
-    if (socket === undefined || seen.has(socket.inode)) return [];
+    // What only carries another socket is told of by `other-sockets.ts`.
+    const isCarrier = socket !== undefined && facts.hidden.protocols.get(socket.inode) === 'MPTCP';
+    if (socket === undefined || isCarrier || seen.has(socket.inode)) return [];
     seen.add(socket.inode);
-    if (/^icmp/.test(socket.protocol)) return [ping(process)];
-    if (/^(raw|packet)/.test(socket.protocol)) return [belowProtocols(process, socket)];
-    if (socket.state === 'listening') return listening(process, socket);
-    return socket.state === 'established' ? [established(facts, process, socket)] : [];
+    return [...ofState(facts, process, socket), ...unread(process, socket)];
   });
 };
+
+function ofState(facts: Facts, process: ProcessFacts, socket: InternetSocket): Finding[] {
+  if (/^icmp/.test(socket.protocol)) return [ping(facts, process)];
+  if (/^(raw|packet)/.test(socket.protocol)) return [belowProtocols(process, socket)];
+  if (socket.state === 'listening') return listening(process, socket);
+  if (socket.state === 'open') return [unsettled(facts, process, socket)];
+  return socket.state === 'established' ? [established(facts, process, socket)] : [];
+}
+
+/** Of datagrams, which may get lost on their way too. */
+function unread(process: ProcessFacts, { protocol, unread: bytes }: InternetSocket): Finding[] {
+  if (bytes === 0) return [];
+  return [
+    {
+      tie,
+      verdict: 'degraded',
+      by: 'criu',
+      pid: process.pid,
+      what: `${named(process)} has not read yet what has arrived at its ${protocol} socket.`,
+      hint: 'That is lost, as if it had been lost on its way.',
+    },
+  ];
+}
+
+function unsettled({ connections }: Facts, process: ProcessFacts, { remote }: InternetSocket): Finding {
+  const what = `${named(process)} is just opening or closing a connection to ${remote}.`;
+  const common = { tie, by: 'criu', pid: process.pid, what };
+  return connections === 'keep'
+    ? {
+        ...common,
+        verdict: 'handled',
+        hint: 'It goes on with that after the resume, if the other side still knows of it then.',
+      }
+    : { ...common, verdict: 'degraded', hint: 'After the resume the connection is closed.' };
+}
 
 /** CRIU 4.2.1 saves and restores both; both were tried. */
 function belowProtocols(process: ProcessFacts, socket: InternetSocket): Finding {
@@ -30,14 +64,18 @@ function belowProtocols(process: ProcessFacts, socket: InternetSocket): Finding 
   };
 }
 
-function ping(process: ProcessFacts): Finding {
+/** CRIU makes it again as root's group, which must be among those that may have one. */
+function ping(facts: Facts, process: ProcessFacts): Finding {
+  const what = `${named(process)} has a socket for pings (icmp)`;
+  if (facts.mayPing)
+    return { tie, verdict: 'handled', by: 'criu', pid: process.pid, what: `${what}.`, hint: '' };
   return {
     tie,
     verdict: 'blocking',
     by: '',
     pid: process.pid,
-    what: `${named(process)} has a socket for pings (icmp), which cannot be saved.`,
-    hint: 'Wait until it has done pinging, and try again.',
+    what: `${what}, which could not be made again.`,
+    hint: 'Allow it (`sysctl net.ipv4.ping_group_range="0 2147483647"`), or wait until it has done pinging, and try again.',
   };
 }
 
@@ -54,43 +92,34 @@ function listening(process: ProcessFacts, { local, waiting }: InternetSocket): F
   return [
     {
       tie,
-      verdict: 'blocking',
-      by: '',
+      verdict: 'degraded',
+      by: 'criu',
       pid: process.pid,
       what: `${named(process)} has not answered a connection that waits at ${local}.`,
-      hint: 'Try again in a moment, when it has.',
+      hint: 'That connection is dropped; whoever waits sees it closed.',
     },
     listens,
   ];
 }
 
-function established(facts: Facts, process: ProcessFacts, { local, remote, peer }: InternetSocket): Finding {
+function established(facts: Facts, process: ProcessFacts, { remote, peer }: InternetSocket): Finding {
   const inside = facts.processes.find(({ descriptors }) =>
     descriptors.some((each) => each.kind === 'socket' && each.inode === peer),
   );
   const outside = ownerOutside(facts, `socket:${peer}`);
   const other = inside ?? (outside === 'stranger' ? undefined : outside);
-  const closed = 'After the resume the connection is closed, as if the other side had hung up.';
+  const what = `${named(process)} is connected to ${other === undefined ? '' : `${named(other)} at `}${remote}.`;
+  const common = { tie, by: 'criu', pid: process.pid, what };
+  if (facts.connections === 'keep') {
+    const hint =
+      inside === undefined
+        ? 'The connection goes on after the resume, if the other side still has it then; `--connections close` closes it.'
+        : 'The connection goes on after the resume.';
+    return { ...common, verdict: 'handled', hint };
+  }
   return {
-    tie,
+    ...common,
     verdict: 'degraded',
-    by: 'criu',
-    pid: process.pid,
-    what: `${named(process)} is connected to ${other === undefined ? '' : `${named(other)} at `}${remote}.`,
-    hint: isServed(facts, local) ? `${closed} ${lingering}` : closed,
+    hint: 'After the resume the connection is closed, as if the other side had hung up; `torpor suspend --connections keep` keeps it.',
   };
 }
-
-/** The kernel keeps the port for what is left of the connection: 60 s in TIME_WAIT or FIN_WAIT2 (tcp(7)). */
-const lingering = 'Within a minute of the suspend its port may still be taken: then resume a little later.';
-
-/** Whether the connection came to a port at which the tree listens, and will again. */
-function isServed(facts: Facts, local: string): boolean {
-  const port = portOf(local);
-  return descriptorsOf(facts).some(({ descriptor }) => {
-    const socket = descriptor.kind === 'socket' ? facts.internetSockets.get(descriptor.inode) : undefined;
-    return socket?.state === 'listening' && portOf(socket.local) === port;
-  });
-}
-
-const portOf = (address: string) => address.slice(address.lastIndexOf(':') + 1);

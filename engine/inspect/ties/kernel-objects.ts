@@ -4,6 +4,11 @@ import { descriptorsOf, list, named, namedPid, oncePerProcess, type Rule } from 
 
 /** Those that CRIU 4.2 knows (its criu/files.c). */
 const saved = new Set(['eventfd', 'eventpoll', 'timerfd', 'signalfd', 'inotify', 'fanotify', 'pidfd']);
+
+export const isSavedKind = (type: string) => saved.has(type);
+
+/** Memory of that kind is told of by `memory.ts`, whether it is open or not. */
+const secretMemory = 'secretmem';
 const words: Readonly<Record<string, string>> = {
   io_uring: 'io_uring, a queue of disk and network work in the kernel',
   'bpf-prog': 'a program in the kernel (bpf)',
@@ -12,6 +17,8 @@ const words: Readonly<Record<string, string>> = {
   userfaultfd: 'a userfaultfd',
   'kvm-vm': 'a virtual machine (kvm)',
   'kvm-vcpu': 'a virtual machine (kvm)',
+  'seccomp notify': 'the decision about system calls of a process (seccomp)',
+  'landlock-ruleset': 'rules about files that are not in force yet (landlock)',
   dmabuf: 'a buffer of the graphics hardware (dmabuf)',
 };
 
@@ -25,7 +32,9 @@ const unknownObjects: Rule = (facts) => {
   const tied = descriptorsOf(facts).flatMap(({ process, descriptor }) => {
     if (descriptor.kind !== 'kernel-object') return [];
     const type = descriptor.type.split(':')[0] ?? '';
-    return saved.has(type) ? [] : [{ process, what: words[type] ?? `a kernel object of the kind ${type}` }];
+    return saved.has(type) || type === secretMemory
+      ? []
+      : [{ process, what: words[type] ?? `a kernel object of the kind ${type}` }];
   });
   return oncePerProcess(
     tied,

@@ -1,7 +1,7 @@
-/** Open files that are not simply there: deleted ones, ones on file systems that may be gone, and locks. */
+/** Open files that are not simply there: deleted or replaced ones, and ones on file systems that may be gone or are not seen. */
 import type { Finding } from '../../../api/types.ts';
 import type { Facts } from '../facts.ts';
-import { isFar } from '../proc.ts';
+import { coverage, isFar } from '../mounts.ts';
 import { descriptorsOf, list, mebibytes, named, oncePerProcess, type Rule, size } from '../rule.ts';
 
 /** CRIU's RPC has a 32-bit number for the largest deleted file it takes along. */
@@ -54,10 +54,18 @@ const deleted: Rule = (facts) => {
 };
 
 const farFiles: Rule = (facts) => {
-  const tied = descriptorsOf(facts).flatMap(({ process, descriptor }) => {
-    const mount = facts.mounts.get(descriptor.mount);
+  const open = descriptorsOf(facts).map(({ process, descriptor: { mount, target } }) => ({
+    process,
+    mount,
+    path: target,
+  }));
+  const folders = facts.processes.flatMap((process) =>
+    process.folders.map(({ mount, path }) => ({ process, mount, path })),
+  );
+  const tied = [...open, ...folders].flatMap(({ process, mount: id, path }) => {
+    const mount = facts.mounts.get(id);
     if (mount === undefined || mount.path === '/' || !(isFar(mount) || mount.removable)) return [];
-    return [{ process, what: `${descriptor.target} (${isFar(mount) ? mount.type : 'removable disk'})` }];
+    return [{ process, what: `${path} (${isFar(mount) ? mount.type : 'removable disk'})` }];
   });
   return oncePerProcess(
     tied,
@@ -72,19 +80,75 @@ const farFiles: Rule = (facts) => {
   );
 };
 
-const locks: Rule = (facts) =>
-  facts.processes
-    .filter(({ descriptors }) => descriptors.some(({ locked }) => locked))
-    .map(
-      (process): Finding => ({
-        tie: 'file-lock',
-        verdict: 'handled',
-        by: 'criu',
-        pid: process.pid,
-        what: `${named(process)} holds file locks; it gets them back at the resume.`,
-        hint: '',
-      }),
-    );
+/** A program that is upgraded while it runs: it goes on with what it had, which exists nowhere else any more. */
+const replaced: Rule = (facts) => {
+  const tied = facts.processes.flatMap((process) =>
+    process.mappings.flatMap((mapping) =>
+      mapping.kind === 'deleted' && mapping.replaced ? [{ process, what: mapping.path }] : [],
+    ),
+  );
+  return oncePerProcess(
+    tied,
+    (process, whats): Finding => ({
+      tie: 'replaced-file',
+      verdict: 'handled',
+      by: 'criu',
+      pid: process.pid,
+      what: `${named(process)} has ${list(whats)} in memory as before ${whats.length === 1 ? 'it was' : 'they were'} replaced; that is saved too.`,
+      hint: 'End it and start it again to have the new one.',
+    }),
+  );
+};
+
+/** Of a mount that was taken away; or handed in by somebody who has mounts that no process of the tree sees, as a desktop portal does. */
+const unseen: Rule = (facts) => {
+  const open = descriptorsOf(facts).flatMap(({ process, descriptor }) =>
+    descriptor.unseen && !facts.mounts.has(descriptor.mount) ? [{ process, what: descriptor.target }] : [],
+  );
+  const folders = facts.processes.flatMap((process) =>
+    process.folders.flatMap((folder) =>
+      folder.unseen && !facts.mounts.has(folder.mount) ? [{ process, what: folder.path }] : [],
+    ),
+  );
+  return oncePerProcess(
+    [...open, ...folders],
+    (process, whats): Finding => ({
+      tie: 'foreign-file',
+      verdict: 'blocking',
+      by: '',
+      pid: process.pid,
+      what: `${named(process)} has ${list(whats)} open, on a file system that it does not see: it has been unmounted, or another program handed it in.`,
+      hint: 'Close the file or leave the folder in it, open it again from within, and try again.',
+    }),
+  );
+};
+
+/** Where it is now, something else is to be found by its path. */
+const covered: Rule = (facts) => {
+  const isCovered = coverage(facts.mounts);
+  const open = descriptorsOf(facts).flatMap(({ process, descriptor }) =>
+    descriptor.kind === 'file' || descriptor.kind === 'folder' || descriptor.kind === 'fifo'
+      ? [{ process, mount: descriptor.mount, path: descriptor.target }]
+      : [],
+  );
+  const folders = facts.processes.flatMap((process) =>
+    process.folders.map(({ mount, path }) => ({ process, mount, path })),
+  );
+  const tied = [...open, ...folders].filter(
+    ({ mount, path }) => facts.mounts.has(mount) && !path.endsWith(' (deleted)') && isCovered(mount, path),
+  );
+  return oncePerProcess(
+    tied.map(({ process, path }) => ({ process, what: path })),
+    (process, whats): Finding => ({
+      tie: 'foreign-file',
+      verdict: 'blocking',
+      by: '',
+      pid: process.pid,
+      what: `${named(process)} has ${list(whats)} open, over which another file system has been mounted since.`,
+      hint: 'Unmount that, or close the file or leave the folder in it, and try again.',
+    }),
+  );
+};
 
 const memoryFiles: Rule = (facts) =>
   facts.processes
@@ -101,4 +165,4 @@ const memoryFiles: Rule = (facts) =>
     );
 
 export const openFiles: Rule = (facts) =>
-  [deleted, farFiles, locks, memoryFiles].flatMap((rule) => rule(facts));
+  [deleted, replaced, farFiles, unseen, covered, memoryFiles].flatMap((rule) => rule(facts));

@@ -12,7 +12,7 @@ export const strangers: Rule = (facts) =>
       pid: process.pid,
       what: facts.isCapsule
         ? `${named(process)}, started by \`torpor exec\`, still runs in it.`
-        : `${named(process)} runs in its pid namespace without being below it.`,
+        : `${named(process)} belongs to it, but what started it has ended, so it stands alone.`,
       hint: 'Wait for it to end, or end it, and try again.',
     }),
   );

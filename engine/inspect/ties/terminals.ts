@@ -3,33 +3,63 @@ import type { Finding } from '../../../api/types.ts';
 import { endKey, type Facts, type ProcessFacts } from '../facts.ts';
 import { descriptorsOf, named, namedPid, ownerOutside, type Rule } from '../rule.ts';
 
-const jobHint =
-  'Start it in a capsule with `torpor run -- xterm`; jobs of a terminal cannot be adopted by this version.';
-
 export const terminals: Rule = (facts) => [...slaves(facts), ...masters(facts), ...aliases(facts)];
 
-/** One finding a terminal: a shell and all it runs have the same one. */
-const slaves: Rule = (facts) => {
+/** A terminal that the tree uses and somebody outside shows. */
+export interface OuterTerminal {
+  key: string;
+  process: ProcessFacts;
+  controlling: boolean;
+  /** By which it can be looked at; undefined where the tree has it as its controlling terminal only. */
+  path: string | undefined;
+}
+
+/** One a terminal: a shell and all it runs have the same one. */
+export function outerTerminals(facts: Facts): OuterTerminal[] {
   const inside = new Set(descriptorsOf(facts).map(({ descriptor }) => endKey(descriptor)));
-  const users = new Map<string, { process: ProcessFacts; controlling: boolean }>();
+  const users = new Map<string, OuterTerminal>();
   for (const process of facts.processes) {
-    const open = process.descriptors.flatMap((each) =>
-      each.kind === 'terminal' && each.end === 'slave' ? [each.key] : [],
-    );
-    for (const key of open) if (!users.has(key)) users.set(key, { process, controlling: false });
-    const known = process.terminal === undefined ? undefined : users.get(process.terminal);
-    if (process.terminal !== undefined && known?.controlling !== true)
-      users.set(process.terminal, { process, controlling: true });
+    for (const each of process.descriptors) {
+      if (each.kind !== 'terminal' || each.end !== 'slave' || users.get(each.key)?.path !== undefined)
+        continue;
+      const controlling = users.get(each.key)?.controlling ?? false;
+      users.set(each.key, {
+        key: each.key,
+        process,
+        controlling,
+        path: `/proc/${process.pid}/fd/${each.fd}`,
+      });
+    }
+    const { terminal: key } = process;
+    if (key === undefined || users.get(key)?.controlling === true) continue;
+    users.set(key, { key, process, controlling: true, path: users.get(key)?.path });
   }
-  return [...users]
-    .filter(([key]) => !inside.has(`master:${key}`))
-    .flatMap(([key, { process, controlling }]) => slave(facts, key, process, controlling));
+  // Where nobody has the master the terminal has been closed, and comes back closed.
+  return [...users.values()].filter(
+    ({ key }) => !inside.has(`master:${key}`) && ownerOutside(facts, `master:${key}`) !== undefined,
+  );
+}
+
+const slaves: Rule = (facts) => {
+  const all = outerTerminals(facts);
+  return all.flatMap((terminal) => slave(facts, terminal, all.length));
 };
 
-function slave(facts: Facts, key: string, process: ProcessFacts, controlling: boolean): Finding[] {
+function slave(facts: Facts, { key, process, controlling }: OuterTerminal, count: number): Finding[] {
   const owner = ownerOutside(facts, `master:${key}`);
-  // Where nobody has the master the terminal has been closed, and comes back closed.
   if (owner === undefined || owner === 'stranger') return [];
+  if (!facts.isCapsule && count === 1) {
+    return [
+      {
+        tie: 'terminal',
+        verdict: 'handled',
+        by: 'engine',
+        pid: process.pid,
+        what: `${named(process)} ${controlling ? 'runs in' : 'has open'} a terminal of ${named(owner)}.`,
+        hint: 'It comes back in a terminal of its own: `torpor attach`.',
+      },
+    ];
+  }
   return [
     {
       tie: 'terminal',
@@ -37,7 +67,9 @@ function slave(facts: Facts, key: string, process: ProcessFacts, controlling: bo
       by: '',
       pid: process.pid,
       what: `${named(process)} ${controlling ? 'runs in' : 'has open'} a terminal of ${named(owner)}, which is outside.`,
-      hint: facts.isCapsule ? 'End it and try again.' : jobHint,
+      hint: facts.isCapsule
+        ? 'End it and try again.'
+        : 'It uses several terminals; only one can come back. Close the others and try again.',
     },
   ];
 }
@@ -63,16 +95,19 @@ const masters: Rule = (facts) => {
 };
 
 /**
- * A terminal that is open as /dev/tty. CRIU 4.2 saves that only for the process that it met the terminal with first
- * (`ctty inheritance detected`), which under a terminal emulator is the emulator.
+ * A terminal that is open as /dev/tty. That of a job it comes back in: it is given the one in place of the other. Of any
+ * other CRIU 4.2 saves it only for the process that it met the terminal with first (`ctty inheritance detected`), which
+ * under a terminal emulator is the emulator.
  */
-const aliases: Rule = (facts) =>
-  facts.processes.flatMap((process): Finding[] => {
+const aliases: Rule = (facts) => {
+  const given = facts.isCapsule ? undefined : outerTerminals(facts)[0]?.key;
+  return facts.processes.flatMap((process): Finding[] => {
     if (!process.descriptors.some(({ target }) => target === '/dev/tty')) return [];
+    if (given !== undefined && process.terminal === given) return [];
     const first = facts.processes.find(({ descriptors }) =>
       descriptors.some((each) => each.kind === 'terminal' && each.key === process.terminal),
     );
-    if (first === undefined || first.pid === process.pid) return [];
+    if (given === undefined && (first === undefined || first.pid === process.pid)) return [];
     return [
       {
         tie: 'terminal',
@@ -84,12 +119,17 @@ const aliases: Rule = (facts) =>
       },
     ];
   });
+};
 
-/** CRIU makes a session anew with its leader; one that is led from outside it cannot. */
+/**
+ * CRIU makes a session anew with its leader; one that is led from outside it cannot. What a job's first process is in
+ * is led by the room that it comes back in.
+ */
 export const sessions: Rule = (facts) => {
   const inside = new Set(facts.processes.map(({ pid }) => pid));
+  const first = facts.processes.find(({ pid }) => pid === facts.root);
   const led = facts.processes.find(
-    ({ session }) => !inside.has(session) && (session === 0 || facts.names.has(session)),
+    ({ session }) => !inside.has(session) && (session === 0 || facts.names.has(session)) && !isOfJob(session),
   );
   if (led === undefined) return [];
   const leader = led.session === 0 ? 'a process that cannot be seen' : namedPid(facts, led.session);
@@ -100,7 +140,12 @@ export const sessions: Rule = (facts) => {
       by: '',
       pid: led.pid,
       what: `${named(led)} belongs to a session that ${leader} leads, which is outside.`,
-      hint: facts.isCapsule ? 'End it and try again.' : jobHint,
+      hint:
+        led.session === 0 ? 'Start it again in a session of its own, as by setsid.' : 'End it and try again.',
     },
   ];
+
+  function isOfJob(session: number): boolean {
+    return !facts.isCapsule && session !== 0 && session === first?.session;
+  }
 };

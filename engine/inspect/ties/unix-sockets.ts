@@ -1,8 +1,9 @@
 /** Unix sockets: those whose other end is outside of the tree, and names that the whole network namespace shares. */
 import { pid as enginePid } from 'node:process';
-import type { Finding } from '../../../api/types.ts';
-import type { Facts, ProcessFacts, UnixSocket } from '../facts.ts';
-import { descriptorsOf, named, ownerOutside, type Rule } from '../rule.ts';
+import type { Finding, SocketChoice } from '../../../api/types.ts';
+import type { Facts, Outsider, ProcessFacts, UnixSocket } from '../facts.ts';
+import { descriptorsOf, named, ownerOutside, type Rule, soon } from '../rule.ts';
+import { serviceOf } from '../services.ts';
 
 /** Where the X server of a capsule takes viewers. */
 const screenSocket = '/run/torpor/screen/rfb';
@@ -12,12 +13,61 @@ export const unixSockets: Rule = (facts) => {
     const socket = descriptor.kind === 'socket' ? facts.unixSockets.get(descriptor.inode) : undefined;
     return socket === undefined ? [] : [{ process, socket }];
   });
-  const inside = new Set(open.map(({ socket }) => socket.inode));
+  const carried = socketsInFlight(facts).flatMap((inode) => facts.unixSockets.get(inode) ?? []);
+  const inside = new Map([...open.map(({ socket }) => socket), ...carried].map((each) => [each.inode, each]));
+  const awaited = connectionsAwaited(facts, inside);
   return open.flatMap(({ process, socket }) => [
+    ...awaitedFindings(process, awaited.get(socket.inode)),
+    ...waitingFindings(process, socket, inside),
     ...(socket.peer === 0 || inside.has(socket.peer) ? [] : peerFindings(facts, process, socket)),
     ...nameFindings(process, socket),
   ]);
 };
+
+/**
+ * Datagram sockets that send to a program outside by its name, and need only that name to do so again, by inode. Those
+ * of the log are the most common.
+ */
+export function datagramsOutside(facts: Facts): number[] {
+  const inside = new Set(
+    descriptorsOf(facts).map(({ descriptor }) => (descriptor.kind === 'socket' ? descriptor.inode : 0)),
+  );
+  return [...inside].filter((inode) => {
+    const socket = facts.unixSockets.get(inode);
+    return socket !== undefined && !inside.has(socket.peer) && isSentByName(facts, socket);
+  });
+}
+
+/** Inodes of sockets that nobody has open, but that are on their way to somebody. */
+export const socketsInFlight = (facts: Facts): number[] =>
+  facts.hidden.inFlight.flatMap(({ target }) => {
+    const inode = /^socket:\[(\d+)\]$/.exec(target)?.[1];
+    return inode === undefined ? [] : [Number(inode)];
+  });
+
+const isSentByName = (facts: Facts, { type, peer }: UnixSocket) =>
+  type === 'dgram' && peer !== 0 && (facts.unixSockets.get(peer)?.path ?? '') !== '';
+
+/** Listening sockets outside, by the inode of each socket that has connected to one and is not accepted yet. */
+function connectionsAwaited(facts: Facts, inside: ReadonlyMap<number, UnixSocket>): Map<number, UnixSocket> {
+  const listening = [...facts.unixSockets.values()].filter(({ inode }) => !inside.has(inode));
+  return new Map(listening.flatMap((server) => server.waiting.map((inode) => [inode, server])));
+}
+
+/** CRIU would dump it, and no restore could make it again. */
+function awaitedFindings(process: ProcessFacts, server: UnixSocket | undefined): Finding[] {
+  if (server === undefined) return [];
+  return [
+    {
+      tie: 'unix-socket',
+      verdict: 'blocking',
+      by: '',
+      pid: process.pid,
+      what: `${named(process)} has connected to ${server.path || 'a program outside'}, which has not accepted yet.`,
+      hint: 'Try again in a moment; a server that never accepts must be ended, or the application close what waits.',
+    },
+  ];
+}
 
 function peerFindings(facts: Facts, process: ProcessFacts, socket: UnixSocket): Finding[] {
   if (facts.isCapsule && socket.path === screenSocket) {
@@ -35,18 +85,98 @@ function peerFindings(facts: Facts, process: ProcessFacts, socket: UnixSocket): 
   }
   const owner = ownerOutside(facts, `socket:${socket.peer}`);
   if (owner === 'stranger') return [];
-  const place = facts.unixSockets.get(socket.peer)?.path || socket.path;
-  const who = owner === undefined ? 'a process outside' : named(owner);
+  const listener = facts.unixSockets.get(socket.peer)?.path ?? '';
+  const place = listener || socket.path;
+  const what = `${named(process)} talks to ${peerName(place, owner)}.`;
+  const companion = owner === undefined ? undefined : facts.companions?.get(owner.pid);
+  if (companion !== undefined) {
+    return [
+      {
+        ...{ tie: 'unix-socket', verdict: 'handled', by: 'engine', pid: process.pid, what },
+        hint: `They are connected again where it is resumed together with ${companion}.`,
+      },
+    ];
+  }
+  const common = { tie: 'unix-socket', pid: process.pid, what };
+  const choice = facts.externalSockets ?? 'block';
+  if (choice !== 'hang-up' && isSentByName(facts, socket)) {
+    const hint = 'It sends to it again after the resume, if that is there then.';
+    return [{ ...common, verdict: 'handled', by: 'engine', hint }];
+  }
   return [
     {
-      tie: 'unix-socket',
-      verdict: 'blocking',
-      by: '',
-      pid: process.pid,
-      what: `${named(process)} talks to ${who}${place === '' ? '' : ` at ${place}`} over a unix socket.`,
-      hint: `Close what connects them, or end ${owner?.name ?? 'the other side'}, and try again.`,
+      ...common,
+      ...outcomeOf(choice, listener, {
+        name: owner?.name ?? 'the other side',
+        workload: facts.neighbours?.get(owner?.pid ?? 0),
+      }),
     },
   ];
+}
+
+/** @param listener the name by which the other side can be reached again; empty where it has none. */
+function outcomeOf(
+  choice: SocketChoice,
+  listener: string,
+  other: { name: string; workload: string | undefined },
+): Pick<Finding, 'verdict' | 'by' | 'hint'> {
+  if (choice === 'block') {
+    const again =
+      listener === '' ? '' : '`--external-sockets reconnect` to have it connected again at the resume, or ';
+    const together =
+      other.workload === undefined
+        ? ''
+        : `Suspend both at the same instant: name workload ${other.workload} beside it (\`torpor suspend A B\`). `;
+    return {
+      verdict: 'blocking',
+      by: '',
+      hint: `${together}Close what connects them, or end ${other.name}, and try again. Or suspend with ${again}\`--external-sockets hang-up\` to let it find the connection closed.`,
+    };
+  }
+  const hint =
+    choice === 'reconnect' && listener !== ''
+      ? 'It is connected again at the resume; what was under way on the old connection is not repeated.'
+      : 'After the resume it finds the connection closed.';
+  return { verdict: 'degraded', by: 'engine', hint };
+}
+
+/** `the session bus (dbus-daemon, pid 812)`, or what there is to say of a peer that is no known service. */
+function peerName(place: string, owner: Outsider | undefined): string {
+  const service = serviceOf(place, owner?.name);
+  if (service !== undefined)
+    return owner === undefined ? service : `${service} (${owner.name}, pid ${owner.pid})`;
+  const who = owner === undefined ? 'a process outside' : named(owner);
+  return `${who}${place === '' ? '' : ` at ${place}`} over a unix socket`;
+}
+
+/** CRIU makes a connection again that waits inside, but not what has been said in it, and nothing that waits outside. */
+function waitingFindings(
+  process: ProcessFacts,
+  { path, waiting }: UnixSocket,
+  inside: ReadonlyMap<number, UnixSocket>,
+): Finding[] {
+  const common = { tie: 'unix-socket', pid: process.pid } as const;
+  const what = `${named(process)} has not answered a connection that waits at ${path || 'a socket without a name'}`;
+  const findings: Finding[] = [];
+  if (waiting.some((inode) => (inside.get(inode)?.unsent ?? 0) > 0)) {
+    findings.push({
+      ...common,
+      verdict: 'blocking',
+      by: '',
+      what: `${what}, and in which something has been said already.`,
+      hint: soon,
+    });
+  }
+  if (waiting.some((inode) => !inside.has(inode))) {
+    findings.push({
+      ...common,
+      verdict: 'degraded',
+      by: 'criu',
+      what: `${what}.`,
+      hint: 'That connection is dropped; whoever waits sees it closed.',
+    });
+  }
+  return findings;
 }
 
 function nameFindings(process: ProcessFacts, socket: UnixSocket): Finding[] {

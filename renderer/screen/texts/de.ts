@@ -4,6 +4,7 @@ import type { ScreenCatalogue } from './catalogue.ts';
 export const screenDe: ScreenCatalogue = {
   'screen.of': 'Bildschirm von {title}',
   'screen.keys': 'Tastatureingabe für {title}. Strg+Alt+Pos1 öffnet die Leiste.',
+  'screen.terminal': 'Terminal von {title}',
   'screen.picture': 'Letztes Bild von {title}',
   'screen.connecting': 'Verbindung zum Bildschirm von {title} wird aufgebaut …',
   'screen.forbidden': 'Sie dürfen den Bildschirm von {title} nicht sehen.',

@@ -2,6 +2,7 @@
 export const screenEn = {
   'screen.of': 'Screen of {title}',
   'screen.keys': 'Keyboard input for {title}. Control+Alt+Home opens the bar.',
+  'screen.terminal': 'Terminal of {title}',
   'screen.picture': 'Last picture of {title}',
   'screen.connecting': 'Connecting to the screen of {title} …',
   'screen.forbidden': 'You may not see the screen of {title}.',

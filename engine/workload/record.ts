@@ -4,23 +4,39 @@
  */
 import { z } from 'zod';
 import { exitSchema } from '../../api/types.ts';
-import { capsuleSpecSchema } from '../../proto/manifest.ts';
+import { capsuleKindSchema, jobKindSchema } from '../../proto/manifest.ts';
 import { processIdentitySchema } from '../process.ts';
+
+/** Where a job lives after a resume (native/room.c). */
+const roomSchema = z.object({
+  /** It has pids of its own, beside those of the host. */
+  ownPids: z.boolean(),
+});
+export type Room = z.infer<typeof roomSchema>;
 
 const statusSchema = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('starting') }),
   z.object({
     kind: z.literal('running'),
+    /** With whose end it has ended: of a capsule its init, of a job its first process, or its room's init. */
     init: processIdentitySchema,
+    /** Of a job that was resumed: what of it is not the job itself. */
+    room: roomSchema.optional(),
+    /** Of a job that was not: the cgroup that it came from and is put back into. */
+    cgroup: z.string().optional(),
     /** The snapshot it was resumed from or that was last taken of it. */
     snapshot: z.string().optional(),
   }),
   z.object({
     kind: z.literal('suspending'),
     init: processIdentitySchema,
+    room: roomSchema.optional(),
+    cgroup: z.string().optional(),
     /** The id under which the snapshot will be committed. */
     stage: z.string(),
     leaveRunning: z.boolean(),
+    /** The set it is suspended with: its snapshot is valid once that session exists. */
+    session: z.string().optional(),
     criu: processIdentitySchema.optional(),
     /** What traces for it, and outlives it until everything is as it was. */
     tracer: processIdentitySchema.optional(),
@@ -37,6 +53,7 @@ const statusSchema = z.discriminatedUnion('kind', [
     criu: processIdentitySchema.optional(),
     /** Known as soon as CRIU has made the process, before it runs. */
     init: processIdentitySchema.optional(),
+    room: roomSchema.optional(),
   }),
   z.object({
     kind: z.literal('ended'),
@@ -48,12 +65,24 @@ const statusSchema = z.discriminatedUnion('kind', [
 export type Status = z.infer<typeof statusSchema>;
 export type StatusOf<K extends Status['kind']> = Extract<Status, { kind: K }>;
 
-export const recordSchema = z.object({
+const common = z.object({
   version: z.literal(1),
   id: z.string(),
   name: z.string(),
   startedAt: z.string(),
-  capsule: capsuleSpecSchema,
   status: statusSchema,
 });
+
+/** Records of the first version name no kind: they are all of capsules. */
+const withKind = (record: unknown) =>
+  typeof record === 'object' && record !== null && 'capsule' in record
+    ? { ...record, kind: 'capsule' }
+    : record;
+
+export const recordSchema = z.preprocess(
+  withKind,
+  z.discriminatedUnion('kind', [common.extend(capsuleKindSchema.shape), common.extend(jobKindSchema.shape)]),
+);
 export type WorkloadRecord = z.infer<typeof recordSchema>;
+export type CapsuleRecord = Extract<WorkloadRecord, { kind: 'capsule' }>;
+export type JobRecord = Extract<WorkloadRecord, { kind: 'job' }>;

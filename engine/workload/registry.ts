@@ -5,6 +5,7 @@
 import { readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { TorporError } from '../../api/errors.ts';
+import { specOf } from '../../proto/manifest.ts';
 import { privateFolder, writeDurable, writeQuickly } from '../durable.ts';
 import type { Logger } from '../log.ts';
 import { recordSchema, type Status, type WorkloadRecord } from './record.ts';
@@ -61,7 +62,7 @@ export class Registry {
 
   /** Those the caller may see: their own; root sees all. */
   visibleTo(caller: Caller): WorkloadRecord[] {
-    return this.all().filter((record) => mayUse(caller, record.capsule.user.uid));
+    return this.all().filter((record) => mayUse(caller, specOf(record).user.uid));
   }
 
   get(id: string): WorkloadRecord | undefined {
@@ -101,7 +102,7 @@ export class Registry {
   /** Whether a name is free among the caller's living workloads. */
   isNameFree(name: string, uid: number): boolean {
     return !this.all().some(
-      (record) => record.name === name && record.capsule.user.uid === uid && record.status.kind !== 'ended',
+      (record) => record.name === name && specOf(record).user.uid === uid && record.status.kind !== 'ended',
     );
   }
 
@@ -168,12 +169,15 @@ export class Registry {
   }
 }
 
-/** An id is nobody's to choose, so it wins over a name that looks like it. */
+/**
+ * An id is nobody's to choose, so it wins over a name that looks like it. What may be a pid is no beginning of an id:
+ * whoever names process 1 must not be given the workload whose id happens to begin with 1.
+ */
 function meantBy(reference: string, records: readonly WorkloadRecord[]): WorkloadRecord[] {
   const byId = records.filter(({ id }) => id === reference);
   if (byId.length > 0) return byId;
   const byName = records.filter(({ name }) => name === reference);
-  if (byName.length > 0 || reference === '') return byName;
+  if (byName.length > 0 || /^\d*$/.test(reference)) return byName;
   return records.filter(({ id }) => id.startsWith(reference));
 }
 
