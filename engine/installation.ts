@@ -24,6 +24,8 @@ export interface Installation {
   /** Lets go of connections that CRIU has held still. */
   connections: string;
   rlimitPreload: string;
+  /** Has the processes that a CRIU restores end with it. */
+  restorePreload: string;
   /** Gives the terminal to the leader of a session, before it has children. */
   sessionPreload: string;
   /** Makes connected sockets for workloads that are resumed together. */
@@ -66,6 +68,7 @@ export function findInstallation(env: NodeJS.ProcessEnv = process.env): Installa
     forget: join(build, 'native', 'torpor-forget'),
     connections: join(build, 'native', 'torpor-connections'),
     rlimitPreload: join(build, 'native', 'libtorpor-rlimit.so'),
+    restorePreload: join(build, 'native', 'libtorpor-restore.so'),
     sessionPreload: join(build, 'native', 'libtorpor-session.so'),
     socketPairs: join(build, 'native', 'torpor-socketpairs'),
     criuPlugins: join(build, 'native', 'criu-plugins'),

@@ -84,6 +84,7 @@ async function main(onDemand: boolean): Promise<void> {
   const criu = new CriuClient({
     criuPath: installation.criu,
     rlimitPreload: installation.rlimitPreload,
+    restorePreload: installation.restorePreload,
     pluginFolder: installation.criuPlugins,
     tracer: installation.tracer,
     logger: log,

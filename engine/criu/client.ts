@@ -122,6 +122,8 @@ export interface CriuClientOptions {
   room?: CriuRoom;
   /** Preload library that answers for limits root may not read; used where root lacks CAP_SYS_RESOURCE. */
   rlimitPreload?: string;
+  /** Preload library for restores: what is being restored ends with a CRIU that is killed. */
+  restorePreload?: string;
   /** Folder that has our plugin and nothing else: CRIU loads what it finds there, as root. */
   pluginFolder?: string;
   /** What traces for CRIU in a dump. Where it is not there, CRIU does, and its target may die with it. */
@@ -411,7 +413,7 @@ export class CriuClient {
 
   #start(
     socketFd: number,
-    { fds = [], handlers = {}, workDir, socketPlan }: Conversation,
+    { operation, fds = [], handlers = {}, workDir, socketPlan }: Conversation,
     tracing: Tracing | undefined,
   ): CriuChild {
     const { criuPath, spawnPrefix = [], room } = this.#options;
@@ -424,6 +426,7 @@ export class CriuClient {
     const child = spawn(program, args, {
       stdio: [...stdio, ...(tracing === undefined ? [] : [tracing.socket.fd])],
       env: this.#environment(
+        operation,
         tracing && { preload: tracing.tracer.preload, socket: stdio.length },
         socketPlan,
       ),
@@ -433,13 +436,19 @@ export class CriuClient {
   }
 
   #environment(
+    operation: CriuOperation,
     tracer: { preload: string; socket: number } | undefined,
     socketPlan: string | undefined,
   ): NodeJS.ProcessEnv {
-    const { env = process.env, rlimitPreload, pluginFolder } = this.#options;
+    const { env = process.env, rlimitPreload, restorePreload, pluginFolder } = this.#options;
     const answersForLimits =
       rlimitPreload !== undefined && !mayReadForeignLimits() && existsSync(rlimitPreload);
-    const preloads = [env.LD_PRELOAD, tracer?.preload, ...(answersForLimits ? [rlimitPreload] : [])];
+    const preloads = [
+      env.LD_PRELOAD,
+      tracer?.preload,
+      answersForLimits ? rlimitPreload : undefined,
+      operation === 'restore' ? restorePreload : undefined,
+    ];
     return {
       ...env,
       PATH: env.PATH ?? '/usr/sbin:/usr/bin:/sbin:/bin',

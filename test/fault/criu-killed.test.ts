@@ -38,16 +38,26 @@ afterAll(async () => {
 /** Shares of the time from the phase's beginning until the whole is done. */
 const moments = [0, 0.3, 0.6];
 
-/** A CRIU that is killed when it has leave to end the application, and begins with that. @returns its path. */
-async function killedAtRelease(): Promise<string> {
-  const library = join(folder, 'kill-at-release.so');
-  const source = join(import.meta.dirname, 'criu-killed/kill-at-release.c');
+/**
+ * A CRIU that is killed at a moment of its own work, by what is named so beside this file, unless there is a file of its
+ * name with `.spared` behind. @returns its path.
+ */
+async function killedBy(name: 'kill-at-release' | 'kill-at-resume'): Promise<string> {
+  const library = join(folder, `${name}.so`);
+  const source = join(import.meta.dirname, `criu-killed/${name}.c`);
   execFileSync('cc', ['-shared', '-fPIC', '-D_GNU_SOURCE', '-o', library, source]);
-  const path = join(folder, 'criu');
+  const path = join(folder, `criu-${name}`);
   const real = findInstallation().criu;
-  await writeFile(path, `#!/bin/sh\nLD_PRELOAD="${library}:$LD_PRELOAD" exec ${real} "$@"\n`, {
-    mode: 0o755,
-  });
+  await writeFile(
+    path,
+    `#!/bin/sh
+    [ -e "$0.spared" ] || export LD_PRELOAD="${library}:$LD_PRELOAD"
+    exec ${real} "$@"
+  `,
+    {
+      mode: 0o755,
+    },
+  );
   return path;
 }
 
@@ -154,7 +164,7 @@ it.each([
   ['after', { KILL_AFTER: '1' }],
 ])('is suspended when CRIU is killed %s it ended the first process', async (_when, environment) => {
   await using engine = await TestEngine.create({
-    env: { TORPOR_CRIU: await killedAtRelease(), ...environment },
+    env: { TORPOR_CRIU: await killedBy('kill-at-release'), ...environment },
   });
   await using counter = await Counter.start(engine);
   const { id } = await engine.json<{ id: string }>('suspend', counter.id);
@@ -166,11 +176,29 @@ it.each([
 
 it('is suspended when the engine is killed with CRIU while that ends the application', async () => {
   await using engine = await TestEngine.create({
-    env: { TORPOR_CRIU: await killedAtRelease(), KILL_AFTER: '1', KILL_PARENT: '1' },
+    env: { TORPOR_CRIU: await killedBy('kill-at-release'), KILL_AFTER: '1', KILL_PARENT: '1' },
   });
   await using counter = await Counter.start(engine);
   await engine.run(['suspend', counter.id]);
   expect(await counter.expectUsable()).toBe('suspended');
+  await expectTidy(engine);
+});
+
+it('runs nothing of the application when CRIU is killed just before it lets go of it', async () => {
+  const criu = await killedBy('kill-at-resume');
+  const spared = `${criu}.spared`;
+  await writeFile(spared, '');
+  await using engine = await TestEngine.create({ env: { TORPOR_CRIU: criu } });
+  await using counter = await Counter.start(engine);
+  for (let round = 0; round < 5; round++) {
+    await engine.json('suspend', counter.id);
+    const standing = await counter.count();
+    await rm(spared);
+    expectSentence(await engine.run(['resume', counter.id]), 1, /could not be resumed: .+is as it was/);
+    expect(await counter.count()).toBe(standing);
+    await writeFile(spared, '');
+    expect(await counter.expectUsable()).toBe('suspended');
+  }
   await expectTidy(engine);
 });
 

@@ -30,6 +30,7 @@ export function makeClient(more: Partial<CriuClientOptions> = {}): CriuClient {
   return new CriuClient({
     criuPath: installation.criu,
     rlimitPreload: installation.rlimitPreload,
+    restorePreload: installation.restorePreload,
     pluginFolder: installation.criuPlugins,
     tracer: installation.tracer,
     logger: pino({ level: 'silent' }),

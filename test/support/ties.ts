@@ -254,6 +254,7 @@ const client = () =>
   new CriuClient({
     criuPath: installation.criu,
     rlimitPreload: installation.rlimitPreload,
+    restorePreload: installation.restorePreload,
     tracer: installation.tracer,
     logger: pino({ level: 'silent' }),
   });
