@@ -26,16 +26,40 @@ export class TestDisplay implements AsyncDisposable {
   }
 
   static async start(): Promise<TestDisplay> {
-    const server = spawn('Xvfb', ['-displayfd', '3', '-screen', '0', '1300x900x24', '-nolisten', 'tcp'], {
-      stdio: ['ignore', 'ignore', 'ignore', 'pipe'],
-    });
+    // A server that begins anew when its last client goes would take with it one that is just coming.
+    const args = ['-displayfd', '3', '-screen', '0', '1300x900x24', '-nolisten', 'tcp', '-noreset'];
+    const server = spawn('Xvfb', args, { stdio: ['ignore', 'ignore', 'ignore', 'pipe'] });
     const [number] = (await once(server.stdio[3] as Readable, 'data')) as [Buffer];
     const name = `:${String(number).trim()}`;
-    const manager = spawn('openbox', [], { env: { ...process.env, DISPLAY: name }, stdio: 'ignore' });
-    const display = new TestDisplay(name, [manager, server]);
-    for (const limit = Date.now() + 10_000; Date.now() < limit; await sleep(50))
-      if ((await display.#ask('xprop', '-root', '_NET_SUPPORTING_WM_CHECK')).includes('window id')) break;
+    const display = new TestDisplay(name, [server]);
+    try {
+      await display.#manage();
+    } catch (error) {
+      await display[Symbol.asyncDispose]();
+      throw error;
+    }
     return display;
+  }
+
+  /** Starts the window manager, again if it has ended, and waits until it manages. */
+  async #manage(): Promise<void> {
+    const isManaged = async () =>
+      (await this.#ask('xprop', '-root', '_NET_SUPPORTING_WM_CHECK')).includes('window id');
+    let said = '';
+    for (const limit = Date.now() + 30_000; Date.now() < limit; ) {
+      const stdio = ['ignore', 'ignore', 'pipe'] as const;
+      const manager = spawn('openbox', [], {
+        env: { ...process.env, DISPLAY: this.name },
+        stdio: [...stdio],
+      });
+      this.#children.unshift(manager);
+      manager.stderr?.on('data', (text) => {
+        said += text;
+      });
+      for (; manager.exitCode === null && manager.signalCode === null && Date.now() < limit; await sleep(50))
+        if (await isManaged()) return;
+    }
+    throw new Error(`no window manager on ${this.name}: ${said}`);
   }
 
   /** The windows that a window manager would list, by the class that groups them. */
