@@ -305,3 +305,26 @@ export const progressSchema = z.object({
   bytesTotal: z.number().int(),
 });
 export type Progress = z.infer<typeof progressSchema>;
+
+export const pluginInfoSchema = z.object({
+  name: z.string(),
+  /** What it calls itself; empty where it could not be asked. */
+  title: z.string(),
+  policy: z.enum(['optional', 'required']),
+  /** It was on the bus before it was asked for. */
+  running: z.boolean(),
+  /** Names of plugins that are ready before it. */
+  after: z.array(z.string()),
+  /** The file by which it is started; absent where it has registered by itself. */
+  file: z.string().optional(),
+  /** Why it is not called; absent where it is. */
+  problem: z.string().optional(),
+});
+export type PluginInfo = z.infer<typeof pluginInfoSchema>;
+
+export const pluginReportSchema = z.object({
+  plugins: z.array(pluginInfoSchema),
+  /** Sentences about files that are left out. */
+  problems: z.array(z.string()),
+});
+export type PluginReport = z.infer<typeof pluginReportSchema>;

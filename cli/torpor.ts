@@ -7,6 +7,7 @@ import { attach } from './commands/attach.ts';
 import { demo } from './commands/demo.ts';
 import { exec, screenshot, windows } from './commands/inside.ts';
 import { doctor, documentation } from './commands/machine.ts';
+import { plugins } from './commands/plugins.ts';
 import { profiles } from './commands/profiles.ts';
 import { keep, rm, snapshots, verify } from './commands/snapshots.ts';
 import { resume, suspend } from './commands/suspend-resume.ts';
@@ -35,6 +36,7 @@ const commands: Command[] = [
   rm,
   verify,
   profiles,
+  plugins,
   doctor,
   demo,
   ui,

@@ -11,6 +11,7 @@ import {
   type ExecSpec,
   type Finding,
   type Inspection,
+  type PluginReport,
   type ProfileQuery,
   type ProfileReport,
   type Progress,
@@ -44,6 +45,9 @@ import type { Jobs } from './job/jobs.ts';
 import { companionsOf, type Member, refuseOverlap } from './job/members.ts';
 import { Locks } from './locks.ts';
 import type { Logger } from './log.ts';
+import type { PluginHost } from './plugin-host/plugin-host.ts';
+import type { PluginPrograms } from './plugin-host/plugin-programs.ts';
+import type { UserSessions } from './plugin-host/user-sessions.ts';
 import type { Profiles } from './profiles/profiles.ts';
 import { reportProfiles } from './profiles/report.ts';
 import type { CapsuleWindows, RunningRecord } from './screen/windows.ts';
@@ -81,6 +85,9 @@ export interface EngineParts {
   exec: ExecRelay;
   windows: CapsuleWindows;
   profiles: Profiles;
+  plugins: PluginHost;
+  pluginPrograms: PluginPrograms;
+  userSessions: UserSessions;
   log: Logger;
 }
 
@@ -102,6 +109,7 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
   }
 
   async run(caller: Caller, spec: RunSpec): Promise<Workload> {
+    this.#parts.userSessions.note(caller.uid, spec.callerEnv);
     const { record, told } = await this.#parts.capsules.run(spec, caller);
     this.#hashInIdleTime(record.id);
     const workload = await this.describe(record);
@@ -114,6 +122,25 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
 
   async takeBack(caller: Caller, consent: string): Promise<void> {
     await this.#parts.profiles.takeBack(await findUser(caller.uid), consent);
+  }
+
+  async plugins(caller: Caller): Promise<PluginReport> {
+    await this.#noteSession(caller);
+    return this.#parts.plugins.report(await findUser(caller.uid));
+  }
+
+  async registerPlugin(caller: Caller, name: string): Promise<void> {
+    this.#parts.pluginPrograms.register(caller, name);
+  }
+
+  /** Where the caller's own session is, plugins that are started for it need to know. */
+  async #noteSession({ uid, pid }: Caller): Promise<void> {
+    if (pid !== undefined) await this.#parts.userSessions.noteProcess(uid, pid);
+  }
+
+  /** Before a suspend or resume: what plugins are to hear of the last one, they hear first. */
+  async #preparePlugins(caller: Caller): Promise<void> {
+    await Promise.all([this.#noteSession(caller), this.#parts.plugins.settled]);
   }
 
   /** Hashed now, and once more when more is loaded, the files it has mapped do not hold up its first suspend. */
@@ -141,9 +168,14 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
     if (record === undefined)
       return reportOf(target, await inspector.inspectPid(Number(target), caller, await asJob()));
     const now = this.#runningNow(record);
-    if (now.kind === 'job') return reportOf(now.name, await jobs.inspect(now, await asJob()));
-    await windows.settled(now.id);
-    return reportOf(now.name, await inspector.inspectCapsule(now));
+    await this.#noteSession(caller);
+    const { plugins } = this.#parts;
+    const found = plugins.forSuspend(now, false, plugins.budget()).inspect();
+    found.catch(() => {});
+    if (now.kind === 'capsule') await windows.settled(now.id);
+    const inspection =
+      now.kind === 'job' ? await jobs.inspect(now, await asJob()) : await inspector.inspectCapsule(now);
+    return reportOf(now.name, { ...inspection, findings: [...inspection.findings, ...(await found)] });
   }
 
   async suspend(caller: Caller, target: string, options: SuspendOptions): Promise<SuspendResult> {
@@ -152,9 +184,11 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
       const now = this.#runningNow(record);
       if (now.kind === 'capsule') await this.#parts.windows.settled(now.id);
       using reporter = this.#reporterFor(now, 'suspend');
+      const operation = { report: reporter.report, signal, pluginBudget: this.#parts.plugins.budget() };
       const outcome = await untilCalm((freezeSeconds) => {
+        signal.throwIfAborted();
         const place = this.#placeOf(now, freezeSeconds);
-        return suspend(this.#parts, now, place, options, reporter.report, signal);
+        return suspend(this.#parts, now, place, options, operation);
       });
       return this.#suspendResult(caller, now, outcome, options);
     });
@@ -202,11 +236,21 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
     await Promise.all(capsules.map(({ id }) => this.#parts.windows.settled(id)));
     const reporters = running.map((record) => this.#reporterFor(record, 'suspend'));
     try {
-      const reportOf = ({ id }: WorkloadRecord) =>
-        reporters[running.findIndex((each) => each.id === id)]?.report ?? (() => {});
+      const operations = new Map(
+        running.map(({ id }, index) => {
+          const report = reporters[index]?.report ?? (() => {});
+          return [id, { report, signal, pluginBudget: this.#parts.plugins.budget() }];
+        }),
+      );
+      const operationOf = ({ id }: WorkloadRecord) => {
+        const operation = operations.get(id);
+        if (operation === undefined) throw new Error(`${id} is not suspended here`);
+        return operation;
+      };
       const outcomes = await untilCalm((freezeSeconds) => {
         const placeOf = (record: (typeof running)[number]) => this.#placeOf(record, freezeSeconds);
-        return suspendSet(this.#parts, running, placeOf, options, reportOf, signal);
+        signal.throwIfAborted();
+        return suspendSet(this.#parts, running, placeOf, options, operationOf, signal);
       });
       const results = running.map((record, index) => {
         const outcome = outcomes[index];
@@ -230,6 +274,7 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
     options: SuspendOptions,
     work: (records: WorkloadRecord[], signal: AbortSignal) => Promise<T>,
   ): Promise<T> {
+    await this.#preparePlugins(caller);
     const meant = [...new Map(targets.map((target) => this.#meant(target, caller))).values()];
     const idOf = new Map(
       meant.map((each) => [each, typeof each === 'number' ? this.#parts.workloads.newId() : each.id]),
@@ -337,6 +382,7 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
 
   async resume(caller: Caller, target: string, options: ResumeOptions): Promise<ResumeResult> {
     const requestedAt = performance.now();
+    await this.#preparePlugins(caller);
     const { record, snapshot } = await this.#chooseSnapshot(target, caller);
     return this.#locks.hold(`snapshot ${snapshot.id}`, `Snapshot ${snapshot.id}`, 'resumed', () => {
       const next = options.copy || record === undefined ? this.#newRecord(snapshot) : record;
@@ -376,6 +422,7 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
 
   async resumeSet(caller: Caller, targets: readonly string[]): Promise<ResumeResult[]> {
     const requestedAt = performance.now();
+    await this.#preparePlugins(caller);
     const chosen = new Map<string, { record: WorkloadRecord; snapshot: CompleteSnapshot }>();
     for (const target of targets) {
       const { record, snapshot } = await this.#chooseSnapshot(target, caller);

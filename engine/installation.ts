@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { TracerPaths } from './criu/tracer.ts';
+import type { PluginFolders } from './plugin-host/entries.ts';
 import type { ProfileFolders } from './profiles/folders.ts';
 import type { Preload } from './profiles/profile.ts';
 
@@ -37,6 +38,7 @@ export interface Installation {
   /** Where the libraries lie that are loaded into applications, by the names in profiles. */
   preloads: Readonly<Record<Preload, string>>;
   profiles: ProfileFolders;
+  plugins: PluginFolders;
 }
 
 function buildFolder(): string {
@@ -54,7 +56,10 @@ function profilesBeside(build: string): string {
   return existsSync(installed) ? installed : join(dirname(build), 'profiles');
 }
 
-/** The installation this engine belongs to; `TORPOR_CRIU` names another CRIU, `TORPOR_PROFILES` another folder of the machine's profiles. */
+/**
+ * The installation this engine belongs to; `TORPOR_CRIU` names another CRIU; `TORPOR_PROFILES` and
+ * `TORPOR_PLUGINS` other folders of the machine's profiles and plugins.
+ */
 export function findInstallation(env: NodeJS.ProcessEnv = process.env): Installation {
   const build = buildFolder();
   return {
@@ -80,6 +85,12 @@ export function findInstallation(env: NodeJS.ProcessEnv = process.env): Installa
     profiles: {
       torpor: profilesBeside(build),
       machine: env.TORPOR_PROFILES || '/etc/torpor/profiles',
+    },
+    plugins: {
+      torpor: join(build, 'plugins'),
+      machine: env.TORPOR_PLUGINS
+        ? [env.TORPOR_PLUGINS]
+        : ['/usr/share/torpor/plugins', '/etc/torpor/plugins'],
     },
   };
 }

@@ -108,7 +108,10 @@ async function endMembers(session: number, isMeant: (startTime: string) => boole
   for (const pid of pids) {
     const stat = await readStat(pid);
     if (stat?.session !== session || !isMeant(stat.startTime)) continue;
-    await signalProcess({ pid, startTime: stat.startTime, boot: bootId }, 'SIGKILL');
+    const identity = { pid, startTime: stat.startTime, boot: bootId };
+    await signalProcess(identity, 'SIGKILL');
+    // Its parent has ended: it is ours to reap.
+    await waitGone(identity, reapLimitMs);
   }
 }
 

@@ -25,6 +25,10 @@ import { Inspector } from './inspect/inspector.ts';
 import { findInstallation } from './installation.ts';
 import { Jobs } from './job/jobs.ts';
 import { openLog } from './log.ts';
+import { PluginHost } from './plugin-host/plugin-host.ts';
+import { PluginPrograms } from './plugin-host/plugin-programs.ts';
+import { Residents } from './plugin-host/residents.ts';
+import { UserSessions } from './plugin-host/user-sessions.ts';
 import { Agreements } from './profiles/agreements.ts';
 import { Profiles } from './profiles/profiles.ts';
 import { CapsuleWindows } from './screen/windows.ts';
@@ -33,11 +37,14 @@ import { Sessions } from './store/sessions.ts';
 import { SnapshotStore } from './store/snapshot-store.ts';
 import { recover } from './transaction/recover.ts';
 import { Cgroups } from './workload/cgroup.ts';
+import type { WorkloadRecord } from './workload/record.ts';
 import { Registry } from './workload/registry.ts';
 import { Workloads } from './workload/workloads.ts';
 
 const idleLimitMs = 15 * 60_000;
 const idleCheckMs = 2000;
+/** How long one plugin may keep one suspend or resume waiting. */
+const pluginLimitMs = 10_000;
 
 /** Opens the folders the engine works in. @throws TorporError `failed` where they cannot be written. */
 async function openFolders(paths: EnginePaths): Promise<void> {
@@ -89,13 +96,21 @@ async function main(onDemand: boolean): Promise<void> {
     tracer: installation.tracer,
     logger: log,
   });
-  const inspector = new Inspector(paths, installation, cgroups);
+  const userSessions = new UserSessions();
+  const pluginPrograms = new PluginPrograms(installation.plugins, userSessions, log);
+  const inspector = new Inspector(paths, installation, cgroups, () => pluginPrograms.processes());
   const jobs = new Jobs({ registry, workloads, cgroups, criu, installation, inspector, log });
   const hashes = new FileHashes(join(paths.stateDir, 'file-hashes.json'), log);
   const exec = new ExecRelay(paths, installation, cgroups, log);
   const pictures = new PublishedPictures(paths.runDir, store);
   const windows = new CapsuleWindows(installation);
-  await recover({ registry, workloads, cgroups, store, sessions, installation, log });
+  const plugins = new PluginHost(pluginPrograms, {
+    limitMs: Number(process.env.TORPOR_PLUGIN_LIMIT_MS) || pluginLimitMs,
+    runFolder: (id) => workloads.runFolder(id),
+    pids: (record) => (record.kind === 'job' ? jobs.pids(record) : cgroups.pids(record.id)),
+    log,
+  });
+  const owed = await recover({ registry, workloads, cgroups, store, sessions, installation, log });
   await pictures.sweep();
   await sessions.sweep(await store.ids());
 
@@ -118,17 +133,33 @@ async function main(onDemand: boolean): Promise<void> {
       exec,
       windows,
       profiles,
+      plugins,
+      pluginPrograms,
+      userSessions,
       log,
     },
     (progress, ownerUid) => service?.emit('progress', ownerUid, progress),
   );
   await using bus = await chooseBus(paths, log, async (connection) => {
     const candidate = new BusService(connection, engine, { Version: version, StateDir: paths.stateDir }, log);
+    pluginPrograms.attach(connection);
     await candidate.start();
     service = candidate;
   });
   store.onChange(({ workload, ownerUid }) => service?.emit('snapshotsChanged', ownerUid, workload));
   registry.onForgotten((record) => service?.emit('workloadForgotten', specOf(record).user.uid, record.id));
+  const residents = new Residents(
+    pluginPrograms,
+    (uid) => registry.all().some((each) => each.status.kind === 'running' && specOf(each).user.uid === uid),
+    log,
+  );
+  const keepResidents = (record: WorkloadRecord) => {
+    if (record.status.kind !== 'running') return;
+    residents
+      .keep(specOf(record).user)
+      .catch((error: unknown) => log.error({ err: error }, 'plugins could not be started'));
+  };
+  registry.onChange(keepResidents);
   registry.onChange((record) => {
     void engine
       .describe(record)
@@ -136,6 +167,9 @@ async function main(onDemand: boolean): Promise<void> {
       .catch((error: unknown) => log.error({ err: error }, 'could not tell of a change'));
   });
 
+  pluginPrograms.busAddress = bus.address;
+  plugins.settle(owed);
+  for (const record of registry.all()) keepResidents(record);
   const address: EngineAddress = { pid: process.pid, address: bus.address, version };
   await writeDurable(paths.addressFile, JSON.stringify(address), 0o644);
   await chmod(paths.addressFile, 0o644);
@@ -148,6 +182,8 @@ async function main(onDemand: boolean): Promise<void> {
   });
   log.info({ reason }, 'engine stops');
   workloads.stop();
+  residents.stop();
+  await pluginPrograms.end();
   await hashes.flush();
   await cgroups.removeAll();
   await rm(paths.addressFile, { force: true });

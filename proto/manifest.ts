@@ -138,6 +138,16 @@ export type DecidedSocket = z.infer<typeof decidedSocketSchema>;
 export const sharedPipeSchema = z.object({ inode, workloads: z.array(z.string()).min(1) });
 export type SharedPipe = z.infer<typeof sharedPipeSchema>;
 
+/** What a plugin gave when the snapshot was taken. */
+export const pluginStateSchema = z.object({
+  name: z.string(),
+  /** What it called itself. */
+  title: z.string(),
+  /** Opaque, base64; empty where the plugin had failed. */
+  state: z.base64().max(128 * 1024),
+});
+export type PluginState = z.infer<typeof pluginStateSchema>;
+
 const common = z.object({
   version: z.literal(manifestVersion),
   id: z.string(),
@@ -176,6 +186,8 @@ const common = z.object({
   /** Opaque to the format: the engine's own record of files (engine/files). */
   surroundings: z.array(fileRecordSchema),
   movedSockets: z.array(movedSocketSchema).optional(),
+  /** Those that detached it, the first one first. */
+  plugins: z.array(pluginStateSchema).optional(),
   documentLocks: z.array(documentLockSchema).optional(),
   files: z.array(manifestFileSchema).min(1),
 });

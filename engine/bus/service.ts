@@ -157,8 +157,11 @@ export class BusService {
   async #identify(sender: string): Promise<Caller> {
     const known = this.#callers.get(sender);
     if (known !== undefined) return known;
-    const reply = await this.#callBus('GetConnectionUnixUser', 's', [sender]);
-    const caller = { uid: Number(reply.body[0]) };
+    const [user, process] = await Promise.all([
+      this.#callBus('GetConnectionUnixUser', 's', [sender]),
+      this.#callBus('GetConnectionUnixProcessID', 's', [sender]),
+    ]);
+    const caller = { uid: Number(user.body[0]), connection: sender, pid: Number(process.body[0]) };
     this.#callers.set(sender, caller);
     return caller;
   }

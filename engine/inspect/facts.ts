@@ -266,6 +266,8 @@ export interface Facts {
   connections?: ConnectionChoice;
   /** Workloads that are suspended at the same instant, by the pids of their processes. */
   companions?: ReadonlyMap<number, string>;
+  /** Names of plugins, by the pids of their processes: they let go before a suspend. */
+  plugins?: ReadonlyMap<number, string>;
   /** Ids of other workloads that run, by the pids of their processes. */
   neighbours?: ReadonlyMap<number, string>;
   internetSockets: ReadonlyMap<number, InternetSocket>;

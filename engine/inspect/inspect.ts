@@ -102,6 +102,8 @@ export interface Surroundings {
   connections?: ConnectionChoice;
   /** Workloads that are suspended at the same instant, by the pids of their processes. */
   companions?: ReadonlyMap<number, string> | undefined;
+  /** Names of plugins, by the pids of their processes: they let go of a workload before its suspend. */
+  plugins?: ReadonlyMap<number, string>;
   /** Ids of other workloads that run, by the pids of their processes. */
   neighbours?: ReadonlyMap<number, string>;
   /** The one that answers what /proc does not tell. */
@@ -163,6 +165,7 @@ async function gather(root: number, surroundings: Surroundings): Promise<Facts> 
     externalSockets = 'block',
     connections = 'close',
     companions = new Map(),
+    plugins = new Map(),
     neighbours = new Map(),
   } = surroundings;
   const mountsOf = mountReader();
@@ -209,6 +212,7 @@ async function gather(root: number, surroundings: Surroundings): Promise<Facts> 
     externalSockets,
     connections,
     companions,
+    plugins,
     neighbours,
     internetSockets: internet,
     netlinkSockets: netlink,

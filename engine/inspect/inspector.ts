@@ -20,11 +20,19 @@ export class Inspector {
   readonly #paths: EnginePaths;
   readonly #installation: Installation;
   readonly #cgroups: Cgroups;
+  readonly #plugins: () => ReadonlyMap<number, string>;
 
-  constructor(paths: EnginePaths, installation: Installation, cgroups: Cgroups) {
+  /** @param plugins names of plugins by the pids of their processes, as of now. */
+  constructor(
+    paths: EnginePaths,
+    installation: Installation,
+    cgroups: Cgroups,
+    plugins: () => ReadonlyMap<number, string> = () => new Map(),
+  ) {
     this.#paths = paths;
     this.#installation = installation;
     this.#cgroups = cgroups;
+    this.#plugins = plugins;
   }
 
   /** All that ties a running capsule. @throws TorporError `failed` where it has ended. */
@@ -108,7 +116,11 @@ export class Inspector {
     tree: Omit<Surroundings, 'stateDir' | 'sockdiag' | 'ties'>,
     ended: TorporError,
   ): Promise<TreeInspection> {
-    const inspection = await inspectTree(root, { ...this.#surroundings, ...tree }).catch((error: unknown) => {
+    const inspection = await inspectTree(root, {
+      ...this.#surroundings,
+      plugins: this.#plugins(),
+      ...tree,
+    }).catch((error: unknown) => {
       throw readProcessLine(root) === undefined ? ended : error;
     });
     const [first] = inspection.facts.processes;

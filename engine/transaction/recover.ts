@@ -8,6 +8,7 @@ import { letGo } from '../connections/held.ts';
 import type { Installation } from '../installation.ts';
 import { disown } from '../job/disown.ts';
 import type { Logger } from '../log.ts';
+import type { OwedCall } from '../plugin-host/plugin-host.ts';
 import { bootId, endOrphans, isAlive, type ProcessIdentity, signalProcess, waitGone } from '../process.ts';
 import type { Sessions } from '../store/sessions.ts';
 import type { SnapshotStore } from '../store/snapshot-store.ts';
@@ -31,16 +32,39 @@ export interface RecoverParts {
   log: Logger;
 }
 
-/** Brings every record in line with the facts, and watches the workloads that run. */
-export async function recover(parts: RecoverParts): Promise<void> {
+/**
+ * Brings every record in line with the facts, and watches the workloads that run.
+ * @returns what plugins are to be told, once they can be.
+ */
+export async function recover(parts: RecoverParts): Promise<OwedCall[]> {
+  const owed: OwedCall[] = [];
   for (const record of parts.registry.all()) {
     // One that cannot be put in order is not to keep the engine from the others.
     await recoverOne(parts, record).catch((error: unknown) =>
       parts.log.error({ err: error, workload: record.id }, 'could not be recovered'),
     );
+    owed.push(...(await owedFor(parts, record)));
   }
   // Only now: until it has been waited for, CRIU may still write there.
   await parts.store.removeUnfinished();
+  return owed;
+}
+
+/** @param before as the record was when its engine ended. */
+async function owedFor(
+  { registry, store }: RecoverParts,
+  { id, status: before }: WorkloadRecord,
+): Promise<OwedCall[]> {
+  const record = registry.get(id);
+  if (record === undefined) return [];
+  const isRunning = record.status.kind === 'running';
+  if (before.kind === 'suspending') {
+    const { plugins = [] } = before;
+    return isRunning && plugins.length > 0 ? [{ method: 'abort', record, plugins }] : [];
+  }
+  if (before.kind !== 'resuming') return [];
+  const { plugins = [] } = await store.read(before.snapshot).catch(() => ({ plugins: [] }));
+  return plugins.length > 0 ? [{ method: isRunning ? 'postResume' : 'abort', record, plugins }] : [];
 }
 
 async function recoverOne(parts: RecoverParts, record: WorkloadRecord): Promise<void> {

@@ -16,6 +16,8 @@ import { placeMovedSockets } from '../files/moved-sockets.ts';
 import { UserFiles } from '../files/user-files.ts';
 import type { Logger } from '../log.ts';
 import { readMounts } from '../mounts.ts';
+import type { PluginHost } from '../plugin-host/plugin-host.ts';
+import type { ResumingPlugins } from '../plugin-host/resuming-plugins.ts';
 import { identify } from '../process.ts';
 import { restoreSockets } from '../sockets/sockets.ts';
 import { type SnapshotStore, sizesOf } from '../store/snapshot-store.ts';
@@ -37,6 +39,7 @@ export interface ResumeParts {
   workloads: Workloads;
   cgroups: Cgroups;
   store: SnapshotStore;
+  plugins: PluginHost;
   log: Logger;
 }
 
@@ -123,10 +126,13 @@ async function resumeOnce(
     before.kind === 'resuming' ? before : { kind: 'resuming', snapshot: manifest.id };
   let prepared: Prepared | undefined;
   let place: ResumePlace | undefined;
+  let plugins: ResumingPlugins | undefined;
   try {
     await mkdir(scratch, { recursive: true, mode: 0o700 });
     place = await makePlace();
     const { initOf } = place;
+    // They come to be there while the rest is prepared.
+    plugins = parts.plugins.forResume(record, manifest, resuming.copy ?? false);
     const seen = new UserFiles(place.view.root, specOf(manifest).user);
     const lockFindings = await compareDocumentLocks(manifest.documentLocks ?? [], seen);
     await refuseTakenLocks(manifest, place.view);
@@ -179,6 +185,7 @@ async function resumeOnce(
             await pages;
             signal.throwIfAborted();
             await parts.registry.setPassingStatus(id, { ...resuming, ...(await initOf(pid)) });
+            await plugins?.beforeItRuns(signal);
             await member?.restored();
           },
           // CRIU lets one process after the other go: none of them is to run, and end another, before it is done.
@@ -191,6 +198,7 @@ async function resumeOnce(
     );
     await parts.cgroups.thaw(id);
     const criuMs = performance.now() - startedAt;
+    const foundByPlugins = await plugins.afterItRuns();
     await becomeRunning(parts, id, manifest.id);
     const findings = [
       ...place.findings,
@@ -198,6 +206,7 @@ async function resumeOnce(
       ...lockFindings,
       ...connections.findings,
       ...(await sockets.findings().catch(() => [])),
+      ...foundByPlugins,
     ];
     report('done');
     return { findings, criuMs };
@@ -205,6 +214,7 @@ async function resumeOnce(
     stop.abort();
     await parts.store.keepFailure(manifest.id, join(scratch, 'restore.log'));
     await parts.cgroups.kill(id);
+    await plugins?.abort();
     await parts.workloads.cleanUp(id);
     await parts.registry.setStatusIfPossible(id, before, parts.log);
     parts.log.warn({ err: error, workload: id, snapshot: manifest.id }, 'resume failed');

@@ -18,8 +18,7 @@ import type { Sessions } from '../store/sessions.ts';
 import type { StatusOf, WorkloadRecord } from '../workload/record.ts';
 import { Meeting } from './meeting.ts';
 import type { SuspendPlace } from './place.ts';
-import type { Report } from './progress.ts';
-import { type SuspendOutcome, type SuspendParts, suspend } from './suspend.ts';
+import { type SuspendOperation, type SuspendOutcome, type SuspendParts, suspend } from './suspend.ts';
 
 type Running = WorkloadRecord & { status: StatusOf<'running'> };
 
@@ -51,7 +50,7 @@ export async function suspendSet(
   records: readonly Running[],
   placeOf: (record: Running) => SuspendPlace,
   options: SuspendOptions,
-  reportOf: (record: WorkloadRecord) => Report,
+  operationOf: (record: WorkloadRecord) => SuspendOperation,
   signal: AbortSignal,
 ): Promise<SuspendOutcome[]> {
   using _places = await parts.criu.forSet(records.length, signal);
@@ -62,7 +61,7 @@ export async function suspendSet(
   try {
     const results = await Promise.allSettled(
       members.map(({ record, place }) =>
-        suspend(parts, record, place, options, reportOf(record), signal, set.member(record)).catch(
+        suspend(parts, record, place, options, operationOf(record), set.member(record)).catch(
           (error: unknown) => {
             set.fail(record.id, error);
             throw error;

@@ -31,6 +31,9 @@ import { bytesToSave, dumpOptions } from '../inspect/inspector.ts';
 import { datagramsOutside } from '../inspect/ties/unix-sockets.ts';
 import type { Installation } from '../installation.ts';
 import type { Logger } from '../log.ts';
+import type { Budget } from '../plugin-host/budget.ts';
+import type { PluginHost } from '../plugin-host/plugin-host.ts';
+import type { SuspendingPlugins } from '../plugin-host/suspending-plugins.ts';
 import { identify, isAlive, waitGone } from '../process.ts';
 import { encodeScreen } from '../screen/picture.ts';
 import { dumpSockets } from '../sockets/sockets.ts';
@@ -69,7 +72,15 @@ export interface SuspendParts {
   store: SnapshotStore;
   hashes: FileHashes;
   installation: Installation;
+  plugins: PluginHost;
   log: Logger;
+}
+
+/** What is the same in all tries of one suspend. */
+export interface SuspendOperation {
+  report: Report;
+  signal: AbortSignal;
+  pluginBudget: Budget;
 }
 
 /**
@@ -82,18 +93,19 @@ export async function suspend(
   record: WorkloadRecord & { status: StatusOf<'running'> },
   place: SuspendPlace,
   options: SuspendOptions,
-  report: Report,
-  signal: AbortSignal,
+  { report, signal, pluginBudget }: SuspendOperation,
   member?: SetMember,
 ): Promise<SuspendOutcome> {
   const requestedAt = performance.now();
   const { id, status } = record;
   const { leaveRunning, externalSockets = 'block' } = options;
+  const plugins = parts.plugins.forSuspend(record, leaveRunning, pluginBudget);
   const connections = await connectionsIn(record, place, options);
   report('inspect');
   const stage = await parts.store.stage();
   await using sockets = await dumpSockets(externalSockets, parts.workloads.scratchFolder(id));
-  const examined = examine(place, record.name, { externalSockets, connections }, member);
+  const found = plugins.inspect(signal);
+  const examined = examine(place, record.name, { externalSockets, connections }, member, found);
   examined.catch(() => {});
   try {
     const { view } = place;
@@ -153,6 +165,12 @@ export async function suspend(
             const { inspection, picture } = await examined;
             signal.throwIfAborted();
             report('detach');
+            await plugins.preSuspend(signal, async (states) => {
+              if (suspending === undefined) return;
+              suspending = { ...suspending, plugins: [...states] };
+              await parts.registry.setPassingStatus(id, suspending);
+            });
+            signal.throwIfAborted();
             await place.detach(inspection);
             await stopAnew(parts.cgroups, id, await parts.cgroups.pids(id));
             expectedBytes = bytesToSave(inspection.facts);
@@ -213,7 +231,12 @@ export async function suspend(
               standstillMs: performance.now() - frozenAt,
               durableMs: performance.now() - requestedAt,
               host,
-              findings: [...inspection.findings, ...locks.map(lockKept), ...decided.findings],
+              findings: [
+                ...inspection.findings,
+                ...plugins.findings,
+                ...locks.map(lockKept),
+                ...decided.findings,
+              ],
               ...(member === undefined ? {} : { session: member.session }),
               ...(decided.sockets.length === 0 ? {} : { externalSockets: decided.sockets }),
               ...(connectionLock === undefined ? {} : { connectionLock }),
@@ -221,6 +244,7 @@ export async function suspend(
               surroundings: withoutGoneFolders(files, moved),
               ...(moved.length === 0 ? {} : { movedSockets: moved }),
               ...(locks.length === 0 ? {} : { documentLocks: locks }),
+              ...(plugins.states.length === 0 ? {} : { plugins: [...plugins.states] }),
             }));
             if (member !== undefined) await member.commit(committed.id, suspending);
             else if (!leaveRunning) await pointOfNoReturn(parts, id, suspending);
@@ -238,7 +262,7 @@ export async function suspend(
     });
     if (committed === undefined)
       throw new TorporError('failed', 'CRIU ended without having made a snapshot.');
-    await release(parts, record, place, committed.id, leaveRunning);
+    await release(parts, record, place, committed.id, leaveRunning, plugins);
     if (!leaveRunning)
       await freePorts(parts.installation.forget, (await examined).inspection.facts, parts.log);
     report('done');
@@ -258,7 +282,7 @@ export async function suspend(
       () => undefined,
       (reason: unknown) => reason,
     );
-    throw await putBack(parts, record, place, stage, refusal ?? error, member);
+    throw await putBack(parts, record, place, stage, refusal ?? error, member, plugins);
   }
 }
 
@@ -321,13 +345,17 @@ async function examine(
   name: string,
   choices: Pick<InspectionOptions, 'externalSockets' | 'connections'>,
   member: SetMember | undefined,
+  foundByPlugins: Promise<Finding[]>,
 ): Promise<{ inspection: TreeInspection; picture: Picture | undefined }> {
-  const [inspection, picture] = await Promise.all([
+  foundByPlugins.catch(() => {});
+  const [inspection, picture, found] = await Promise.all([
     place.inspect({ ...choices, companions: await member?.companions() }),
     place.picture(),
+    foundByPlugins,
   ]);
-  refuseIfBlocked(name, inspection.findings);
-  return { inspection, picture };
+  const findings = [...inspection.findings, ...found];
+  refuseIfBlocked(name, findings);
+  return { inspection: { ...inspection, findings }, picture };
 }
 
 /** @throws TorporError `blocked`, by the first finding that blocks. */
@@ -383,12 +411,14 @@ async function release(
   place: SuspendPlace,
   snapshot: string,
   leaveRunning: boolean,
+  plugins: SuspendingPlugins,
 ): Promise<void> {
   const { id, status } = record;
   if (leaveRunning) {
     // CRIU leaves it as it found it, and that of a set was frozen before.
     await parts.cgroups.thaw(id);
     await place.reattach();
+    await plugins.abort();
     await parts.registry.setPassingStatus(id, { ...status, snapshot });
     return;
   }
@@ -405,6 +435,7 @@ async function putBack(
   stage: Stage,
   error: unknown,
   member: SetMember | undefined,
+  plugins: SuspendingPlugins,
 ): Promise<Error> {
   const { id, status } = record;
   const { connections } = parts.installation;
@@ -426,6 +457,7 @@ async function putBack(
     await place
       .reattach()
       .catch((failed: unknown) => parts.log.error({ err: failed, workload: id }, 'could not be put back'));
+  if (alive) await plugins.abort();
   const before = init === undefined ? status : { ...status, init };
   const runs: Status = exists ? { ...before, snapshot: stage.id } : before;
   const now: Status = isSuspended ? { kind: 'suspended', snapshot: stage.id } : runs;

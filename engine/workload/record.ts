@@ -4,7 +4,7 @@
  */
 import { z } from 'zod';
 import { exitSchema } from '../../api/types.ts';
-import { capsuleKindSchema, jobKindSchema } from '../../proto/manifest.ts';
+import { capsuleKindSchema, jobKindSchema, pluginStateSchema } from '../../proto/manifest.ts';
 import { processIdentitySchema } from '../process.ts';
 
 /** Where a job lives after a resume (native/room.c). */
@@ -42,6 +42,8 @@ const statusSchema = z.discriminatedUnion('kind', [
     tracer: processIdentitySchema.optional(),
     /** The snapshot is committed, and what runs of it is only there to be ended. */
     releasing: z.boolean().optional(),
+    /** Plugins that have been asked to detach it, and are to be told where it runs on. */
+    plugins: z.array(pluginStateSchema).optional(),
     snapshot: z.string().optional(),
   }),
   z.object({ kind: z.literal('suspended'), snapshot: z.string() }),

@@ -13,6 +13,9 @@ import { recordSchema, type Status, type WorkloadRecord } from './record.ts';
 /** Who asks, by the credentials of the bus connection. */
 export interface Caller {
   uid: number;
+  /** Its own name on the bus, and its process. */
+  connection?: string;
+  pid?: number;
 }
 
 /** How many ended workloads are still listed. */

@@ -85,6 +85,19 @@ function peerFindings(facts: Facts, process: ProcessFacts, socket: UnixSocket): 
   }
   const owner = ownerOutside(facts, `socket:${socket.peer}`);
   if (owner === 'stranger') return [];
+  const plugin = owner === undefined ? undefined : facts.plugins?.get(owner.pid);
+  if (plugin !== undefined) {
+    return [
+      {
+        tie: 'unix-socket',
+        verdict: 'handled',
+        by: plugin,
+        pid: process.pid,
+        what: `${named(process)} is connected with the plugin ${plugin}.`,
+        hint: 'That lets go of it for the suspend and connects again after the resume.',
+      },
+    ];
+  }
   const listener = facts.unixSockets.get(socket.peer)?.path ?? '';
   const place = listener || socket.path;
   const what = `${named(process)} talks to ${peerName(place, owner)}.`;

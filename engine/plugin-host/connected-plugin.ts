@@ -1,0 +1,137 @@
+/** A plugin that is on the bus: its methods, each with a limit, and nothing of what it answers taken unchecked. */
+import { Message } from '@jellybrick/dbus-next';
+import type { BusConnection } from '../../api/connection.ts';
+import { sentenceOf, TorporError } from '../../api/errors.ts';
+import {
+  type PluginDescription,
+  pluginFindingLimit,
+  pluginStateLimit,
+  pluginVersion,
+} from '../../api/plugin-types.ts';
+import { interfaceName, methods, objectPath, type PluginMethods } from '../../api/plugin1.ts';
+import { decode, encode, type MethodWire } from '../../api/wire.ts';
+import { unlessAborted } from '../abort.ts';
+
+/** Why a call came to nothing; the message is part of a sentence. */
+export class PluginFailure extends Error {
+  /** It was not for want of time, so that it may be tried once more. */
+  readonly mayRetry: boolean;
+
+  constructor(message: string, mayRetry: boolean) {
+    super(message);
+    this.mayRetry = mayRetry;
+  }
+}
+
+export class ConnectedPlugin {
+  readonly name: string;
+  readonly uid: number;
+  /** Its own name on the bus. */
+  readonly address: string;
+  readonly pid: number;
+  readonly #connection: BusConnection;
+  #description: Promise<PluginDescription> | undefined;
+
+  constructor(
+    connection: BusConnection,
+    { name, uid, address, pid }: { name: string; uid: number; address: string; pid: number },
+  ) {
+    this.#connection = connection;
+    this.name = name;
+    this.uid = uid;
+    this.address = address;
+    this.pid = pid;
+  }
+
+  /** What it says of itself; asked once, again where that failed. @throws PluginFailure; the signal's reason. */
+  describe(limitMs: number, signal?: AbortSignal): Promise<PluginDescription> {
+    this.#description ??= this.call('describe', [pluginVersion], limitMs).then((description) => {
+      if (description.version === pluginVersion) return description;
+      throw new PluginFailure(
+        `it speaks version ${description.version} of ${interfaceName}, and this engine version ${pluginVersion}`,
+        false,
+      );
+    });
+    this.#description.catch(() => {
+      this.#description = undefined;
+    });
+    // Others may be waiting for the same answer.
+    return unlessAborted(this.#description, signal);
+  }
+
+  /**
+   * Calls a method and waits at most that long.
+   * @throws PluginFailure where there is no answer in time, an error, or nonsense; the signal's reason.
+   */
+  async call<M extends keyof PluginMethods>(
+    method: M,
+    args: Parameters<PluginMethods[M]>,
+    limitMs: number,
+    signal?: AbortSignal,
+  ): Promise<Awaited<ReturnType<PluginMethods[M]>>> {
+    const wire: MethodWire = methods[method];
+    const message = new Message({
+      destination: this.address,
+      path: objectPath,
+      interface: interfaceName,
+      member: wire.member,
+      signature: wire.inputs.map(({ signature }) => signature).join(''),
+      body: wire.inputs.map((input, index) => encode(input, (args as readonly unknown[])[index])),
+    });
+    const reply = await this.#withLimit(this.#connection.call(message), wire.member, limitMs, signal);
+    return this.#checked(wire, reply) as Awaited<ReturnType<PluginMethods[M]>>;
+  }
+
+  async #withLimit(
+    answer: Promise<Message>,
+    member: string,
+    limitMs: number,
+    signal: AbortSignal | undefined,
+  ): Promise<Message> {
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<never>((_resolve, reject) => {
+      const failure = new PluginFailure(
+        `it did not answer ${member} within ${Math.round(limitMs) / 1000} s`,
+        false,
+      );
+      timer = setTimeout(() => reject(failure), limitMs);
+    });
+    const answered = answer.catch((error: unknown) => {
+      throw new PluginFailure(`${member} failed: ${oneLine(sentenceOf(error))}`, true);
+    });
+    try {
+      return await unlessAborted(Promise.race([answered, late]), signal);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  #checked({ member, output }: MethodWire, { signature, body }: Message): unknown {
+    const expected = output?.signature ?? '';
+    const nonsense = (why: string) => new PluginFailure(`its answer to ${member} is ${why}`, true);
+    if (signature !== expected) throw nonsense(`of the form "${signature.slice(0, 40)}", not "${expected}"`);
+    if (output === undefined) return undefined;
+    const raw: unknown = body[0];
+    if (expected === 'ay' && (raw as Uint8Array).length > pluginStateLimit) {
+      const bytes = (raw as Uint8Array).length;
+      throw nonsense(`too large: ${bytes} bytes, and at most ${pluginStateLimit} are kept`);
+    }
+    if (expected === 'aa{sv}' && (raw as unknown[]).length > pluginFindingLimit)
+      throw nonsense(
+        `too long: ${(raw as unknown[]).length} findings, and at most ${pluginFindingLimit} are read`,
+      );
+    try {
+      return decode(output, raw);
+    } catch (error) {
+      if (!(error instanceof TorporError)) throw error;
+      throw nonsense(`not as expected: ${oneLine(error.message.replace(/^[^:]*: ?/, ''))}`);
+    }
+  }
+}
+
+/** What others have written, as part of a sentence of ours. */
+export function oneLine(text: string): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is to be kept out
+  const clean = text.replace(/[\u0000-\u001f\u007f]+/g, ' ').trim();
+  return (clean.length > 300 ? `${clean.slice(0, 300)}…` : clean).replace(/\.$/, '');
+}

@@ -1,0 +1,284 @@
+/**
+ * The plugin host: asks the plugins of a workload's user to detach it before a suspend and to establish it again after
+ * a resume. A plugin is somebody else's program: each has a limit for all that it does in one operation, is asked once
+ * more where it failed in other ways than by being late, and cannot keep the engine from putting an application back.
+ */
+import { sentenceOf } from '../../api/errors.ts';
+import {
+  type PluginDescription,
+  type PluginPolicy,
+  type PluginWorkload,
+  pluginPolicies,
+} from '../../api/plugin-types.ts';
+import type { PluginMethods } from '../../api/plugin1.ts';
+import type { PluginInfo, PluginReport } from '../../api/types.ts';
+import { type Manifest, type PluginState, specOf } from '../../proto/manifest.ts';
+import type { User } from '../capsule/users.ts';
+import type { Logger } from '../log.ts';
+import type { WorkloadRecord } from '../workload/record.ts';
+import { Budget } from './budget.ts';
+import { type ConnectedPlugin, PluginFailure } from './connected-plugin.ts';
+import { type Order, orderOf } from './order.ts';
+import type { KnownPlugin, PluginPrograms } from './plugin-programs.ts';
+import { ResumingPlugins } from './resuming-plugins.ts';
+import { SuspendingPlugins } from './suspending-plugins.ts';
+import type { PluginTrouble } from './trouble.ts';
+
+/** A plugin that has said what it is. */
+export interface DescribedPlugin {
+  name: string;
+  known: KnownPlugin;
+  description: PluginDescription;
+}
+
+/** The plugins for a workload. */
+export interface PluginsFor {
+  /** In the order of a resume. */
+  levels: DescribedPlugin[][];
+  troubles: PluginTrouble[];
+}
+
+/** What calls of a new engine are due for an operation that its predecessor did not end. */
+export interface OwedCall {
+  method: 'postResume' | 'abort';
+  record: WorkloadRecord;
+  plugins: readonly PluginState[];
+}
+
+export interface PluginHostOptions {
+  /** How long one plugin may keep one operation waiting, in milliseconds. */
+  limitMs: number;
+  /** Folder of the engine for a capsule, seen inside as /run/torpor. */
+  runFolder: (id: string) => string;
+  pids: (record: WorkloadRecord) => Promise<number[]>;
+  log: Logger;
+}
+
+/** What bears on one call beside the workload itself. */
+export type Circumstances = Partial<Pick<PluginWorkload, 'leaveRunning' | 'copy' | 'snapshot'>>;
+
+export class PluginHost {
+  readonly #programs: PluginPrograms;
+  readonly #options: PluginHostOptions;
+  #owed: Promise<void> = Promise.resolve();
+
+  constructor(programs: PluginPrograms, options: PluginHostOptions) {
+    this.#programs = programs;
+    this.#options = options;
+  }
+
+  get log(): Logger {
+    return this.#options.log;
+  }
+
+  /** For one operation, over all its tries. */
+  budget(): Budget {
+    return new Budget(this.#options.limitMs);
+  }
+
+  /** The plugins for a suspend, or for an inspection alone. */
+  forSuspend(record: WorkloadRecord, leaveRunning: boolean, budget: Budget): SuspendingPlugins {
+    return new SuspendingPlugins(this, record, leaveRunning, budget);
+  }
+
+  /** Those that were called when a snapshot was taken, for its resume. */
+  forResume(record: WorkloadRecord, manifest: Manifest, copy: boolean): ResumingPlugins {
+    return new ResumingPlugins(this, record, manifest, copy);
+  }
+
+  /**
+   * Makes the calls that are due since before this engine. Until it is done, {@link settled} waits.
+   * @param owed by what a recovery has found.
+   */
+  settle(owed: readonly OwedCall[]): void {
+    this.#owed = Promise.all(owed.map((each) => this.#settleOne(each))).then(() => {});
+  }
+
+  get settled(): Promise<void> {
+    return this.#owed;
+  }
+
+  async #settleOne({ method, record, plugins }: OwedCall): Promise<void> {
+    const budget = this.budget();
+    const workload = await this.workloadOf(record, {});
+    await Promise.all(
+      plugins.map(({ name, state }) =>
+        this.callByName(record, name, budget, method, [workload, Buffer.from(state, 'base64')]).catch(
+          (error: unknown) =>
+            this.log.warn({ plugin: name, workload: record.id, why: sentenceOf(error) }, `${method} failed`),
+        ),
+      ),
+    );
+  }
+
+  /** Asks all of a user's plugins what they are, and puts those for this kind of workload in order. */
+  async pluginsFor(
+    { kind, ...rest }: WorkloadRecord,
+    budget: Budget,
+    signal?: AbortSignal,
+  ): Promise<PluginsFor> {
+    const { user } = specOf({ kind, ...rest } as WorkloadRecord);
+    const { plugins, problems } = await this.#programs.known(user);
+    const troubles: PluginTrouble[] = problems.map(({ sentence, required }) => ({
+      name: required ?? '',
+      title: '',
+      required: required !== undefined,
+      why: sentence.replace(/\.$/, ''),
+    }));
+    const described = await this.#describeAll(plugins, user, budget, troubles, signal);
+    const { levels, refused } = orderOf(described);
+    troubles.push(...refusedOf({ levels, refused }));
+    return {
+      levels: levels.map((level) => level.filter(({ description }) => description.kinds.includes(kind))),
+      troubles,
+    };
+  }
+
+  async #describeAll(
+    plugins: readonly KnownPlugin[],
+    user: User,
+    budget: Budget,
+    troubles: PluginTrouble[],
+    signal?: AbortSignal,
+  ): Promise<DescribedPlugin[]> {
+    const all = await Promise.all(
+      plugins.map(async (known) => {
+        try {
+          const description = await this.describe(known, user, budget, signal);
+          return [{ name: known.name, known, description }];
+        } catch (error) {
+          if (!(error instanceof PluginFailure)) throw error;
+          const required = known.entry?.policy === 'required';
+          troubles.push({ name: known.name, title: '', required, why: error.message });
+          return [];
+        }
+      }),
+    );
+    return all.flat();
+  }
+
+  /** What a plugin says it is; the stricter policy of that and its file. @throws PluginFailure; the signal's reason. */
+  async describe(
+    known: KnownPlugin,
+    user: User,
+    budget: Budget,
+    signal?: AbortSignal,
+  ): Promise<PluginDescription> {
+    const description = await this.#withRetry(known, user, budget, signal, (plugin, leftMs) =>
+      plugin.describe(leftMs, signal),
+    );
+    return { ...description, policy: stricter(description.policy, known.entry?.policy) };
+  }
+
+  /** A call, and once more where it failed otherwise than by being late. @throws PluginFailure; the signal's reason. */
+  call<M extends Exclude<keyof PluginMethods, 'describe'>>(
+    known: KnownPlugin,
+    user: User,
+    budget: Budget,
+    method: M,
+    args: Parameters<PluginMethods[M]>,
+    signal?: AbortSignal,
+  ): Promise<Awaited<ReturnType<PluginMethods[M]>>> {
+    return this.#withRetry(known, user, budget, signal, (plugin, leftMs) =>
+      plugin.call(method, args, leftMs, signal),
+    );
+  }
+
+  /** The same of a plugin that a snapshot or a record names. @throws PluginFailure also where it is not there. */
+  async callByName<M extends Exclude<keyof PluginMethods, 'describe'>>(
+    record: WorkloadRecord,
+    name: string,
+    budget: Budget,
+    method: M,
+    args: Parameters<PluginMethods[M]>,
+  ): Promise<Awaited<ReturnType<PluginMethods[M]>>> {
+    const { user } = specOf(record);
+    const known = (await this.#programs.known(user)).plugins.find((each) => each.name === name);
+    if (known === undefined) throw new PluginFailure('it is not there any more', false);
+    return this.call(known, user, budget, method, args);
+  }
+
+  async #withRetry<T>(
+    known: KnownPlugin,
+    user: User,
+    budget: Budget,
+    signal: AbortSignal | undefined,
+    act: (plugin: ConnectedPlugin, leftMs: number) => Promise<T>,
+  ): Promise<T> {
+    for (let tries = 1; ; tries++) {
+      try {
+        return await budget.spend(known.name, async () => {
+          signal?.throwIfAborted();
+          const left = budget.left(known.name);
+          if (left === 0) throw new PluginFailure('its time for this was used up', false);
+          const plugin = await this.#programs.reach(known, user, left, signal);
+          return await act(plugin, Math.max(1, budget.left(known.name)));
+        });
+      } catch (error) {
+        const again = error instanceof PluginFailure && error.mayRetry && tries === 1;
+        if (!again) throw error;
+        this.log.info({ plugin: known.name, why: error.message }, 'plugin is asked once more');
+      }
+    }
+  }
+
+  /** A workload as plugins are told of it. */
+  async workloadOf(record: WorkloadRecord, how: Circumstances): Promise<PluginWorkload> {
+    const application = record.kind === 'capsule' ? record.capsule.application : undefined;
+    return {
+      id: record.id,
+      name: record.name,
+      kind: record.kind,
+      command: specOf(record).command,
+      ...(application === undefined ? {} : { application }),
+      ...(record.kind === 'capsule' ? { runFolder: this.#options.runFolder(record.id) } : {}),
+      pids: record.status.kind === 'running' ? await this.#options.pids(record) : [],
+      leaveRunning: false,
+      copy: false,
+      ...how,
+    };
+  }
+
+  /** For a user to see: all there are, asked now. */
+  async report(user: User): Promise<PluginReport> {
+    const { plugins, problems } = await this.#programs.known(user);
+    const wasThere = new Set(
+      plugins.filter((each) => this.#programs.connected(each) !== undefined).map(({ name }) => name),
+    );
+    const troubles: PluginTrouble[] = [];
+    const described = await this.#describeAll(plugins, user, this.budget(), troubles);
+    troubles.push(...refusedOf(orderOf(described)));
+    const infos = plugins.map(({ name, entry }): PluginInfo => {
+      const description = described.find((each) => each.name === name)?.description;
+      const trouble = troubles.find((each) => each.name === name);
+      return {
+        name,
+        title: description?.title ?? '',
+        policy: description?.policy ?? entry?.policy ?? 'optional',
+        running: wasThere.has(name),
+        after: description?.after ?? [],
+        ...(entry === undefined ? {} : { file: entry.file }),
+        ...(trouble === undefined ? {} : { problem: trouble.why }),
+      };
+    });
+    return {
+      plugins: infos.sort((a, b) => a.name.localeCompare(b.name)),
+      problems: problems.map(({ sentence }) => sentence),
+    };
+  }
+}
+
+function refusedOf({ refused }: Order<DescribedPlugin>): PluginTrouble[] {
+  return refused.map(({ plugin: { name, description }, why }) => ({
+    name,
+    title: description.title,
+    required: description.policy === 'required',
+    why,
+  }));
+}
+
+function stricter(first: PluginPolicy, second: PluginPolicy | undefined): PluginPolicy {
+  return (
+    pluginPolicies[Math.max(pluginPolicies.indexOf(first), pluginPolicies.indexOf(second ?? first))] ?? first
+  );
+}

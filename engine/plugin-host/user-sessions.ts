@@ -1,0 +1,58 @@
+/**
+ * What a plugin needs to know of its user's session: where the bus, the sound server and the display are. It comes from
+ * the programs with which the user talks to the engine, and only ever goes to programs that run as that user.
+ */
+import { readFile, stat } from 'node:fs/promises';
+import type { User } from '../capsule/users.ts';
+
+const wanted =
+  /^(DBUS_SESSION_BUS_ADDRESS|XDG_(RUNTIME_DIR|CURRENT_DESKTOP|SESSION_TYPE|(CONFIG|DATA|CACHE|STATE)_HOME)|PULSE_(SERVER|COOKIE|RUNTIME_PATH|CLIENTCONFIG)|PIPEWIRE_(REMOTE|RUNTIME_DIR)|DISPLAY|WAYLAND_DISPLAY|XAUTHORITY|LANG|LANGUAGE|LC_[A-Z]+|TZ)$/;
+const longestValue = 4096;
+
+export class UserSessions {
+  readonly #known = new Map<number, Record<string, string>>();
+
+  /** Takes over what the environment of a user's own program says. One that knows no session changes nothing. */
+  note(uid: number, environment: Readonly<Record<string, string>>): void {
+    const taken = Object.entries(environment).filter(
+      ([name, value]) => wanted.test(name) && value !== '' && value.length <= longestValue,
+    );
+    if (taken.some(([name]) => /^(DBUS_SESSION_BUS_ADDRESS|XDG_RUNTIME_DIR)$/.test(name)))
+      this.#known.set(uid, Object.fromEntries(taken));
+  }
+
+  /** The same from a process that has called; one that has gone meanwhile changes nothing. */
+  async noteProcess(uid: number, pid: number): Promise<void> {
+    const text = await readFile(`/proc/${pid}/environ`, 'utf8').catch(() => '');
+    const pairs = text.split('\0').flatMap((each): [string, string][] => {
+      const at = each.indexOf('=');
+      return at < 1 ? [] : [[each.slice(0, at), each.slice(at + 1)]];
+    });
+    this.note(uid, Object.fromEntries(pairs));
+  }
+
+  /** The environment of a program of the user's session. */
+  async environmentOf(user: User): Promise<Record<string, string>> {
+    const known = this.#known.get(user.uid) ?? (await usualSession(user.uid));
+    return {
+      PATH: '/usr/local/bin:/usr/bin:/bin',
+      ...known,
+      HOME: user.home,
+      USER: user.name,
+      LOGNAME: user.name,
+      SHELL: user.shell,
+    };
+  }
+}
+
+/** Where systemd's log-in manager has it. */
+async function usualSession(uid: number): Promise<Record<string, string>> {
+  const folder = `/run/user/${uid}`;
+  const found = await stat(folder).catch(() => undefined);
+  if (found?.uid !== uid) return {};
+  const bus = await stat(`${folder}/bus`).catch(() => undefined);
+  return {
+    XDG_RUNTIME_DIR: folder,
+    ...(bus?.isSocket() ? { DBUS_SESSION_BUS_ADDRESS: `unix:path=${folder}/bus` } : {}),
+  };
+}

@@ -1,0 +1,366 @@
+/** Plugins as the engine calls them: in order, with what they gave coming back; and what becomes of bad ones. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readdirSync, readFileSync } from 'node:fs';
+import { chmod } from 'node:fs/promises';
+import { describe, expect, it } from 'vitest';
+import type { Finding, PluginReport, Snapshot, Workload } from '../../api/types.ts';
+import { TestEngine } from '../support/engine.ts';
+import { type Bad, TestPlugins } from '../support/plugins.ts';
+import { canCheckpoint } from './criu-fixture.ts';
+
+type Suspended = Snapshot & { findings: Finding[] };
+type Resumed = Workload & { findings: Finding[] };
+
+const a = 'org.example.A';
+const b = 'org.example.B';
+const bySuspend = (findings: readonly Finding[], name: string) => findings.filter(({ by }) => by === name);
+
+/** An engine with plugins, and an application in a capsule. */
+class Scene implements AsyncDisposable {
+  readonly plugins: TestPlugins;
+  readonly engine: TestEngine;
+  id = '';
+
+  private constructor(plugins: TestPlugins, engine: TestEngine) {
+    this.plugins = plugins;
+    this.engine = engine;
+  }
+
+  static async create(env: Record<string, string> = {}): Promise<Scene> {
+    const plugins = await TestPlugins.create();
+    const engine = await TestEngine.create({
+      env: { TORPOR_PLUGIN_LIMIT_MS: '4000', ...plugins.env, ...env },
+    });
+    return new Scene(plugins, engine);
+  }
+
+  async start(): Promise<void> {
+    this.id = (await this.engine.start(['xterm'])).id;
+  }
+
+  async state(): Promise<string> {
+    return (await this.engine.workload(this.id)).state;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.engine[Symbol.asyncDispose]();
+    await this.plugins[Symbol.asyncDispose]();
+  }
+}
+
+describe.skipIf(!canCheckpoint)('plugins', () => {
+  it('are called in order, are told of the workload, and get back what they gave', async () => {
+    await using scene = await Scene.create();
+    const { engine, plugins } = scene;
+    await plugins.add(a, {
+      inspect: [{ verdict: 'handled', what: 'It plays a tune.', hint: '' }],
+      state: 'the tune',
+    });
+    await plugins.add(b, {
+      description: { after: [a] },
+      resumed: [{ verdict: 'degraded', what: 'The tune is another one', hint: 'Listen', tie: 'sound' }],
+    });
+    await scene.start();
+
+    const report = await engine.json<PluginReport>('plugins');
+    expect(report.plugins.filter(({ name }) => name === a || name === b)).toMatchObject([
+      { name: a, title: `Test plugin ${a}`, policy: 'optional', after: [] },
+      { name: b, after: [a] },
+    ]);
+    const found = await engine.json<{ findings: Finding[] }>('inspect', scene.id);
+    expect(bySuspend(found.findings, a)).toMatchObject([
+      { tie: 'plugin', verdict: 'handled', what: 'It plays a tune.' },
+    ]);
+
+    await engine.json<Suspended>('suspend', scene.id);
+    const [first] = (await plugins.calls(b)).filter(({ method }) => method === 'PreSuspend');
+    const [second] = (await plugins.calls(a)).filter(({ method }) => method === 'PreSuspend');
+    expect(first?.at).toBeLessThanOrEqual(second?.at ?? 0);
+    expect(second?.workload).toMatchObject({ id: scene.id, kind: 'capsule', leaveRunning: false });
+    expect(second?.workload.pids.length).toBeGreaterThan(2);
+
+    const { findings } = await engine.json<Resumed>('resume', scene.id);
+    expect(bySuspend(findings, b)).toMatchObject([{ tie: 'sound', what: 'The tune is another one.' }]);
+    const resumed = (await plugins.calls(a)).find(({ method }) => method === 'PostResume');
+    expect(resumed).toMatchObject({ state: 'the tune', workload: { id: scene.id } });
+    expect((await plugins.calls(b)).find(({ method }) => method === 'PostResume')?.at).toBeGreaterThanOrEqual(
+      resumed?.at ?? Number.POSITIVE_INFINITY,
+    );
+    expect(await plugins.methods(a)).not.toContain('Abort');
+  });
+
+  it.each<[Bad, RegExp]>([
+    ['sleep', /did not answer PreSuspend within/],
+    ['exit', /failed/],
+    ['leave', /failed|left|within/],
+    ['huge', /failed|too large|left|within/],
+    ['large', /too large: 65537 bytes, and at most 65536 are kept/],
+    ['wrong-type', /of the form "s", not "ay"/],
+    ['error', /it went wrong in two lines/],
+  ])('that are optional and answer with %s do not keep it from being suspended', async (bad, why) => {
+    await using scene = await Scene.create();
+    const { engine, plugins } = scene;
+    await plugins.add(a, { bad: { PreSuspend: bad } });
+    await plugins.add(b);
+    await scene.start();
+    const { findings } = await engine.json<Suspended>('suspend', scene.id);
+    expect(await scene.state()).toBe('suspended');
+    expect(bySuspend(findings, a)).toMatchObject([
+      {
+        verdict: 'degraded',
+        what: expect.stringMatching(why),
+        hint: expect.stringContaining('torpor plugins'),
+      },
+    ]);
+    expect(bySuspend(findings, b)).toEqual([]);
+    expect(await plugins.methods(b)).toEqual(['Inspect', 'PreSuspend']);
+    expect((await engine.json<Resumed>('resume', scene.id)).state).toBe('running');
+    expect(await plugins.methods(b)).toEqual(['PostResume']);
+  });
+
+  it.each<Bad>(['sleep', 'exit', 'error'])(
+    'that are required and answer with %s have everything put back',
+    async (bad) => {
+      await using scene = await Scene.create();
+      const { engine, plugins } = scene;
+      await plugins.add(a, { bad: { PreSuspend: bad }, description: { policy: 'required' } });
+      await plugins.add(b, { description: { after: [a] } });
+      await scene.start();
+      const failure = await engine.failure(1, 'suspend', scene.id);
+      expect(failure.message).toMatch(/The plugin Test plugin .+, which is required, failed: .+It runs on/);
+      expect(await scene.state()).toBe('running');
+      expect(await engine.snapshots()).toEqual([]);
+      expect(await plugins.methods(b)).toEqual(['Inspect', 'PreSuspend', 'Abort']);
+      expect((await engine.run(['exec', scene.id, '--', 'true'])).code).toBe(0);
+    },
+  );
+
+  it.each<[Bad, RegExp]>([
+    ['nonsense', /its answer to Inspect is not as expected/],
+    ['sleep', /did not answer Inspect within/],
+  ])(
+    'that are required and answer Inspect with %s block the suspend before anything is touched',
+    async (bad, why) => {
+      await using scene = await Scene.create();
+      const { engine, plugins } = scene;
+      await plugins.add(a, { bad: { Inspect: bad } }, 'X-Torpor-Policy=required');
+      await plugins.add(b);
+      await scene.start();
+      expect((await engine.failure(3, 'suspend', scene.id)).message).toMatch(why);
+      expect(await plugins.methods(b)).toEqual(['Inspect']);
+      expect(await scene.state()).toBe('running');
+    },
+  );
+
+  it('may block by what they find, and are believed no more than that', async () => {
+    await using scene = await Scene.create();
+    const { engine, plugins } = scene;
+    const what = `It says\u001b[2J ${'so '.repeat(200)}`;
+    await plugins.add(a, { inspect: [{ verdict: 'blocking', what, hint: 'Wait' }] });
+    await scene.start();
+    const { message } = await engine.failure(3, 'suspend', scene.id);
+    expect(message).toMatch(/It says \[2J so so/);
+    expect(message.length).toBeLessThan(600);
+    expect(await scene.state()).toBe('running');
+  });
+
+  it('are asked once more where they failed', async () => {
+    await using scene = await Scene.create();
+    await scene.plugins.add(a, { bad: { PreSuspend: 'error-once' }, description: { policy: 'required' } });
+    await scene.start();
+    const { findings } = await scene.engine.json<Suspended>('suspend', scene.id);
+    expect(bySuspend(findings, a)).toEqual([]);
+    expect(await scene.plugins.methods(a)).toEqual(['Inspect', 'PreSuspend', 'PreSuspend']);
+  });
+
+  it('hear that it runs on where only a snapshot was taken, and where CRIU fails', async () => {
+    await using scene = await Scene.create({ TORPOR_CRIU: '' });
+    const { engine, plugins } = scene;
+    await plugins.add(a, { state: 'kept' });
+    await scene.start();
+    await engine.json<Suspended>('suspend', '--leave-running', scene.id);
+    const calls = await plugins.calls(a);
+    expect(calls.find(({ method }) => method === 'PreSuspend')?.workload.leaveRunning).toBe(true);
+    expect(calls.at(-1)).toMatchObject({ method: 'Abort', state: 'kept' });
+    expect(await plugins.methods(a)).toEqual(['Inspect', 'PreSuspend', 'Abort']);
+  });
+
+  it('are told by the next engine what the last one could not tell', async () => {
+    await using scene = await Scene.create({ TORPOR_PLUGIN_LIMIT_MS: '60000' });
+    const { engine, plugins } = scene;
+    await plugins.add(b, { state: 'known', description: { after: [a] } });
+    await plugins.add(a, { bad: { PreSuspend: 'sleep' } });
+    await scene.start();
+    const suspending = engine.run(['suspend', scene.id]);
+    await expect
+      .poll(async () => (await plugins.calls(a)).some(({ method }) => method === 'PreSuspend'), {
+        timeout: 30_000,
+      })
+      .toBe(true);
+    await engine.kill();
+    expect((await suspending).code).not.toBe(0);
+    await plugins.add(a);
+    expect(await scene.state()).toBe('running');
+    for (const name of [a, b])
+      await expect
+        .poll(async () => (await plugins.calls(name)).at(-1)?.method, { timeout: 30_000 })
+        .toBe('Abort');
+    expect((await plugins.calls(b)).at(-1)?.state).toBe('known');
+  });
+
+  it('are there before it runs where they want that, and keep it from running where they are required', async () => {
+    await using scene = await Scene.create();
+    const { engine, plugins } = scene;
+    const description = { beforeItRuns: true, policy: 'required' };
+    await plugins.add(a, { description, bad: { PostResume: 'error' } });
+    await scene.start();
+    const snapshot = await engine.json<Suspended>('suspend', scene.id);
+    const { message } = await engine.failure(1, 'resume', scene.id);
+    expect(message).toMatch(
+      new RegExp(`it went wrong in two lines.+Its snapshot ${snapshot.id} is as it was`),
+    );
+    expect(await scene.state()).toBe('suspended');
+    expect((await plugins.methods(a)).at(-1)).toBe('Abort');
+    // The one that runs has been told how to behave.
+    await engine.kill('SIGTERM');
+    await plugins.add(a, { description });
+    expect((await engine.json<Resumed>('resume', scene.id)).state).toBe('running');
+  });
+
+  it('that are gone at the resume are missed in a sentence', async () => {
+    await using scene = await Scene.create();
+    const { engine, plugins } = scene;
+    await plugins.add(a);
+    await scene.start();
+    await engine.json('suspend', scene.id);
+    await engine.kill('SIGTERM');
+    await plugins.write(a, '');
+    const { findings } = await engine.json<Resumed>('resume', scene.id);
+    expect(bySuspend(findings, a)).toMatchObject([
+      { verdict: 'degraded', what: expect.stringContaining('did not do its part: it is not there any more') },
+    ]);
+  });
+
+  it('may come by themselves, once each, and are forgotten when they go', async () => {
+    await using scene = await Scene.create();
+    const { engine, plugins } = scene;
+    await scene.start();
+    const [program = '', ...args] = plugins.command(a);
+    const start = () =>
+      spawn(program, args, {
+        env: { ...process.env, TORPOR_BUS_ADDRESS: `unix:path=${engine.paths.busSocket}` },
+        stdio: 'ignore',
+      });
+    const child = start();
+    const named = async () => (await engine.json<PluginReport>('plugins')).plugins.map(({ name }) => name);
+    try {
+      await expect.poll(named, { timeout: 20_000 }).toContain(a);
+      await engine.json('suspend', scene.id);
+      expect(await plugins.methods(a)).toEqual(['Inspect', 'PreSuspend']);
+    } finally {
+      child.kill('SIGKILL');
+      await once(child, 'exit');
+    }
+    await expect.poll(named, { timeout: 20_000 }).not.toContain(a);
+  });
+
+  it('that cannot be used are named with the reason', async () => {
+    await using scene = await Scene.create();
+    const { engine, plugins } = scene;
+    await plugins.add('org.example.Version', { description: { version: 2 } });
+    await plugins.add('org.example.Unknown', { description: { after: ['org.example.Nobody'] } });
+    await plugins.add('org.example.Circle', { description: { after: ['org.example.Circle'] } });
+    await plugins.add('org.example.Ends', { bad: { start: 'exit' } });
+    await plugins.add('org.example.Hangs', { bad: { start: 'sleep' } });
+    await plugins.write(
+      'org.example.Missing',
+      '[D-BUS Service]\nName=org.example.Missing\nExec=/nowhere/at/all',
+    );
+    await plugins.write('broken', '[D-BUS Service]\nName=org.example.Broken\nExec');
+    await scene.start();
+    const outcome = await engine.run(['plugins', '--json']);
+    expect(outcome.code).toBe(1);
+    const { plugins: all, problems } = JSON.parse(outcome.stdout) as PluginReport;
+    const problemOf = (name: string) => all.find((each) => each.name === `org.example.${name}`)?.problem;
+    expect(problemOf('Version')).toMatch(
+      /speaks version 2 of io.github.torpor.Plugin1, and this engine version 1/,
+    );
+    expect(problemOf('Unknown')).toBe('it comes after org.example.Nobody, and there is no such plugin');
+    expect(problemOf('Circle')).toMatch(/in a circle/);
+    expect(problemOf('Ends')).toBe('its program ended with status 3: I do not want to');
+    expect(problemOf('Hangs')).toMatch(/did not register within/);
+    expect(problemOf('Missing')).toMatch(/its program ended with status 127: .+nowhere/);
+    expect(problems).toEqual([
+      `${plugins.folder}/broken.service, line 3: a line of the form Key=Value was expected.`,
+    ]);
+    await engine.json<Suspended>('suspend', scene.id);
+    expect(await scene.state()).toBe('suspended');
+  });
+
+  it('are there as long as something runs where they want that, and come back when they end', async () => {
+    await using scene = await Scene.create();
+    const { engine, plugins } = scene;
+    await plugins.add(a, {}, 'X-Torpor-Resident=true');
+    await plugins.add(b);
+    const running = async () => {
+      const { plugins: all } = await engine.json<PluginReport>('plugins');
+      return all.filter((each) => each.running).map(({ name }) => name);
+    };
+    const pids = () => processesWith(plugins.folder, a);
+    expect(pids()).toEqual([]);
+    await scene.start();
+    await expect.poll(pids, { timeout: 30_000 }).toHaveLength(1);
+    await expect.poll(running, { timeout: 30_000 }).toContain(a);
+    const [first = 0] = pids();
+    process.kill(first, 'SIGKILL');
+    await expect.poll(() => pids().filter((pid) => pid !== first), { timeout: 30_000 }).toHaveLength(1);
+    await engine.kill('SIGTERM');
+    await expect.poll(pids, { timeout: 30_000 }).toEqual([]);
+  });
+
+  it('of another user are not called, nor in the way of one’s own', async () => {
+    await using scene = await Scene.create();
+    const { engine, plugins } = scene;
+    await plugins.add(a);
+    await scene.start();
+    await using foreign = await TestPlugins.create();
+    await chmod(foreign.folder, 0o777);
+    const [program = '', ...args] = foreign.command(a);
+    const child = spawn(program, args, {
+      env: { PATH: '/usr/bin:/bin', TORPOR_BUS_ADDRESS: `unix:path=${engine.paths.busSocket}` },
+      stdio: 'ignore',
+      uid: 65534,
+      gid: 65534,
+    });
+    const registered = async () =>
+      (await engine.logTail(200))
+        .split('\n')
+        .some((line) => line.includes('"uid":65534') && line.includes(a));
+    try {
+      await expect.poll(registered, { timeout: 30_000 }).toBe(true);
+      await engine.json('suspend', scene.id);
+    } finally {
+      child.kill('SIGKILL');
+      await once(child, 'exit');
+    }
+    expect(await plugins.methods(a)).toEqual(['Inspect', 'PreSuspend']);
+    expect(await foreign.calls(a)).toEqual([]);
+  });
+});
+
+/** Pids of processes with all these words on their command lines. */
+function processesWith(...words: string[]): number[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .filter((pid) => {
+      try {
+        const line = readFileSync(`/proc/${pid}/cmdline`, 'utf8');
+        // What becomes it comes by way of setpriv and env.
+        return line.startsWith(process.execPath) && words.every((word) => line.includes(word));
+      } catch {
+        return false;
+      }
+    })
+    .map(Number);
+}
