@@ -218,6 +218,8 @@ export const suspendResultSchema = z.object({
   findings: z.array(findingSchema),
   /** PSS that was held before and is free now, in bytes; 0 with `leaveRunning`. */
   freedBytes: z.number().int(),
+  /** How long it waited for plugins, in milliseconds. */
+  pluginsMs: z.number(),
 });
 export type SuspendResult = z.infer<typeof suspendResultSchema>;
 
@@ -231,6 +233,8 @@ export const resumeResultSchema = z.object({
   resumeMs: z.number(),
   /** Of that, what CRIU took, in milliseconds. */
   criuMs: z.number(),
+  /** And what plugins took, in milliseconds. */
+  pluginsMs: z.number(),
 });
 export type ResumeResult = z.infer<typeof resumeResultSchema>;
 

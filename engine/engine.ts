@@ -204,7 +204,7 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
   async #suspendResult(
     caller: Caller,
     record: WorkloadRecord,
-    { manifest, findings }: SuspendOutcome,
+    { manifest, findings, pluginsMs }: SuspendOutcome,
     { leaveRunning }: SuspendOptions,
   ): Promise<SuspendResult> {
     return {
@@ -212,6 +212,7 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
       snapshot: describeSnapshot(await this.#findSnapshot(manifest.id, caller)),
       findings,
       freedBytes: leaveRunning ? 0 : manifest.memoryBytes,
+      pluginsMs,
     };
   }
 
@@ -465,6 +466,7 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
           starting.map(async ({ record, manifest }, index) => ({
             workload: await this.describe(this.#parts.registry.get(record.id) ?? record),
             criuMs: outcomes[index]?.criuMs ?? 0,
+            pluginsMs: outcomes[index]?.pluginsMs ?? 0,
             findings: [...(outcomes[index]?.findings ?? []), ...companionsLeft(manifest, manifests)],
             resumeMs,
           })),

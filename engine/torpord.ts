@@ -140,8 +140,11 @@ async function main(onDemand: boolean): Promise<void> {
     },
     (progress, ownerUid) => service?.emit('progress', ownerUid, progress),
   );
+  const properties = { Version: version, StateDir: paths.stateDir };
   await using bus = await chooseBus(paths, log, async (connection) => {
-    const candidate = new BusService(connection, engine, { Version: version, StateDir: paths.stateDir }, log);
+    const candidate = new BusService(connection, engine, properties, log, (name) =>
+      pluginPrograms.isPlugin(name),
+    );
     pluginPrograms.attach(connection);
     await candidate.start();
     service = candidate;

@@ -12,6 +12,7 @@ function suspendJson(result: SuspendResult): object {
     ...result.snapshot,
     state: result.workload.state,
     freedBytes: result.freedBytes,
+    pluginsMs: result.pluginsMs,
     findings: result.findings,
   };
 }
@@ -126,8 +127,8 @@ export const suspend: Command = {
   },
 };
 
-function resumeJson({ workload, findings, resumeMs, criuMs }: ResumeResult): object {
-  return { ...workloadJson(workload), findings, resumeMs, criuMs };
+function resumeJson({ workload, findings, resumeMs, criuMs, pluginsMs }: ResumeResult): object {
+  return { ...workloadJson(workload), findings, resumeMs, criuMs, pluginsMs };
 }
 
 function resumeText({ workload, findings, resumeMs }: ResumeResult): string {

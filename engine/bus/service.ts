@@ -43,25 +43,30 @@ export class BusService {
   readonly #handlers: Omit<EngineHandlers, 'subscribe'>;
   readonly #properties: Readonly<Record<string, string>>;
   readonly #log: Logger;
+  readonly #isPlugin: (connection: string) => boolean;
   readonly #callers = new Map<string, Caller>();
   readonly #subscribers = new Map<string, Caller>();
   #lastCall = Date.now();
 
+  /** @param isPlugin whether a connection is a plugin's, which is there for others and no client. */
   constructor(
     connection: BusConnection,
     handlers: Omit<EngineHandlers, 'subscribe'>,
     properties: Readonly<Record<string, string>>,
     log: Logger,
+    isPlugin: (connection: string) => boolean = () => false,
   ) {
     this.#connection = connection;
     this.#handlers = handlers;
     this.#properties = properties;
     this.#log = log;
+    this.#isPlugin = isPlugin;
   }
 
   /** When a client last called or listened, in milliseconds since the epoch. */
   get lastCall(): number {
-    return this.#subscribers.size > 0 ? Date.now() : this.#lastCall;
+    const isHeard = [...this.#subscribers.keys()].some((name) => !this.#isPlugin(name));
+    return isHeard ? Date.now() : this.#lastCall;
   }
 
   /**
@@ -101,7 +106,7 @@ export class BusService {
     if (message.type !== MessageType.METHOD_CALL || message.path !== objectPath) return false;
     const answer = this.#answerTo(message);
     if (answer === undefined) return false;
-    this.#lastCall = Date.now();
+    if (!this.#isPlugin(message.sender)) this.#lastCall = Date.now();
     answer.then(
       (reply) => this.#connection.bus.send(reply),
       (error: unknown) => {

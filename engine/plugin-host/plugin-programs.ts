@@ -197,6 +197,11 @@ export class PluginPrograms {
     return program;
   }
 
+  /** Whether this name on the bus is a plugin's. */
+  isPlugin(address: string): boolean {
+    return [...this.#connected.values()].some((plugin) => plugin.address === address);
+  }
+
   /** Names of plugins by the processes that are theirs. */
   processes(): Map<number, string> {
     const all = [...this.#connected.values()].flatMap(({ pid, name }) =>

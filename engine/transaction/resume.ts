@@ -46,6 +46,8 @@ export interface ResumeParts {
 export interface ResumeOutcome {
   findings: Finding[];
   criuMs: number;
+  /** How long it waited for plugins, in milliseconds. */
+  pluginsMs: number;
 }
 
 /**
@@ -160,6 +162,7 @@ async function resumeOnce(
     pages.catch((error: unknown) => stop.abort(error));
     const startedAt = performance.now();
     let criuPid = 0;
+    let pluginsMs = 0;
     const criuOf = member === undefined ? place.criu : place.criu.inSet();
     await criuOf.restore(
       {
@@ -185,7 +188,9 @@ async function resumeOnce(
             await pages;
             signal.throwIfAborted();
             await parts.registry.setPassingStatus(id, { ...resuming, ...(await initOf(pid)) });
+            const waitingAt = performance.now();
             await plugins?.beforeItRuns(signal);
+            pluginsMs = performance.now() - waitingAt;
             await member?.restored();
           },
           // CRIU lets one process after the other go: none of them is to run, and end another, before it is done.
@@ -197,8 +202,10 @@ async function resumeOnce(
       },
     );
     await parts.cgroups.thaw(id);
-    const criuMs = performance.now() - startedAt;
+    const ranAt = performance.now();
+    const criuMs = ranAt - startedAt - pluginsMs;
     const foundByPlugins = await plugins.afterItRuns();
+    pluginsMs += performance.now() - ranAt;
     await becomeRunning(parts, id, manifest.id);
     const findings = [
       ...place.findings,
@@ -209,7 +216,7 @@ async function resumeOnce(
       ...foundByPlugins,
     ];
     report('done');
-    return { findings, criuMs };
+    return { findings, criuMs, pluginsMs };
   } catch (error) {
     stop.abort();
     await parts.store.keepFailure(manifest.id, join(scratch, 'restore.log'));

@@ -63,6 +63,8 @@ const goneLimitMs = 30_000;
 export interface SuspendOutcome {
   manifest: Manifest;
   findings: Finding[];
+  /** How long it waited for plugins, in milliseconds. */
+  pluginsMs: number;
 }
 
 export interface SuspendParts {
@@ -125,6 +127,7 @@ export async function suspend(
     let expectedBytes = 0;
     let suspending: StatusOf<'suspending'> | undefined;
     let isReleasing = false;
+    let pluginsMs = 0;
     const criu = member === undefined ? place.criu : place.criu.inSet();
     const dumped = criu.dump(
       {
@@ -162,14 +165,16 @@ export async function suspend(
         onNotify: {
           // The last moment at which nothing has been touched.
           'pre-dump': async () => {
-            const { inspection, picture } = await examined;
+            const { inspection, picture, waitedMs } = await examined;
             signal.throwIfAborted();
             report('detach');
+            const detachingAt = performance.now();
             await plugins.preSuspend(signal, async (states) => {
               if (suspending === undefined) return;
               suspending = { ...suspending, plugins: [...states] };
               await parts.registry.setPassingStatus(id, suspending);
             });
+            pluginsMs = waitedMs + performance.now() - detachingAt;
             signal.throwIfAborted();
             await place.detach(inspection);
             await stopAnew(parts.cgroups, id, await parts.cgroups.pids(id));
@@ -275,7 +280,7 @@ export async function suspend(
       },
       'suspended',
     );
-    return { manifest: committed, findings: committed.findings };
+    return { manifest: committed, findings: committed.findings, pluginsMs };
   } catch (error) {
     // Of an application that cannot be suspended or has ended, CRIU may have come to know first, in its own words.
     const refusal = await examined.then(
@@ -346,16 +351,18 @@ async function examine(
   choices: Pick<InspectionOptions, 'externalSockets' | 'connections'>,
   member: SetMember | undefined,
   foundByPlugins: Promise<Finding[]>,
-): Promise<{ inspection: TreeInspection; picture: Picture | undefined }> {
+): Promise<{ inspection: TreeInspection; picture: Picture | undefined; waitedMs: number }> {
   foundByPlugins.catch(() => {});
-  const [inspection, picture, found] = await Promise.all([
+  const [inspection, picture] = await Promise.all([
     place.inspect({ ...choices, companions: await member?.companions() }),
     place.picture(),
-    foundByPlugins,
   ]);
+  const waitingAt = performance.now();
+  const found = await foundByPlugins;
+  const waitedMs = performance.now() - waitingAt;
   const findings = [...inspection.findings, ...found];
   refuseIfBlocked(name, findings);
-  return { inspection: { ...inspection, findings }, picture };
+  return { inspection: { ...inspection, findings }, picture, waitedMs };
 }
 
 /** @throws TorporError `blocked`, by the first finding that blocks. */

@@ -11,6 +11,7 @@ import { parseArgs } from 'node:util';
 import { connectEngine, type EngineClient } from '../../api/client.ts';
 import { runCommand } from '../../engine/command.ts';
 import { TestEngine } from '../support/engine.ts';
+import { TestPlugins } from '../support/plugins.ts';
 import { waitForStableScreen } from '../support/screen.ts';
 import { markdownTable, median } from './figures.ts';
 import { PlainCapsule } from './plain-criu.ts';
@@ -29,6 +30,8 @@ interface Round {
   torporLeaveRunningStandstillMs: number;
   torporResumeMs: number;
   torporOwnResumeMs: number;
+  pluginsSuspendMs: number;
+  pluginsResumeMs: number;
   criuSuspendMs: number;
   criuSyncMs: number;
   criuLeaveRunningMs: number;
@@ -71,7 +74,7 @@ async function oneRound(
   const kept = await client.suspend(id, { leaveRunning: true });
   await client.remove(kept.snapshot.id);
   const suspendedAt = performance.now();
-  const { snapshot } = await client.suspend(id, { leaveRunning: false });
+  const { snapshot, pluginsMs } = await client.suspend(id, { leaveRunning: false });
   const torporSuspendMs = performance.now() - suspendedAt;
   const leaveRunning = await plain.dump(true);
   const dumped = await plain.dump(false);
@@ -87,7 +90,9 @@ async function oneRound(
     torporStandstillMs: snapshot.standstillMs,
     torporLeaveRunningStandstillMs: kept.snapshot.standstillMs,
     torporResumeMs,
-    torporOwnResumeMs: resumed.resumeMs - resumed.criuMs,
+    torporOwnResumeMs: resumed.resumeMs - resumed.criuMs - resumed.pluginsMs,
+    pluginsSuspendMs: pluginsMs,
+    pluginsResumeMs: resumed.pluginsMs,
     criuSuspendMs: dumped.dumpMs + dumped.syncMs,
     criuSyncMs: dumped.syncMs,
     criuLeaveRunningMs: leaveRunning.dumpMs,
@@ -149,6 +154,7 @@ function report(results: readonly Result[]): string {
     milliseconds(m.criuResumeMs),
     resumeRatio.toFixed(2),
     milliseconds(m.torporOwnResumeMs),
+    `${milliseconds(m.pluginsSuspendMs)}, ${milliseconds(m.pluginsResumeMs)}`,
     milliseconds(m.diskWriteMs),
   ]);
   const worst = (pick: (result: Result) => number) => Math.max(...results.map(pick));
@@ -171,6 +177,7 @@ function report(results: readonly Result[]): string {
         'criu restore',
         'ratio',
         "engine's own part",
+        'of suspend and resume, for plugins',
         'the disk alone',
       ],
       rows,
@@ -180,11 +187,14 @@ function report(results: readonly Result[]): string {
     `- Resume within ${aims.ratio} times plain criu: ${reached(worst((r) => r.resumeRatio) <= aims.ratio)}.`,
     `- The engine's own part of a resume under ${aims.ownMs} ms: ${reached(worst((r) => r.medians.torporOwnResumeMs) < aims.ownMs)}.`,
     '',
-    '"Suspend" is the whole call on the bus, until the snapshot is durable and the processes have gone; what plain criu does not do and Torpor does in that time: inspection, hashes of all images and of all mapped files, pictures of the screen, MAC, manifest. "The disk alone" is a direct write and fsync of as many bytes.',
+    '"Suspend" is the whole call on the bus, until the snapshot is durable and the processes have gone; what plain criu does not do and Torpor does in that time: inspection, hashes of all images and of all mapped files, pictures of the screen, MAC, manifest. "For plugins" is how long a suspend and a resume waited for all of them: those of Torpor and one that answers at once. "The disk alone" is a direct write and fsync of as many bytes.',
   ].join('\n');
 }
 
-await using engine = await TestEngine.create();
+// Beside Torpor's own plugins one that answers at once, for what a call alone takes.
+await using plugins = await TestPlugins.create();
+await plugins.add('org.example.Bench');
+await using engine = await TestEngine.create({ env: plugins.env });
 const applications = [['xterm'], ['mousepad'], ['gimp', '--no-splash']].filter(([name]) =>
   existsSync(`/usr/bin/${name}`),
 );
