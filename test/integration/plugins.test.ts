@@ -4,8 +4,10 @@ import { once } from 'node:events';
 import { readdirSync, readFileSync } from 'node:fs';
 import { chmod } from 'node:fs/promises';
 import { describe, expect, it } from 'vitest';
+import { connectEngine } from '../../api/client.ts';
 import type { Finding, PluginReport, Snapshot, Workload } from '../../api/types.ts';
 import { TestEngine } from '../support/engine.ts';
+import { typeInShell } from '../support/job.ts';
 import { type Bad, TestPlugins } from '../support/plugins.ts';
 import { canCheckpoint } from './criu-fixture.ts';
 
@@ -198,15 +200,73 @@ describe.skipIf(!canCheckpoint)('plugins', () => {
         timeout: 30_000,
       })
       .toBe(true);
+    await plugins.add(a);
     await engine.kill();
     expect((await suspending).code).not.toBe(0);
-    await plugins.add(a);
     expect(await scene.state()).toBe('running');
     for (const name of [a, b])
       await expect
         .poll(async () => (await plugins.calls(name)).at(-1)?.method, { timeout: 30_000 })
         .toBe('Abort');
     expect((await plugins.calls(b)).at(-1)?.state).toBe('known');
+  });
+
+  it('are called by the next engine for what came to run under the last one', async () => {
+    await using scene = await Scene.create({ TORPOR_PLUGIN_LIMIT_MS: '60000' });
+    const { engine, plugins } = scene;
+    await plugins.add(a, { state: 'known', bad: { PostResume: 'sleep' } });
+    await scene.start();
+    await engine.json('suspend', scene.id);
+    const resuming = engine.run(['resume', scene.id]);
+    await expect
+      .poll(async () => (await plugins.calls(a)).at(-1)?.method, { timeout: 30_000 })
+      .toBe('PostResume');
+    // The command that sees its engine die has the next one started.
+    await plugins.methods(a);
+    await plugins.add(a);
+    await engine.kill();
+    await resuming;
+    expect(await scene.state()).toBe('running');
+    await expect
+      .poll(async () => (await plugins.calls(a)).at(-1), { timeout: 30_000 })
+      .toMatchObject({ method: 'PostResume', state: 'known' });
+  });
+
+  it('do not hold up a cancel, and hear of it', async () => {
+    await using scene = await Scene.create({ TORPOR_PLUGIN_LIMIT_MS: '60000' });
+    const { engine, plugins } = scene;
+    await plugins.add(a, { bad: { PreSuspend: 'sleep' } });
+    await scene.start();
+    const address = JSON.parse(readFileSync(engine.paths.addressFile, 'utf8')) as { address: string };
+    await using client = await connectEngine(address.address);
+    const suspending = client.suspend(scene.id, { leaveRunning: false });
+    suspending.catch(() => {});
+    await expect
+      .poll(async () => (await plugins.calls(a)).at(-1)?.method, { timeout: 30_000 })
+      .toBe('PreSuspend');
+    await client.cancel(scene.id);
+    await expect(suspending).rejects.toThrow(/It runs on/);
+    expect(await scene.state()).toBe('running');
+    expect((await plugins.methods(a)).at(-1)).toBe('Abort');
+  });
+
+  it('that are required and fail for one of a set have all put back', async () => {
+    await using scene = await Scene.create();
+    const { engine, plugins } = scene;
+    await plugins.add(a, {
+      description: { policy: 'required', kinds: ['job'] },
+      bad: { PreSuspend: 'error' },
+    });
+    await plugins.add(b);
+    await scene.start();
+    await using job = await typeInShell('sleep 1000');
+    const { message } = await engine.failure(1, 'suspend', scene.id, String(job.pid));
+    expect(message).toContain('which is required, failed');
+    expect(await scene.state()).toBe('running');
+    expect(commandOf(job.pid)).toBe('sleep 1000 ');
+    expect((await plugins.calls(a)).map(({ workload }) => workload?.kind)).not.toContain('capsule');
+    const kinds = (await plugins.calls(b)).map(({ method, workload }) => `${method} ${workload?.kind}`);
+    expect(kinds).toContain('Abort capsule');
   });
 
   it('are there before it runs where they want that, and keep it from running where they are required', async () => {
@@ -348,6 +408,10 @@ describe.skipIf(!canCheckpoint)('plugins', () => {
     expect(await foreign.calls(a)).toEqual([]);
   });
 });
+
+function commandOf(pid = 0): string {
+  return readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ');
+}
 
 /** Pids of processes with all these words on their command lines. */
 function processesWith(...words: string[]): number[] {
