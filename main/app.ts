@@ -281,6 +281,7 @@ export class App implements WindowHost, AsyncDisposable {
   readonly #handlers: Handlers = {
     'state.get': () => this.state(),
 
+    'plugins.list': () => this.#link.client().plugins(),
     'programs.list': () => {
       const known = new Set(this.#workloads.all().flatMap(({ pids }) => pids));
       return this.#desktop.programs((pid) => known.has(pid));

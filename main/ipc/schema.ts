@@ -10,6 +10,7 @@ import {
   findingViewSchema,
   noticeSchema,
   placeSchema,
+  pluginReportViewSchema,
   programSchema,
   settingsSchema,
   snapshotViewSchema,
@@ -101,6 +102,8 @@ export const calls = {
   /** Resumes what was suspended together last. */
   'session.resumeLast': call(z.tuple([]), z.object({ resumed: z.number(), failed: z.array(noticeSchema) })),
   'automation.pause': call(z.tuple([z.boolean()]), z.void()),
+  /** The plugins for the user's workloads, each asked now. */
+  'plugins.list': call(z.tuple([]), pluginReportViewSchema),
   'settings.set': call(z.tuple([settingsSchema.partial()]), settingsSchema),
   /** Opens a web address in the user's browser: http, https and mailto only. */
   'external.open': call(z.tuple([z.string().max(2000)]), z.void()),

@@ -1,6 +1,12 @@
 /** What the windows show, as the app makes it from the engine, the desktop and the settings: data only. */
 import { z } from 'zod';
-import { findingSchema, phases, snapshotSchema, workloadSchema } from '../../api/types.ts';
+import {
+  findingSchema,
+  phases,
+  pluginReportSchema,
+  snapshotSchema,
+  workloadSchema,
+} from '../../api/types.ts';
 
 /** Where a window is: its address is `#` and this as a path, such as `#/snapshots/1a2b3c4d`. */
 export const placeSchema = z.discriminatedUnion('kind', [
@@ -16,6 +22,10 @@ export type Place = z.infer<typeof placeSchema>;
 /** What an application gives up in a capsule, to which its user has to agree once. */
 export const consentViewSchema = z.object({ id: z.string(), what: z.string() });
 export type ConsentView = z.infer<typeof consentViewSchema>;
+
+/** Plugins as the engine tells of them. */
+export const pluginReportViewSchema = pluginReportSchema;
+export type PluginReportView = z.infer<typeof pluginReportViewSchema>;
 
 export const noticeSchema = z.object({
   level: z.enum(['info', 'warning', 'error']),

@@ -1,11 +1,12 @@
 /** The rows that settings are made of: what it is, what it means, and the control for it. */
 import { type ReactNode, useEffect, useId, useState } from 'react';
 
-export function Section({ title, children }: { title: string; children: ReactNode }) {
+export function Section({ title, help, children }: { title: string; help?: string; children: ReactNode }) {
   const id = useId();
   return (
     <section className="settings-section" aria-labelledby={id}>
       <h2 id={id}>{title}</h2>
+      {help !== undefined && <p className="hint">{help}</p>}
       <div className="rows">{children}</div>
     </section>
   );

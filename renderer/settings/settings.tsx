@@ -5,6 +5,7 @@ import { useAppState, useModel } from '../model.ts';
 import { Meter } from '../parts/meter.tsx';
 import { chooseLanguage, ownNames } from '../texts/languages.ts';
 import { useFigures, useText } from '../texts/use-text.ts';
+import { Plugins } from './plugins.tsx';
 import { ChoiceRow, NumberRow, Row, Section, SwitchRow } from './rows.tsx';
 import { ShortcutField } from './shortcut-field.tsx';
 
@@ -134,6 +135,7 @@ export function Settings() {
           onChange={(language) => set({ language })}
         />
       </Section>
+      <Plugins />
       {engine.kind === 'ready' && (
         <p className="quiet about">{say('settings.about', { version: engine.version })}</p>
       )}

@@ -266,6 +266,14 @@ export const de: Catalogue = {
   'settings.shortcut.wrong': 'Bitte drücken Sie eine Taste zusammen mit Strg, Alt oder Super.',
   'settings.language': 'Sprache',
   'settings.language.system': 'Wie der Desktop ({name})',
+  'settings.plugins': 'Plugins',
+  'settings.plugins.help':
+    'Programme, die eine Anwendung vor dem Schlafenlegen von ihrer Umgebung lösen und sie nach dem Aufwecken wieder verbinden.',
+  'settings.plugins.left': 'Ausgelassen',
+  'settings.plugins.none': 'Es gibt keine.',
+  'settings.plugins.optional': 'Wenn es versagt, wird trotzdem schlafen gelegt und darauf hingewiesen.',
+  'settings.plugins.required': 'Wenn es versagt, wird nichts schlafen gelegt.',
+  'settings.plugins.fails': 'Es wird nicht aufgerufen:',
   'settings.about': 'Engine {version}',
 
   'notices.label': 'Meldungen',

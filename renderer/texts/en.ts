@@ -261,6 +261,14 @@ export const en = {
   'settings.shortcut.wrong': 'Please press a key together with Control, Alt or Super.',
   'settings.language': 'Language',
   'settings.language.system': 'As the desktop ({name})',
+  'settings.plugins': 'Plugins',
+  'settings.plugins.help':
+    'Programs that detach an application from what is outside of it before a suspend, and connect it again after a resume.',
+  'settings.plugins.left': 'Left out',
+  'settings.plugins.none': 'There are none.',
+  'settings.plugins.optional': 'Where it fails, the suspend goes on and says so.',
+  'settings.plugins.required': 'Where it fails, nothing is suspended.',
+  'settings.plugins.fails': 'It is not called:',
   'settings.about': 'Engine {version}',
 
   'notices.label': 'Notices',

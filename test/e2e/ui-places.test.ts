@@ -7,6 +7,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { TestApp } from '../support/app.ts';
 import { accessibilityProblems, TestBrowser } from '../support/browser.ts';
 import { TestEngine } from '../support/engine.ts';
+import { TestPlugins } from '../support/plugins.ts';
 
 const patient = { timeout: 30_000 };
 
@@ -63,6 +64,20 @@ describe('settings', () => {
     expect(await limit.inputValue()).toBe('35');
     expect(await page.getByRole('combobox', { name: 'What goes first' }).inputValue()).toBe('largest');
     expect(await page.getByRole('combobox', { name: 'When you log out' }).inputValue()).toBe('suspend');
+  });
+
+  it('show the plugins, and what is wrong with one', async () => {
+    await using plugins = await TestPlugins.create();
+    await plugins.add('org.example.Well', { description: { title: 'Keeps a tune', policy: 'required' } });
+    await plugins.add('org.example.Ill', { description: { version: 9 } });
+    await using other = await TestEngine.create({ env: plugins.env });
+    await using otherApp = await TestApp.start(other);
+    const settings = await browser.open(`${otherApp.address}#/settings`);
+    await settings.getByText('Keeps a tune').waitFor(patient);
+    await settings.getByText('Where it fails, nothing is suspended.').waitFor();
+    await settings.getByText(/It is not called: it speaks version 9/).waitFor();
+    expect(await accessibilityProblems(settings)).toEqual([]);
+    await settings.close();
   });
 
   it('turn everything into German, and back', async () => {
