@@ -29,6 +29,7 @@ export class BusConnection implements AsyncDisposable {
     ended.catch(() => {});
     const connected = new Promise<void>((resolve) => bus.once('connect', () => resolve()));
     await Promise.race([connected, ended]);
+    dropWhatCannotBeRead(Reflect.get(inner, 'stream') as EventEmitter);
     return new BusConnection(bus, ended);
   }
 
@@ -49,5 +50,25 @@ export class BusConnection implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closing = true;
     this.bus.disconnect();
+  }
+}
+
+/**
+ * The library throws out of a listener of the stream where it cannot read a message, such as one that names a descriptor
+ * and brings none, which anybody can send. It is ready for the next one then: that message is left out.
+ */
+function dropWhatCannotBeRead(stream: EventEmitter): void {
+  for (const listener of stream.listeners('readable')) {
+    stream.on('readable', () => {
+      for (;;) {
+        try {
+          listener.call(stream);
+          return;
+        } catch (error) {
+          process.emitWarning(`a message on the bus is left out: ${String(error)}`);
+        }
+      }
+    });
+    stream.off('readable', listener as () => void);
   }
 }

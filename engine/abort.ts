@@ -3,8 +3,8 @@
 /** The same promise, or the signal's reason as soon as that is raised; what was waited for goes on unseen. */
 export async function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (signal === undefined) return promise;
-  signal.throwIfAborted();
   promise.catch(() => {});
+  signal.throwIfAborted();
   let onAbort = () => {};
   const aborted = new Promise<never>((_resolve, reject) => {
     onAbort = () => reject(signal.reason);

@@ -2,13 +2,18 @@
 import { spawn } from 'node:child_process';
 
 export interface CommandResult {
-  /** Exit status, or -1 where a signal ended it. */
+  /** Exit status, or -1 where a signal or the time limit ended it. */
   status: number;
   stdout: string;
   stderr: string;
 }
 
-/** Runs a program to its end. @throws Error with code ENOENT where it is not installed. */
+/** More than that of a program's output is not kept, in characters of each stream. */
+const longestOutput = 16 * 1024 * 1024;
+/** What a program has left behind may hold its pipes for ever; its own last words come at once. */
+const lastWordsMs = 1000;
+
+/** Runs a program to its end, or to the time limit. @throws Error with code ENOENT where it is not installed. */
 export function runCommand(
   program: string,
   args: readonly string[],
@@ -17,32 +22,60 @@ export function runCommand(
     timeoutMs?: number;
     killSignal?: NodeJS.Signals;
     input?: Promise<string>;
+    /** It gets a session of its own, and what it has started is ended with it. */
+    ownSession?: boolean;
   } = {},
 ): Promise<CommandResult> {
   return new Promise((resolve, reject) => {
+    const { killSignal = 'SIGTERM', ownSession = false, timeoutMs = 60_000 } = options;
     const child = spawn(program, args, {
       stdio: [options.input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
       env: options.env ?? process.env,
-      timeout: options.timeoutMs ?? 60_000,
-      killSignal: options.killSignal ?? 'SIGTERM',
+      detached: ownSession,
     });
     const output = { stdout: '', stderr: '' };
+    let lastWords: NodeJS.Timeout | undefined;
+    const finish = (status: number | null) => {
+      clearTimeout(limit);
+      clearTimeout(lastWords);
+      child.stdout?.destroy();
+      child.stderr?.destroy();
+      resolve({ status: status ?? -1, ...output });
+    };
+    const kill = () => {
+      try {
+        if (ownSession && child.pid !== undefined) process.kill(-child.pid, killSignal);
+        else child.kill(killSignal);
+      } catch {
+        // It has ended.
+      }
+    };
+    const limit = setTimeout(() => {
+      kill();
+      lastWords = setTimeout(() => finish(null), lastWordsMs);
+    }, timeoutMs);
     // What ends before it has read everything has its reasons, which its status tells.
     child.stdin?.on('error', () => {});
     options.input?.then(
       (text) => child.stdin?.end(text),
       (error: unknown) => {
-        child.kill(options.killSignal);
+        kill();
         reject(error);
       },
     );
     for (const name of ['stdout', 'stderr'] as const) {
       child[name]?.setEncoding('utf8');
       child[name]?.on('data', (text: string) => {
-        output[name] += text;
+        if (output[name].length < longestOutput) output[name] += text;
       });
     }
-    child.on('error', reject);
-    child.on('close', (status) => resolve({ status: status ?? -1, ...output }));
+    child.once('error', (error) => {
+      clearTimeout(limit);
+      reject(error);
+    });
+    child.once('exit', (status) => {
+      lastWords ??= setTimeout(() => finish(status), lastWordsMs);
+    });
+    child.once('close', finish);
   });
 }

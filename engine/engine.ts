@@ -61,7 +61,13 @@ import { resume } from './transaction/resume.ts';
 import { resumeSet } from './transaction/resume-set.ts';
 import { suspendSet } from './transaction/set.ts';
 import { hasRemaps } from './transaction/surroundings.ts';
-import { refuseIfBlocked, type SuspendOutcome, suspend, untilCalm } from './transaction/suspend.ts';
+import {
+  refuseIfBlocked,
+  type SuspendOperation,
+  type SuspendOutcome,
+  suspend,
+  untilCalm,
+} from './transaction/suspend.ts';
 import type { Cgroups } from './workload/cgroup.ts';
 import type { CapsuleRecord, Status, StatusOf, WorkloadRecord } from './workload/record.ts';
 import { type Caller, mayUse, type Registry } from './workload/registry.ts';
@@ -130,17 +136,12 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
   }
 
   async registerPlugin(caller: Caller, name: string): Promise<void> {
-    this.#parts.pluginPrograms.register(caller, name);
+    await this.#parts.pluginPrograms.register(caller, name);
   }
 
   /** Where the caller's own session is, plugins that are started for it need to know. */
   async #noteSession({ uid, pid }: Caller): Promise<void> {
     if (pid !== undefined) await this.#parts.userSessions.noteProcess(uid, pid);
-  }
-
-  /** Before a suspend or resume: what plugins are to hear of the last one, they hear first. */
-  async #preparePlugins(caller: Caller): Promise<void> {
-    await Promise.all([this.#noteSession(caller), this.#parts.plugins.settled]);
   }
 
   /** Hashed now, and once more when more is loaded, the files it has mapped do not hold up its first suspend. */
@@ -170,7 +171,7 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
     const now = this.#runningNow(record);
     await this.#noteSession(caller);
     const { plugins } = this.#parts;
-    const found = plugins.forSuspend(now, false, plugins.budget()).inspect();
+    const found = plugins.forSuspend(now, false, plugins.time()).inspect();
     found.catch(() => {});
     if (now.kind === 'capsule') await windows.settled(now.id);
     const inspection =
@@ -184,13 +185,13 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
       const now = this.#runningNow(record);
       if (now.kind === 'capsule') await this.#parts.windows.settled(now.id);
       using reporter = this.#reporterFor(now, 'suspend');
-      const operation = { report: reporter.report, signal, pluginBudget: this.#parts.plugins.budget() };
+      const operation = { report: reporter.report, signal, pluginTime: this.#parts.plugins.time() };
       const outcome = await untilCalm((freezeSeconds) => {
         signal.throwIfAborted();
         const place = this.#placeOf(now, freezeSeconds);
         return suspend(this.#parts, now, place, options, operation);
       });
-      return this.#suspendResult(caller, now, outcome, options);
+      return this.#suspendResult(caller, now, outcome, options, operation);
     });
   }
 
@@ -204,15 +205,16 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
   async #suspendResult(
     caller: Caller,
     record: WorkloadRecord,
-    { manifest, findings, pluginsMs }: SuspendOutcome,
+    { manifest, findings }: SuspendOutcome,
     { leaveRunning }: SuspendOptions,
+    { pluginTime }: SuspendOperation,
   ): Promise<SuspendResult> {
     return {
       workload: await this.describe(this.#parts.registry.get(record.id) ?? record),
       snapshot: describeSnapshot(await this.#findSnapshot(manifest.id, caller)),
       findings,
       freedBytes: leaveRunning ? 0 : manifest.memoryBytes,
-      pluginsMs,
+      pluginsMs: pluginTime.waitedMs,
     };
   }
 
@@ -240,7 +242,7 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
       const operations = new Map(
         running.map(({ id }, index) => {
           const report = reporters[index]?.report ?? (() => {});
-          return [id, { report, signal, pluginBudget: this.#parts.plugins.budget() }];
+          return [id, { report, signal, pluginTime: this.#parts.plugins.time() }];
         }),
       );
       const operationOf = ({ id }: WorkloadRecord) => {
@@ -255,7 +257,9 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
       });
       const results = running.map((record, index) => {
         const outcome = outcomes[index];
-        return outcome === undefined ? [] : [this.#suspendResult(caller, record, outcome, options)];
+        return outcome === undefined
+          ? []
+          : [this.#suspendResult(caller, record, outcome, options, operationOf(record))];
       });
       return await Promise.all(results.flat());
     } finally {
@@ -275,7 +279,7 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
     options: SuspendOptions,
     work: (records: WorkloadRecord[], signal: AbortSignal) => Promise<T>,
   ): Promise<T> {
-    await this.#preparePlugins(caller);
+    await this.#noteSession(caller);
     const meant = [...new Map(targets.map((target) => this.#meant(target, caller))).values()];
     const idOf = new Map(
       meant.map((each) => [each, typeof each === 'number' ? this.#parts.workloads.newId() : each.id]),
@@ -383,7 +387,7 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
 
   async resume(caller: Caller, target: string, options: ResumeOptions): Promise<ResumeResult> {
     const requestedAt = performance.now();
-    await this.#preparePlugins(caller);
+    await this.#noteSession(caller);
     const { record, snapshot } = await this.#chooseSnapshot(target, caller);
     return this.#locks.hold(`snapshot ${snapshot.id}`, `Snapshot ${snapshot.id}`, 'resumed', () => {
       const next = options.copy || record === undefined ? this.#newRecord(snapshot) : record;
@@ -423,7 +427,7 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
 
   async resumeSet(caller: Caller, targets: readonly string[]): Promise<ResumeResult[]> {
     const requestedAt = performance.now();
-    await this.#preparePlugins(caller);
+    await this.#noteSession(caller);
     const chosen = new Map<string, { record: WorkloadRecord; snapshot: CompleteSnapshot }>();
     for (const target of targets) {
       const { record, snapshot } = await this.#chooseSnapshot(target, caller);

@@ -105,14 +105,16 @@ export async function endOrphans(leader: ProcessIdentity): Promise<void> {
 
 async function endMembers(session: number, isMeant: (startTime: string) => boolean): Promise<void> {
   const pids = (await readdir('/proc')).filter((entry) => /^\d+$/.test(entry)).map(Number);
+  const killed: ProcessIdentity[] = [];
   for (const pid of pids) {
     const stat = await readStat(pid);
     if (stat?.session !== session || !isMeant(stat.startTime)) continue;
     const identity = { pid, startTime: stat.startTime, boot: bootId };
     await signalProcess(identity, 'SIGKILL');
-    // Its parent has ended: it is ours to reap.
-    await waitGone(identity, reapLimitMs);
+    killed.push(identity);
   }
+  // Their parent has ended: they are ours to reap.
+  await Promise.all(killed.map((identity) => waitGone(identity, reapLimitMs)));
 }
 
 /** Sends a signal to this very process, if it is still there. */

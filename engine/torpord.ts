@@ -37,7 +37,6 @@ import { Sessions } from './store/sessions.ts';
 import { SnapshotStore } from './store/snapshot-store.ts';
 import { recover } from './transaction/recover.ts';
 import { Cgroups } from './workload/cgroup.ts';
-import type { WorkloadRecord } from './workload/record.ts';
 import { Registry } from './workload/registry.ts';
 import { Workloads } from './workload/workloads.ts';
 
@@ -97,8 +96,10 @@ async function main(onDemand: boolean): Promise<void> {
     logger: log,
   });
   const userSessions = new UserSessions();
-  const pluginPrograms = new PluginPrograms(installation.plugins, userSessions, log);
-  const inspector = new Inspector(paths, installation, cgroups, () => pluginPrograms.processes());
+  const isBusy = (uid: number) =>
+    registry.all().some((each) => each.status.kind === 'running' && specOf(each).user.uid === uid);
+  const pluginPrograms = new PluginPrograms(installation.plugins, userSessions, isBusy, log);
+  const inspector = new Inspector(paths, installation, cgroups, (uid) => pluginPrograms.processes(uid));
   const jobs = new Jobs({ registry, workloads, cgroups, criu, installation, inspector, log });
   const hashes = new FileHashes(join(paths.stateDir, 'file-hashes.json'), log);
   const exec = new ExecRelay(paths, installation, cgroups, log);
@@ -141,28 +142,19 @@ async function main(onDemand: boolean): Promise<void> {
     (progress, ownerUid) => service?.emit('progress', ownerUid, progress),
   );
   const properties = { Version: version, StateDir: paths.stateDir };
-  await using bus = await chooseBus(paths, log, async (connection) => {
+  await using bus = await chooseBus(paths, log, async (connection, address) => {
     const candidate = new BusService(connection, engine, properties, log, (name) =>
       pluginPrograms.isPlugin(name),
     );
-    pluginPrograms.attach(connection);
+    pluginPrograms.attach(connection, address);
     await candidate.start();
     service = candidate;
   });
   store.onChange(({ workload, ownerUid }) => service?.emit('snapshotsChanged', ownerUid, workload));
   registry.onForgotten((record) => service?.emit('workloadForgotten', specOf(record).user.uid, record.id));
-  const residents = new Residents(
-    pluginPrograms,
-    (uid) => registry.all().some((each) => each.status.kind === 'running' && specOf(each).user.uid === uid),
-    log,
-  );
-  const keepResidents = (record: WorkloadRecord) => {
-    if (record.status.kind !== 'running') return;
-    residents
-      .keep(specOf(record).user)
-      .catch((error: unknown) => log.error({ err: error }, 'plugins could not be started'));
-  };
-  registry.onChange(keepResidents);
+  const residents = new Residents(pluginPrograms, isBusy, log);
+  registry.onChange((record) => residents.follow(record));
+  registry.onForgotten(({ id }) => residents.forget(id));
   registry.onChange((record) => {
     void engine
       .describe(record)
@@ -170,9 +162,8 @@ async function main(onDemand: boolean): Promise<void> {
       .catch((error: unknown) => log.error({ err: error }, 'could not tell of a change'));
   });
 
-  pluginPrograms.busAddress = bus.address;
   plugins.settle(owed);
-  for (const record of registry.all()) keepResidents(record);
+  for (const record of registry.all()) residents.follow(record);
   const address: EngineAddress = { pid: process.pid, address: bus.address, version };
   await writeDurable(paths.addressFile, JSON.stringify(address), 0o644);
   await chmod(paths.addressFile, 0o644);

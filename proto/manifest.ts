@@ -143,6 +143,9 @@ export const pluginStateSchema = z.object({
   name: z.string(),
   /** What it called itself. */
   title: z.string(),
+  policy: z.enum(['optional', 'required']),
+  /** Whether it is called before anything of it runs. */
+  beforeItRuns: z.boolean(),
   /** Opaque, base64; empty where the plugin had failed. */
   state: z.base64().max(128 * 1024),
 });

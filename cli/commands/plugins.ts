@@ -40,5 +40,5 @@ function textOf({ plugins: all, problems }: PluginReport): string {
 
 function stateOf({ problem, running }: PluginInfo): string {
   if (problem !== undefined) return 'fails';
-  return running ? 'running' : 'started for this';
+  return running ? 'running' : 'started now';
 }

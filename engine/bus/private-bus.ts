@@ -37,7 +37,6 @@ function configuration(socket: string): string {
     <allow send_type="signal"/>
   </policy>
   <limit name="max_incoming_bytes">33554432</limit>
-  <limit name="max_message_size">4194304</limit>
 </busconfig>
 `;
 }

@@ -94,7 +94,11 @@ export class BusService {
         encode(argument, value),
       ]);
       message.destination = name;
-      this.#connection.bus.send(message);
+      try {
+        this.#connection.bus.send(message);
+      } catch (error) {
+        this.#log.error({ err: error, member }, 'a signal cannot be sent');
+      }
     }
   }
 
@@ -107,15 +111,16 @@ export class BusService {
     const answer = this.#answerTo(message);
     if (answer === undefined) return false;
     if (!this.#isPlugin(message.sender)) this.#lastCall = Date.now();
-    answer.then(
-      (reply) => this.#connection.bus.send(reply),
-      (error: unknown) => {
+    answer
+      .then((reply) => this.#connection.bus.send(reply))
+      .catch((error: unknown) => {
         // First the answer: where the disk is full, the log may fail.
         this.#connection.bus.send(errorReply(message, error));
         if (!(error instanceof TorporError))
           this.#log.error({ err: error, member: message.member }, 'defect in a method');
-      },
-    );
+      })
+      // What cannot be marshalled at all is not to end the engine.
+      .catch((error: unknown) => this.#log.error({ err: error, member: message.member }, 'no answer sent'));
     return true;
   }
 

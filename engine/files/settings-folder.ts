@@ -74,6 +74,7 @@ export async function readSettingsAs(
     env: { PATH: '/usr/bin:/bin' },
     timeoutMs: userReadLimitMs,
     killSignal: 'SIGKILL',
+    ownSession: true,
   });
   return stdout
     .split('\n')

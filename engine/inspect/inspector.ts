@@ -20,14 +20,14 @@ export class Inspector {
   readonly #paths: EnginePaths;
   readonly #installation: Installation;
   readonly #cgroups: Cgroups;
-  readonly #plugins: () => ReadonlyMap<number, string>;
+  readonly #plugins: (uid: number) => ReadonlyMap<number, string>;
 
-  /** @param plugins names of plugins by the pids of their processes, as of now. */
+  /** @param plugins names of a user's plugins by the pids of their processes, as of now. */
   constructor(
     paths: EnginePaths,
     installation: Installation,
     cgroups: Cgroups,
-    plugins: () => ReadonlyMap<number, string> = () => new Map(),
+    plugins: (uid: number) => ReadonlyMap<number, string> = () => new Map(),
   ) {
     this.#paths = paths;
     this.#installation = installation;
@@ -43,6 +43,7 @@ export class Inspector {
       cgroupPids: await this.#cgroups.pids(record.id),
       ...how,
       neighbours: await this.#neighboursOf(record.id),
+      plugins: this.#plugins(record.capsule.user.uid),
     };
     const ended = new TorporError(
       'failed',
@@ -73,7 +74,7 @@ export class Inspector {
     const inspection = await this.#inspectRoot(
       pid,
       startTime,
-      { isCapsule: false, cgroupPids: [], ...how, neighbours },
+      { isCapsule: false, cgroupPids: [], ...how, neighbours, plugins: this.#plugins(caller.uid) },
       noProcess(pid),
     );
     // What the others below it have open is not the caller's to see either.
@@ -90,7 +91,7 @@ export class Inspector {
    * @throws TorporError `failed` where it has ended.
    */
   async inspectJob(
-    { id, name }: Pick<JobRecord, 'id' | 'name'>,
+    { id, name, job }: Pick<JobRecord, 'id' | 'name' | 'job'>,
     root: number,
     cgroupPids: readonly number[] | undefined,
     how: Choices = {},
@@ -101,6 +102,7 @@ export class Inspector {
       isInRoom: cgroupPids !== undefined,
       ...how,
       neighbours: await this.#neighboursOf(id),
+      plugins: this.#plugins(job.user.uid),
     };
     const ended = new TorporError('failed', `${name} has ended.`, 'See `torpor ps`.');
     return this.#inspectRoot(root, undefined, tree, ended);
@@ -118,7 +120,6 @@ export class Inspector {
   ): Promise<TreeInspection> {
     const inspection = await inspectTree(root, {
       ...this.#surroundings,
-      plugins: this.#plugins(),
       ...tree,
     }).catch((error: unknown) => {
       throw readProcessLine(root) === undefined ? ended : error;

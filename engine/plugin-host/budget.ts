@@ -1,7 +1,15 @@
-/** How long each plugin may keep one operation waiting, over all its calls and tries. */
+/** How long plugins may keep one operation waiting. */
+
+/** All plugins together get that many times what one gets. */
+const together = 3;
+
+/** For one kind of calls. */
 export class Budget {
   readonly #limitMs: number;
   readonly #spent = new Map<string, number>();
+  #running = 0;
+  #runningSince = 0;
+  #spentTogether = 0;
 
   constructor(limitMs: number) {
     this.#limitMs = limitMs;
@@ -9,21 +17,47 @@ export class Budget {
 
   /** What is left to a plugin, in milliseconds. */
   left(name: string): number {
-    return Math.max(0, this.#limitMs - (this.#spent.get(name) ?? 0));
+    const own = this.#limitMs - (this.#spent.get(name) ?? 0);
+    return Math.max(0, Math.min(own, this.#limitMs * together - this.#spentByAll()));
+  }
+
+  #spentByAll(): number {
+    return this.#spentTogether + (this.#running > 0 ? performance.now() - this.#runningSince : 0);
   }
 
   /** Does something for a plugin, and counts the time. */
-  async spend<T>(name: string, work: (leftMs: number) => Promise<T>): Promise<T> {
+  async spend<T>(name: string, work: () => Promise<T>): Promise<T> {
     const startedAt = performance.now();
+    if (this.#running++ === 0) this.#runningSince = startedAt;
     try {
-      return await work(this.left(name));
+      return await work();
     } finally {
-      this.#spent.set(name, (this.#spent.get(name) ?? 0) + performance.now() - startedAt);
+      const now = performance.now();
+      this.#spent.set(name, (this.#spent.get(name) ?? 0) + now - startedAt);
+      if (--this.#running === 0) this.#spentTogether += now - this.#runningSince;
     }
   }
+}
 
-  /** How long they have kept it waiting so far, in milliseconds, by name. */
-  get spent(): ReadonlyMap<string, number> {
-    return this.#spent;
+/** Of one suspend or resume, over all its tries: for what it asks of them, and apart from that for undoing it. */
+export class PluginTime {
+  readonly calls: Budget;
+  readonly aborts: Budget;
+  /** How long the operation did nothing else, in milliseconds. */
+  waitedMs = 0;
+
+  constructor(limitMs: number) {
+    this.calls = new Budget(limitMs);
+    this.aborts = new Budget(limitMs);
+  }
+
+  /** Waits for plugins, and counts the time. */
+  async wait<T>(promise: Promise<T>): Promise<T> {
+    const startedAt = performance.now();
+    try {
+      return await promise;
+    } finally {
+      this.waitedMs += performance.now() - startedAt;
+    }
   }
 }

@@ -1,6 +1,6 @@
 /** A plugin that is on the bus: its methods, each with a limit, and nothing of what it answers taken unchecked. */
 import { Message } from '@jellybrick/dbus-next';
-import type { BusConnection } from '../../api/connection.ts';
+import { BusConnection } from '../../api/connection.ts';
 import { sentenceOf, TorporError } from '../../api/errors.ts';
 import {
   type PluginDescription,
@@ -12,13 +12,16 @@ import { interfaceName, methods, objectPath, type PluginMethods } from '../../ap
 import { decode, encode, type MethodWire } from '../../api/wire.ts';
 import { unlessAborted } from '../abort.ts';
 
+/** Nobody waits that long for a description; its answer is kept for those who ask later. */
+const describeLimitMs = 60_000;
+
 /** Why a call came to nothing; the message is part of a sentence. */
 export class PluginFailure extends Error {
   /** It was not for want of time, so that it may be tried once more. */
   readonly mayRetry: boolean;
 
   constructor(message: string, mayRetry: boolean) {
-    super(message);
+    super(oneLine(message));
     this.mayRetry = mayRetry;
   }
 }
@@ -29,14 +32,19 @@ export class ConnectedPlugin {
   /** Its own name on the bus. */
   readonly address: string;
   readonly pid: number;
-  readonly #connection: BusConnection;
+  readonly #busAddress: string;
+  /**
+   * One of the engine's for this plugin alone: a bus lets nobody wait for more than so many answers, and what one plugin
+   * leaves unanswered is not to be in the way of others.
+   */
+  #connection: Promise<BusConnection> | undefined;
   #description: Promise<PluginDescription> | undefined;
 
   constructor(
-    connection: BusConnection,
+    busAddress: string,
     { name, uid, address, pid }: { name: string; uid: number; address: string; pid: number },
   ) {
-    this.#connection = connection;
+    this.#busAddress = busAddress;
     this.name = name;
     this.uid = uid;
     this.address = address;
@@ -44,8 +52,8 @@ export class ConnectedPlugin {
   }
 
   /** What it says of itself; asked once, again where that failed. @throws PluginFailure; the signal's reason. */
-  describe(limitMs: number, signal?: AbortSignal): Promise<PluginDescription> {
-    this.#description ??= this.call('describe', [pluginVersion], limitMs).then((description) => {
+  async describe(limitMs: number, signal?: AbortSignal): Promise<PluginDescription> {
+    this.#description ??= this.call('describe', [pluginVersion], describeLimitMs).then((description) => {
       if (description.version === pluginVersion) return description;
       throw new PluginFailure(
         `it speaks version ${description.version} of ${interfaceName}, and this engine version ${pluginVersion}`,
@@ -55,8 +63,7 @@ export class ConnectedPlugin {
     this.#description.catch(() => {
       this.#description = undefined;
     });
-    // Others may be waiting for the same answer.
-    return unlessAborted(this.#description, signal);
+    return unlessAborted(unlessLate(this.#description, 'Describe', limitMs), signal);
   }
 
   /**
@@ -70,62 +77,87 @@ export class ConnectedPlugin {
     signal?: AbortSignal,
   ): Promise<Awaited<ReturnType<PluginMethods[M]>>> {
     const wire: MethodWire = methods[method];
-    const message = new Message({
-      destination: this.address,
-      path: objectPath,
-      interface: interfaceName,
-      member: wire.member,
-      signature: wire.inputs.map(({ signature }) => signature).join(''),
-      body: wire.inputs.map((input, index) => encode(input, (args as readonly unknown[])[index])),
+    const answer = this.#send(wire, args).catch((error: unknown) => {
+      throw new PluginFailure(`${wire.member} failed: ${oneLine(sentenceOf(error))}`, true);
     });
-    const reply = await this.#withLimit(this.#connection.call(message), wire.member, limitMs, signal);
-    return this.#checked(wire, reply) as Awaited<ReturnType<PluginMethods[M]>>;
-  }
-
-  async #withLimit(
-    answer: Promise<Message>,
-    member: string,
-    limitMs: number,
-    signal: AbortSignal | undefined,
-  ): Promise<Message> {
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<never>((_resolve, reject) => {
-      const failure = new PluginFailure(
-        `it did not answer ${member} within ${Math.round(limitMs) / 1000} s`,
-        false,
-      );
-      timer = setTimeout(() => reject(failure), limitMs);
-    });
-    const answered = answer.catch((error: unknown) => {
-      throw new PluginFailure(`${member} failed: ${oneLine(sentenceOf(error))}`, true);
-    });
+    let hasAnswered = false;
+    answer.then(
+      () => {
+        hasAnswered = true;
+      },
+      () => {
+        hasAnswered = true;
+      },
+    );
     try {
-      return await unlessAborted(Promise.race([answered, late]), signal);
+      const reply = await unlessAborted(unlessLate(answer, wire.member, limitMs), signal);
+      return checked(wire, reply) as Awaited<ReturnType<PluginMethods[M]>>;
     } finally {
-      clearTimeout(timer);
+      if (!hasAnswered) this.close();
     }
   }
 
-  #checked({ member, output }: MethodWire, { signature, body }: Message): unknown {
-    const expected = output?.signature ?? '';
-    const nonsense = (why: string) => new PluginFailure(`its answer to ${member} is ${why}`, true);
-    if (signature !== expected) throw nonsense(`of the form "${signature.slice(0, 40)}", not "${expected}"`);
-    if (output === undefined) return undefined;
-    const raw: unknown = body[0];
-    if (expected === 'ay' && (raw as Uint8Array).length > pluginStateLimit) {
-      const bytes = (raw as Uint8Array).length;
-      throw nonsense(`too large: ${bytes} bytes, and at most ${pluginStateLimit} are kept`);
-    }
-    if (expected === 'aa{sv}' && (raw as unknown[]).length > pluginFindingLimit)
-      throw nonsense(
-        `too long: ${(raw as unknown[]).length} findings, and at most ${pluginFindingLimit} are read`,
-      );
-    try {
-      return decode(output, raw);
-    } catch (error) {
-      if (!(error instanceof TorporError)) throw error;
-      throw nonsense(`not as expected: ${oneLine(error.message.replace(/^[^:]*: ?/, ''))}`);
-    }
+  async #send(wire: MethodWire, args: readonly unknown[]): Promise<Message> {
+    this.#connection ??= BusConnection.open(this.#busAddress);
+    const connection = await this.#connection;
+    return connection.call(
+      new Message({
+        destination: this.address,
+        path: objectPath,
+        interface: interfaceName,
+        member: wire.member,
+        signature: wire.inputs.map(({ signature }) => signature).join(''),
+        body: wire.inputs.map((input, index) => encode(input, args[index])),
+      }),
+    );
+  }
+
+  /** Nothing is waited for any more; the next call begins anew. */
+  close(): void {
+    const closing = this.#connection;
+    this.#connection = undefined;
+    closing
+      ?.then((connection) => connection[Symbol.asyncDispose]())
+      // It never came to be.
+      .catch(() => {});
+  }
+}
+
+/** @throws PluginFailure where it takes longer. */
+async function unlessLate<T>(promise: Promise<T>, member: string, limitMs: number): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_resolve, reject) => {
+    const seconds = Math.round(limitMs / 100) / 10;
+    const failure = new PluginFailure(`it did not answer ${member} within ${seconds} s`, false);
+    timer = setTimeout(() => reject(failure), limitMs);
+  });
+  promise.catch(() => {});
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+function checked({ member, output }: MethodWire, { signature, body }: Message): unknown {
+  const expected = output?.signature ?? '';
+  const nonsense = (why: string) => new PluginFailure(`its answer to ${member} is ${why}`, true);
+  if (signature !== expected) throw nonsense(`of the form "${signature.slice(0, 40)}", not "${expected}"`);
+  if (output === undefined) return undefined;
+  const raw: unknown = body[0];
+  if (expected === 'ay' && (raw as Uint8Array).length > pluginStateLimit) {
+    const bytes = (raw as Uint8Array).length;
+    throw nonsense(`too large: ${bytes} bytes, and at most ${pluginStateLimit} are kept`);
+  }
+  if (expected === 'aa{sv}' && (raw as unknown[]).length > pluginFindingLimit) {
+    const count = (raw as unknown[]).length;
+    throw nonsense(`too long: ${count} findings, and at most ${pluginFindingLimit} are read`);
+  }
+  try {
+    return decode(output, raw);
+  } catch (error) {
+    if (!(error instanceof TorporError)) throw error;
+    throw nonsense(`not as expected: ${oneLine(error.message.replace(/^[^:]*: ?/, ''))}`);
   }
 }
 

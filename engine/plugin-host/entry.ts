@@ -12,7 +12,7 @@ export interface PluginEntry {
   exec: string[];
   /** What holds where the plugin cannot be asked. */
   policy: PluginPolicy;
-  /** It is there as long as its user has a workload that runs, and not only for a suspend. */
+  /** It is started with its user's first workload, and not only for a suspend. */
   isResident: boolean;
   /** Where this was read. */
   file: string;
@@ -36,6 +36,8 @@ const group = '[D-BUS Service]';
 export function parseEntry(text: string, file: string): PluginEntry | EntryProblem {
   const problem = (line: number, what: string): EntryProblem => ({ file, line, what, ...requiredIn(text) });
   if (Buffer.byteLength(text) > largestEntry) return problem(0, `it is larger than ${largestEntry} bytes`);
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is refused
+  if (/[\u0000-\u0008\u000e-\u001f\u007f]/.test(text)) return problem(0, 'it has control characters in it');
   const values: Values = new Map();
   let isInGroup = false;
   for (const [index, whole] of text.split('\n').entries()) {
@@ -67,7 +69,8 @@ function entryOf(
   if (exec === undefined) return problem(0, 'the key Exec is missing');
   const words = wordsOf(exec.value);
   if (words === undefined) return problem(exec.line, 'a quote in Exec is not closed');
-  if (!words[0]?.startsWith('/')) return problem(exec.line, 'Exec must begin with an absolute path');
+  if (!words[0]?.startsWith('/') || words[0].includes('='))
+    return problem(exec.line, 'Exec must begin with an absolute path, without an equals sign in it');
   const policy = values.get('X-Torpor-Policy') ?? { value: 'optional', line: 0 };
   const known = pluginPolicies.find((each) => each === policy.value);
   if (known === undefined)
@@ -83,8 +86,8 @@ function entryOf(
 
 /** Of a broken file too it should be known whether a suspend may do without it. */
 function requiredIn(text: string): { required?: string } {
-  if (!/^\s*X-Torpor-Policy\s*=\s*required\s*$/m.test(text)) return {};
-  return { required: /^\s*Name\s*=\s*(\S{1,255})\s*$/m.exec(text)?.[1] ?? 'a plugin' };
+  if (!/^[ \t]*X-Torpor-Policy[ \t]*=[ \t]*required[ \t]*$/m.test(text)) return {};
+  return { required: /^[ \t]*Name[ \t]*=[ \t]*([\w.-]{1,255})[ \t]*$/m.exec(text)?.[1] ?? 'a plugin' };
 }
 
 /** Words as a shell has them, with quotes and backslashes but nothing else. @returns undefined for an open quote. */

@@ -13,10 +13,13 @@ export interface Order<T extends Described> {
   refused: { plugin: T; why: string }[];
 }
 
-/** @param plugins of one user, each name once. */
-export function orderOf<T extends Described>(plugins: readonly T[]): Order<T> {
+/**
+ * @param plugins of one user, each name once.
+ * @param known names of all there are: what comes after one that is not called waits for nothing.
+ */
+export function orderOf<T extends Described>(plugins: readonly T[], known: readonly string[]): Order<T> {
   const refused: Order<T>['refused'] = [];
-  const names = new Set(plugins.map(({ name }) => name));
+  const names = new Set(known);
   let left = plugins.filter((plugin) => {
     const unknown = plugin.description.after.find((name) => !names.has(name));
     if (unknown !== undefined)
@@ -24,16 +27,16 @@ export function orderOf<T extends Described>(plugins: readonly T[]): Order<T> {
     return unknown === undefined;
   });
   const levels: T[][] = [];
-  const done = new Set(refused.map(({ plugin }) => plugin.name));
+  const waiting = new Set(left.map(({ name }) => name));
   while (left.length > 0) {
-    const level = left.filter(({ description }) => description.after.every((name) => done.has(name)));
+    const level = left.filter(({ description }) => !description.after.some((name) => waiting.has(name)));
     if (level.length === 0) {
       for (const plugin of left)
         refused.push({ plugin, why: `it comes after ${plugin.description.after.join(', ')}, in a circle` });
       break;
     }
     levels.push(level);
-    for (const { name } of level) done.add(name);
+    for (const { name } of level) waiting.delete(name);
     left = left.filter((plugin) => !level.includes(plugin));
   }
   return { levels, refused };

@@ -13,14 +13,15 @@ import {
 import type { PluginMethods } from '../../api/plugin1.ts';
 import type { PluginInfo, PluginReport } from '../../api/types.ts';
 import { type Manifest, type PluginState, specOf } from '../../proto/manifest.ts';
+import { unlessAborted } from '../abort.ts';
 import type { User } from '../capsule/users.ts';
 import type { Logger } from '../log.ts';
 import type { WorkloadRecord } from '../workload/record.ts';
-import { Budget } from './budget.ts';
-import { type ConnectedPlugin, PluginFailure } from './connected-plugin.ts';
+import { type Budget, PluginTime } from './budget.ts';
+import { type ConnectedPlugin, oneLine, PluginFailure } from './connected-plugin.ts';
 import { type Order, orderOf } from './order.ts';
 import type { KnownPlugin, PluginPrograms } from './plugin-programs.ts';
-import { ResumingPlugins } from './resuming-plugins.ts';
+import { type HowResumed, ResumingPlugins } from './resuming-plugins.ts';
 import { SuspendingPlugins } from './suspending-plugins.ts';
 import type { PluginTrouble } from './trouble.ts';
 
@@ -38,10 +39,15 @@ export interface PluginsFor {
   troubles: PluginTrouble[];
 }
 
+/** What bears on one call beside the workload itself. */
+export type Circumstances = Partial<Pick<PluginWorkload, 'leaveRunning' | 'copy' | 'snapshot'>>;
+
 /** What calls of a new engine are due for an operation that its predecessor did not end. */
-export interface OwedCall {
+export interface OwedCalls {
   method: 'postResume' | 'abort';
   record: WorkloadRecord;
+  how: Circumstances;
+  /** In the order in which they are to be called. */
   plugins: readonly PluginState[];
 }
 
@@ -50,17 +56,15 @@ export interface PluginHostOptions {
   limitMs: number;
   /** Folder of the engine for a capsule, seen inside as /run/torpor. */
   runFolder: (id: string) => string;
+  /** Its processes, as far as there are any. */
   pids: (record: WorkloadRecord) => Promise<number[]>;
   log: Logger;
 }
 
-/** What bears on one call beside the workload itself. */
-export type Circumstances = Partial<Pick<PluginWorkload, 'leaveRunning' | 'copy' | 'snapshot'>>;
-
 export class PluginHost {
   readonly #programs: PluginPrograms;
   readonly #options: PluginHostOptions;
-  #owed: Promise<void> = Promise.resolve();
+  readonly #owed = new Map<string, Promise<void>>();
 
   constructor(programs: PluginPrograms, options: PluginHostOptions) {
     this.#programs = programs;
@@ -72,66 +76,66 @@ export class PluginHost {
   }
 
   /** For one operation, over all its tries. */
-  budget(): Budget {
-    return new Budget(this.#options.limitMs);
+  time(): PluginTime {
+    return new PluginTime(this.#options.limitMs);
   }
 
   /** The plugins for a suspend, or for an inspection alone. */
-  forSuspend(record: WorkloadRecord, leaveRunning: boolean, budget: Budget): SuspendingPlugins {
-    return new SuspendingPlugins(this, record, leaveRunning, budget);
+  forSuspend(record: WorkloadRecord, leaveRunning: boolean, time: PluginTime): SuspendingPlugins {
+    return new SuspendingPlugins(this, record, leaveRunning, time);
   }
 
   /** Those that were called when a snapshot was taken, for its resume. */
-  forResume(record: WorkloadRecord, manifest: Manifest, copy: boolean): ResumingPlugins {
-    return new ResumingPlugins(this, record, manifest, copy);
+  forResume(record: WorkloadRecord, manifest: Manifest, how: HowResumed): ResumingPlugins {
+    return new ResumingPlugins(this, record, manifest, how);
   }
 
-  /**
-   * Makes the calls that are due since before this engine. Until it is done, {@link settled} waits.
-   * @param owed by what a recovery has found.
-   */
-  settle(owed: readonly OwedCall[]): void {
-    this.#owed = Promise.all(owed.map((each) => this.#settleOne(each))).then(() => {});
+  /** Makes the calls that are due since before this engine; {@link settled} waits for them. */
+  settle(owed: readonly OwedCalls[]): void {
+    for (const each of owed) {
+      const { id } = each.record;
+      const settling = this.#settleOne(each)
+        .catch((error: unknown) => this.log.error({ err: error, workload: id }, 'plugins were not told'))
+        .finally(() => this.#owed.delete(id));
+      this.#owed.set(id, settling);
+    }
   }
 
-  get settled(): Promise<void> {
-    return this.#owed;
+  /** Resolves when nothing is due any more for this workload. */
+  async settled(id: string): Promise<void> {
+    await this.#owed.get(id);
   }
 
-  async #settleOne({ method, record, plugins }: OwedCall): Promise<void> {
-    const budget = this.budget();
-    const workload = await this.workloadOf(record, {});
-    await Promise.all(
-      plugins.map(({ name, state }) =>
-        this.callByName(record, name, budget, method, [workload, Buffer.from(state, 'base64')]).catch(
-          (error: unknown) =>
-            this.log.warn({ plugin: name, workload: record.id, why: sentenceOf(error) }, `${method} failed`),
-        ),
-      ),
-    );
+  async #settleOne({ method, record, how, plugins }: OwedCalls): Promise<void> {
+    const { calls } = this.time();
+    for (const { name, state } of plugins) {
+      const workload = await this.workloadOf(record, how);
+      await this.callByName(record, name, calls, method, [workload, Buffer.from(state, 'base64')]).catch(
+        (error: unknown) =>
+          this.log.warn({ plugin: name, workload: record.id, why: sentenceOf(error) }, `${method} failed`),
+      );
+    }
   }
 
-  /** Asks all of a user's plugins what they are, and puts those for this kind of workload in order. */
-  async pluginsFor(
-    { kind, ...rest }: WorkloadRecord,
-    budget: Budget,
-    signal?: AbortSignal,
-  ): Promise<PluginsFor> {
-    const { user } = specOf({ kind, ...rest } as WorkloadRecord);
-    const { plugins, problems } = await this.#programs.known(user);
+  /** Asks a user's plugins what they are, and puts those for this kind of workload in order. @throws the signal's reason. */
+  async pluginsFor(record: WorkloadRecord, budget: Budget, signal?: AbortSignal): Promise<PluginsFor> {
+    const { user } = specOf(record);
+    const { plugins, problems } = await unlessAborted(this.#programs.known(user), signal);
     const troubles: PluginTrouble[] = problems.map(({ sentence, required }) => ({
       name: required ?? '',
       title: '',
       required: required !== undefined,
-      why: sentence.replace(/\.$/, ''),
+      why: oneLine(sentence),
     }));
-    const described = await this.#describeAll(plugins, user, budget, troubles, signal);
-    const { levels, refused } = orderOf(described);
-    troubles.push(...refusedOf({ levels, refused }));
-    return {
-      levels: levels.map((level) => level.filter(({ description }) => description.kinds.includes(kind))),
-      troubles,
-    };
+    const described = (await this.#describeAll(plugins, user, budget, troubles, signal)).filter(
+      ({ description }) => description.kinds.includes(record.kind),
+    );
+    const order = orderOf(
+      described,
+      plugins.map(({ name }) => name),
+    );
+    troubles.push(...refusedOf(order));
+    return { levels: order.levels, troubles };
   }
 
   async #describeAll(
@@ -212,6 +216,7 @@ export class PluginHost {
           const left = budget.left(known.name);
           if (left === 0) throw new PluginFailure('its time for this was used up', false);
           const plugin = await this.#programs.reach(known, user, left, signal);
+          signal?.throwIfAborted();
           return await act(plugin, Math.max(1, budget.left(known.name)));
         });
       } catch (error) {
@@ -232,7 +237,7 @@ export class PluginHost {
       command: specOf(record).command,
       ...(application === undefined ? {} : { application }),
       ...(record.kind === 'capsule' ? { runFolder: this.#options.runFolder(record.id) } : {}),
-      pids: record.status.kind === 'running' ? await this.#options.pids(record) : [],
+      pids: await this.#options.pids(record),
       leaveRunning: false,
       copy: false,
       ...how,
@@ -246,8 +251,9 @@ export class PluginHost {
       plugins.filter((each) => this.#programs.connected(each) !== undefined).map(({ name }) => name),
     );
     const troubles: PluginTrouble[] = [];
-    const described = await this.#describeAll(plugins, user, this.budget(), troubles);
-    troubles.push(...refusedOf(orderOf(described)));
+    const described = await this.#describeAll(plugins, user, this.time().calls, troubles);
+    const names = plugins.map(({ name }) => name);
+    troubles.push(...refusedOf(orderOf(described, names)));
     const infos = plugins.map(({ name, entry }): PluginInfo => {
       const description = described.find((each) => each.name === name)?.description;
       const trouble = troubles.find((each) => each.name === name);
@@ -263,7 +269,7 @@ export class PluginHost {
     });
     return {
       plugins: infos.sort((a, b) => a.name.localeCompare(b.name)),
-      problems: problems.map(({ sentence }) => sentence),
+      problems: problems.map(({ sentence }) => `${oneLine(sentence)}.`),
     };
   }
 }

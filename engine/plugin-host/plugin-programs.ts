@@ -2,13 +2,12 @@
  * Which plugins there are for a user, on the bus or to be started, and the programs that the engine has started. A
  * plugin is its user's: another user's of the same name is another plugin.
  */
-import type { Message } from '@jellybrick/dbus-next';
+import { Message } from '@jellybrick/dbus-next';
 import type { BusConnection } from '../../api/connection.ts';
-import { TorporError } from '../../api/errors.ts';
+import { sentenceOf, TorporError } from '../../api/errors.ts';
 import { pluginNamePattern } from '../../api/plugin-types.ts';
 import { unlessAborted } from '../abort.ts';
 import type { User } from '../capsule/users.ts';
-import { treeBelow } from '../inspect/proc.ts';
 import type { Logger } from '../log.ts';
 import type { Caller } from '../workload/registry.ts';
 import { ConnectedPlugin, PluginFailure } from './connected-plugin.ts';
@@ -30,45 +29,83 @@ export interface KnownPlugins {
   problems: { sentence: string; required: string | undefined }[];
 }
 
-const keyOf = (uid: number, name: string) => `${uid} ${name}`;
+/** A program that runs, or is just being started. */
+interface Started {
+  program: Promise<PluginProgram>;
+  uid: number;
+  isResident: boolean;
+  usedAt: number;
+}
+
+const keyOf = ({ uid, name }: { uid: number; name: string }) => `${uid} ${name}`;
 /** Most plugins of one user that may be on the bus at once. */
 const mostPlugins = 50;
+/** What was started for one operation is ended some time after it. */
+const idleLimitMs = 120_000;
+const idleCheckMs = 30_000;
+
+const dbus = {
+  destination: 'org.freedesktop.DBus',
+  path: '/org/freedesktop/DBus',
+  interface: 'org.freedesktop.DBus',
+};
+
+/** Those who wait for something to happen to a plugin. */
+class Waiters {
+  readonly #waiting = new Map<string, Set<() => void>>();
+
+  /** @returns what stops waiting. */
+  add(key: string, listener: () => void): () => void {
+    const all = this.#waiting.get(key) ?? new Set();
+    this.#waiting.set(key, all.add(listener));
+    return () => {
+      all.delete(listener);
+      if (all.size === 0 && this.#waiting.get(key) === all) this.#waiting.delete(key);
+    };
+  }
+
+  tell(key: string): void {
+    const all = this.#waiting.get(key);
+    this.#waiting.delete(key);
+    for (const listener of all ?? []) listener();
+  }
+}
 
 export class PluginPrograms {
   readonly #folders: PluginFolders;
   readonly #sessions: UserSessions;
+  readonly #isBusy: (uid: number) => boolean;
   readonly #log: Logger;
   readonly #connected = new Map<string, ConnectedPlugin>();
-  readonly #programs = new Map<string, Promise<PluginProgram>>();
-  readonly #waiting = new Map<string, (() => void)[]>();
-  readonly #missed = new Map<string, (() => void)[]>();
+  readonly #programs = new Map<string, Started>();
+  readonly #come = new Waiters();
+  readonly #left = new Waiters();
+  readonly #sweeper: NodeJS.Timeout;
   #connection: BusConnection | undefined;
   #busAddress = '';
 
-  constructor(folders: PluginFolders, sessions: UserSessions, log: Logger) {
+  /** @param isBusy whether a user has a workload that runs. */
+  constructor(folders: PluginFolders, sessions: UserSessions, isBusy: (uid: number) => boolean, log: Logger) {
     this.#folders = folders;
     this.#sessions = sessions;
+    this.#isBusy = isBusy;
     this.#log = log;
+    this.#sweeper = setInterval(() => this.#endIdle(), idleCheckMs).unref();
   }
 
-  /** Plugins can register on this connection of the engine's. */
-  attach(connection: BusConnection): void {
+  /** Plugins can register on this connection of the engine's, whose bus has this address. */
+  attach(connection: BusConnection, address: string): void {
     this.#connection = connection;
-    connection.bus.on('message', (message: Message) => this.#forgetLeaver(message));
-  }
-
-  /** Where the programs that are started find the engine. */
-  set busAddress(address: string) {
     this.#busAddress = address;
+    connection.bus.on('message', (message: Message) => this.#forgetLeaver(message));
   }
 
   /**
    * A program says that it is this plugin, for the workloads of the user who it runs as.
    * @throws TorporError `usage` for what is no name; `failed` where that plugin is there already.
    */
-  register({ uid, connection: address, pid = 0 }: Caller, name: string): void {
-    const connection = this.#connection;
-    if (connection === undefined || address === undefined) throw new Error('no bus');
+  async register({ uid, connection: address, pid = 0 }: Caller, name: string): Promise<void> {
+    if (this.#connection === undefined || address === undefined) throw new Error('no bus');
     if (!pluginNamePattern.test(name)) {
       throw new TorporError(
         'usage',
@@ -76,7 +113,7 @@ export class PluginPrograms {
         'It is a bus name, such as org.example.Plugin.',
       );
     }
-    const key = keyOf(uid, name);
+    const key = keyOf({ uid, name });
     const there = this.#connected.get(key);
     if (there !== undefined && there.address !== address) {
       throw new TorporError(
@@ -85,25 +122,36 @@ export class PluginPrograms {
         'End that first.',
       );
     }
+    if (there !== undefined) return;
     const own = [...this.#connected.values()].filter((each) => each.uid === uid);
     if (own.length >= mostPlugins)
       throw new TorporError('failed', `${mostPlugins} plugins of one user are enough.`, 'End some of them.');
-    this.#connected.set(key, new ConnectedPlugin(connection, { name, uid, address, pid }));
+    this.#connected.set(key, new ConnectedPlugin(this.#busAddress, { name, uid, address, pid }));
+    // It may have left before it was entered here, and nobody would say so again.
+    const owned = await this.#connection.call(
+      new Message({ ...dbus, member: 'NameHasOwner', signature: 's', body: [address] }),
+    );
+    if (owned.body[0] !== true) {
+      this.#forget(address);
+      return;
+    }
     this.#log.info({ plugin: name, uid, pid }, 'plugin registered');
-    for (const resolve of this.#waiting.get(key) ?? []) resolve();
-    this.#waiting.delete(key);
+    this.#come.tell(key);
   }
 
   #forgetLeaver(message: Message): void {
     if (message.sender !== 'org.freedesktop.DBus' || message.member !== 'NameOwnerChanged') return;
     const [address, , owner] = message.body as [string, string, string];
-    if (owner !== '') return;
+    if (owner === '') this.#forget(address);
+  }
+
+  #forget(address: string): void {
     for (const [key, plugin] of this.#connected) {
       if (plugin.address !== address) continue;
       this.#connected.delete(key);
+      plugin.close();
       this.#log.info({ plugin: plugin.name, uid: plugin.uid }, 'plugin left');
-      for (const resolve of this.#missed.get(key) ?? []) resolve();
-      this.#missed.delete(key);
+      this.#left.tell(key);
     }
   }
 
@@ -121,15 +169,14 @@ export class PluginPrograms {
     };
   }
 
-  connected({ uid, name }: Pick<KnownPlugin, 'uid' | 'name'>): ConnectedPlugin | undefined {
-    return this.#connected.get(keyOf(uid, name));
+  connected(plugin: Pick<KnownPlugin, 'uid' | 'name'>): ConnectedPlugin | undefined {
+    return this.#connected.get(keyOf(plugin));
   }
 
   /** Resolves when it is not on the bus. */
   async gone(plugin: Pick<KnownPlugin, 'uid' | 'name'>): Promise<void> {
     if (this.connected(plugin) === undefined) return;
-    const key = keyOf(plugin.uid, plugin.name);
-    await new Promise<void>((resolve) => this.#missed.set(key, [...(this.#missed.get(key) ?? []), resolve]));
+    await new Promise<void>((resolve) => this.#left.add(keyOf(plugin), resolve));
   }
 
   /**
@@ -142,46 +189,54 @@ export class PluginPrograms {
     limitMs: number,
     signal?: AbortSignal,
   ): Promise<ConnectedPlugin> {
+    const key = keyOf(plugin);
+    const used = this.#programs.get(key);
+    if (used !== undefined) used.usedAt = Date.now();
     const there = this.connected(plugin);
     if (there !== undefined) return there;
-    const { entry, name } = plugin;
+    const { entry } = plugin;
     if (entry === undefined) throw new PluginFailure('it has left the bus', false);
-    const key = keyOf(plugin.uid, name);
-    const program = await this.#started(key, entry, user);
-    const registered = new Promise<void>((resolve) =>
-      this.#waiting.set(key, [...(this.#waiting.get(key) ?? []), resolve]),
-    );
-    // It may have come while the program was started.
-    const known = this.connected(plugin);
-    if (known !== undefined) return known;
+    let stop = () => {};
     let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<string>((resolve) => {
-      timer = setTimeout(
-        () => resolve(`it did not register within ${Math.round(limitMs) / 1000} s`),
-        limitMs,
-      );
+    const registered = new Promise<undefined>((resolve) => {
+      stop = this.#come.add(key, () => resolve(undefined));
     });
-    const why = await unlessAborted(Promise.race([registered, program.ended, late]), signal).finally(() =>
-      clearTimeout(timer),
+    const late = new Promise<string>((resolve) => {
+      const seconds = Math.round(limitMs / 100) / 10;
+      timer = setTimeout(() => resolve(`it did not register within ${seconds} s`), limitMs);
+    });
+    const ended = this.#started(key, entry, user).then(
+      (program) => program.ended,
+      (error: unknown) => `its program does not start: ${sentenceOf(error)}`,
     );
-    const come = this.connected(plugin);
-    if (come !== undefined) return come;
-    // One that hangs is started anew the next time.
-    await program.end();
-    throw new PluginFailure(why ?? 'it has left the bus', false);
+    try {
+      const why = await unlessAborted(Promise.race([registered, ended, late]), signal);
+      const come = this.connected(plugin);
+      if (come !== undefined) return come;
+      // One that hangs is started anew the next time.
+      void this.#programs
+        .get(key)
+        ?.program.then((program) => program.end())
+        .catch(() => {});
+      throw new PluginFailure(why ?? 'it has left the bus', false);
+    } finally {
+      stop();
+      clearTimeout(timer);
+    }
   }
 
   /** The program of a plugin, which is started where it does not run. */
   #started(key: string, entry: PluginEntry, user: User): Promise<PluginProgram> {
     const running = this.#programs.get(key);
-    if (running !== undefined) return running;
-    const started = this.#start(entry, user);
+    if (running !== undefined) return running.program;
+    const program = this.#start(entry, user);
+    const started = { program, uid: user.uid, isResident: entry.isResident, usedAt: Date.now() };
     this.#programs.set(key, started);
     const forget = () => {
       if (this.#programs.get(key) === started) this.#programs.delete(key);
     };
-    started.then((program) => program.ended.then(forget), forget);
-    return started;
+    program.then(({ ended }) => ended.then(forget), forget);
+    return program;
   }
 
   async #start(entry: PluginEntry, user: User): Promise<PluginProgram> {
@@ -197,21 +252,28 @@ export class PluginPrograms {
     return program;
   }
 
+  #endIdle(): void {
+    for (const { program, uid, isResident, usedAt } of this.#programs.values()) {
+      if (Date.now() - usedAt < idleLimitMs || (isResident && this.#isBusy(uid))) continue;
+      program.then((each) => each.end()).catch(() => {});
+    }
+  }
+
   /** Whether this name on the bus is a plugin's. */
   isPlugin(address: string): boolean {
     return [...this.#connected.values()].some((plugin) => plugin.address === address);
   }
 
-  /** Names of plugins by the processes that are theirs. */
-  processes(): Map<number, string> {
-    const all = [...this.#connected.values()].flatMap(({ pid, name }) =>
-      [pid, ...treeBelow(pid)].map((each): [number, string] => [each, name]),
-    );
-    return new Map(all);
+  /** Names of a user's plugins by their processes. */
+  processes(uid: number): Map<number, string> {
+    const own = [...this.#connected.values()].filter((each) => each.uid === uid);
+    return new Map(own.map(({ pid, name }) => [pid, name]));
   }
 
   /** Ends all that the engine has started. */
   async end(): Promise<void> {
-    await Promise.all([...this.#programs.values()].map(async (started) => (await started).end()));
+    clearInterval(this.#sweeper);
+    const programs = await Promise.allSettled([...this.#programs.values()].map(({ program }) => program));
+    await Promise.all(programs.map((each) => (each.status === 'fulfilled' ? each.value.end() : undefined)));
   }
 }

@@ -4,9 +4,11 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { sentenceOf } from '../../api/errors.ts';
+import { specOf } from '../../proto/manifest.ts';
 import type { User } from '../capsule/users.ts';
 import type { Logger } from '../log.ts';
-import type { KnownPlugin, PluginPrograms } from './plugin-programs.ts';
+import type { WorkloadRecord } from '../workload/record.ts';
+import type { PluginPrograms } from './plugin-programs.ts';
 
 /** Before each start after the first; one that ends more often in a row is left until the next workload starts. */
 const pausesMs = [500, 1000, 2000, 5000, 15_000];
@@ -18,6 +20,7 @@ export class Residents {
   readonly #programs: PluginPrograms;
   readonly #isNeeded: (uid: number) => boolean;
   readonly #log: Logger;
+  readonly #running = new Set<string>();
   readonly #kept = new Set<string>();
   #hasStopped = false;
 
@@ -28,33 +31,48 @@ export class Residents {
     this.#log = log;
   }
 
-  /** A workload of this user runs. */
-  async keep(user: User): Promise<void> {
-    const { plugins } = await this.#programs.known(user);
-    for (const plugin of plugins) {
-      const key = `${user.uid} ${plugin.name}`;
-      if (!plugin.entry?.isResident || this.#kept.has(key)) continue;
-      this.#kept.add(key);
-      void this.#keepOne(plugin, user).finally(() => this.#kept.delete(key));
+  /** Looks whether a workload has come to run. */
+  follow(record: WorkloadRecord): void {
+    if (record.status.kind !== 'running') this.#running.delete(record.id);
+    else if (!this.#running.has(record.id)) {
+      this.#running.add(record.id);
+      this.#keep(specOf(record).user).catch((error: unknown) =>
+        this.#log.error({ err: error }, 'plugins could not be started'),
+      );
     }
   }
 
-  async #keepOne(plugin: KnownPlugin, user: User): Promise<void> {
+  forget(id: string): void {
+    this.#running.delete(id);
+  }
+
+  async #keep(user: User): Promise<void> {
+    const { plugins } = await this.#programs.known(user);
+    for (const { name, entry } of plugins) {
+      const key = `${user.uid} ${name}`;
+      if (!entry?.isResident || this.#kept.has(key)) continue;
+      this.#kept.add(key);
+      void this.#keepOne(name, user).finally(() => this.#kept.delete(key));
+    }
+  }
+
+  async #keepOne(name: string, user: User): Promise<void> {
     for (let failures = 0; this.#isNeeded(user.uid) && !this.#hasStopped; ) {
       const startedAt = Date.now();
       try {
+        // What starts it may have been changed or taken away meanwhile.
+        const { plugins } = await this.#programs.known(user);
+        const plugin = plugins.find((each) => each.name === name && each.entry?.isResident);
+        if (plugin === undefined) return;
         await this.#programs.reach(plugin, user, startLimitMs);
         await this.#programs.gone(plugin);
       } catch (error) {
-        this.#log.warn(
-          { plugin: plugin.name, uid: user.uid, why: sentenceOf(error) },
-          'plugin does not start',
-        );
+        this.#log.warn({ plugin: name, uid: user.uid, why: sentenceOf(error) }, 'plugin does not start');
       }
       failures = Date.now() - startedAt > lastedMs ? 1 : failures + 1;
       const pause = pausesMs[failures - 1];
       if (pause === undefined) {
-        this.#log.error({ plugin: plugin.name, uid: user.uid }, 'plugin ends again and again, and is left');
+        this.#log.error({ plugin: name, uid: user.uid }, 'plugin ends again and again, and is left');
         return;
       }
       await sleep(pause, undefined, { ref: false });

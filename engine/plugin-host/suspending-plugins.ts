@@ -4,7 +4,7 @@ import type { PluginFinding } from '../../api/plugin-types.ts';
 import type { Finding } from '../../api/types.ts';
 import { type PluginState, specOf } from '../../proto/manifest.ts';
 import type { WorkloadRecord } from '../workload/record.ts';
-import type { Budget } from './budget.ts';
+import type { PluginTime } from './budget.ts';
 import { PluginFailure } from './connected-plugin.ts';
 import type { DescribedPlugin, PluginHost, PluginsFor } from './plugin-host.ts';
 import { called, findingOf, type PluginTrouble } from './trouble.ts';
@@ -13,22 +13,22 @@ export class SuspendingPlugins {
   readonly #host: PluginHost;
   readonly #record: WorkloadRecord;
   readonly #leaveRunning: boolean;
-  readonly #budget: Budget;
+  readonly #time: PluginTime;
   #plugins: PluginsFor | undefined;
   /** Those whose PreSuspend was called, the first one first; what failed has an empty state. */
   readonly #states: PluginState[] = [];
   readonly #failed: Finding[] = [];
 
-  constructor(host: PluginHost, record: WorkloadRecord, leaveRunning: boolean, budget: Budget) {
+  constructor(host: PluginHost, record: WorkloadRecord, leaveRunning: boolean, time: PluginTime) {
     this.#host = host;
     this.#record = record;
     this.#leaveRunning = leaveRunning;
-    this.#budget = budget;
+    this.#time = time;
   }
 
   /** What they find, and which of them fail. @throws the signal's reason. */
   async inspect(signal?: AbortSignal): Promise<Finding[]> {
-    const plugins = await this.#host.pluginsFor(this.#record, this.#budget, signal);
+    const plugins = await this.#host.pluginsFor(this.#record, this.#time.calls, signal);
     const workload = await this.#workload();
     const findings = await Promise.all(
       plugins.levels.flat().map((plugin) =>
@@ -37,7 +37,7 @@ export class SuspendingPlugins {
           const found = await this.#host.call(
             plugin.known,
             user,
-            this.#budget,
+            this.#time.calls,
             'inspect',
             [workload],
             signal,
@@ -85,7 +85,13 @@ export class SuspendingPlugins {
     for (const level of [...(this.#plugins?.levels ?? [])].reverse()) {
       if (level.length === 0) continue;
       const workload = await this.#workload();
-      const states = level.map(({ name, description }) => ({ name, title: description.title, state: '' }));
+      const states = level.map(({ name, description: { title, policy, beforeItRuns } }) => ({
+        name,
+        title,
+        policy,
+        beforeItRuns,
+        state: '',
+      }));
       this.#states.push(...states);
       await note(this.#states);
       const troubles: PluginTrouble[] = [];
@@ -96,7 +102,7 @@ export class SuspendingPlugins {
             const state = await this.#host.call(
               plugin.known,
               user,
-              this.#budget,
+              this.#time.calls,
               'preSuspend',
               [workload],
               signal,
@@ -122,11 +128,10 @@ export class SuspendingPlugins {
     return this.#failed;
   }
 
-  /** The workload runs on: each that was called undoes what it did. Never throws, and takes at most the limit of each. */
+  /** The workload runs on: each that was called undoes what it did. Never throws. */
   async abort(): Promise<void> {
     if (this.#states.length === 0) return;
     const { log } = this.#host;
-    const budget = this.#host.budget();
     const workload = await this.#workload();
     const { user } = specOf(this.#record);
     const all = this.#plugins?.levels ?? [];
@@ -137,7 +142,7 @@ export class SuspendingPlugins {
           if (state === undefined) return;
           const bytes = Buffer.from(state.state, 'base64');
           await this.#host
-            .call(known, user, budget, 'abort', [workload, bytes])
+            .call(known, user, this.#time.aborts, 'abort', [workload, bytes])
             .catch((error: unknown) =>
               log.warn({ plugin: name, workload: this.#record.id, why: sentenceOf(error) }, 'Abort failed'),
             );

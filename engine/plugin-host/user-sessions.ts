@@ -2,12 +2,14 @@
  * What a plugin needs to know of its user's session: where the bus, the sound server and the display are. It comes from
  * the programs with which the user talks to the engine, and only ever goes to programs that run as that user.
  */
-import { readFile, stat } from 'node:fs/promises';
+import { open, stat } from 'node:fs/promises';
 import type { User } from '../capsule/users.ts';
 
 const wanted =
   /^(DBUS_SESSION_BUS_ADDRESS|XDG_(RUNTIME_DIR|CURRENT_DESKTOP|SESSION_TYPE|(CONFIG|DATA|CACHE|STATE)_HOME)|PULSE_(SERVER|COOKIE|RUNTIME_PATH|CLIENTCONFIG)|PIPEWIRE_(REMOTE|RUNTIME_DIR)|DISPLAY|WAYLAND_DISPLAY|XAUTHORITY|LANG|LANGUAGE|LC_[A-Z]+|TZ)$/;
 const longestValue = 4096;
+/** More than that of an environment is not read: its process decides how long it is. */
+const longestEnvironment = 256 * 1024;
 
 export class UserSessions {
   readonly #known = new Map<number, Record<string, string>>();
@@ -21,9 +23,9 @@ export class UserSessions {
       this.#known.set(uid, Object.fromEntries(taken));
   }
 
-  /** The same from a process that has called; one that has gone meanwhile changes nothing. */
+  /** The same from a process that has called; one that has gone meanwhile, or is another's now, changes nothing. */
   async noteProcess(uid: number, pid: number): Promise<void> {
-    const text = await readFile(`/proc/${pid}/environ`, 'utf8').catch(() => '');
+    const text = await environmentAt(uid, pid).catch(() => '');
     const pairs = text.split('\0').flatMap((each): [string, string][] => {
       const at = each.indexOf('=');
       return at < 1 ? [] : [[each.slice(0, at), each.slice(at + 1)]];
@@ -55,4 +57,12 @@ async function usualSession(uid: number): Promise<Record<string, string>> {
     XDG_RUNTIME_DIR: folder,
     ...(bus?.isSocket() ? { DBUS_SESSION_BUS_ADDRESS: `unix:path=${folder}/bus` } : {}),
   };
+}
+
+/** Through one open file, which is of the same process from first to last. */
+async function environmentAt(uid: number, pid: number): Promise<string> {
+  await using file = await open(`/proc/${pid}/environ`);
+  if ((await file.stat()).uid !== uid) return '';
+  const { buffer, bytesRead } = await file.read(Buffer.alloc(longestEnvironment));
+  return buffer.toString('utf8', 0, bytesRead);
 }

@@ -8,7 +8,7 @@ import { letGo } from '../connections/held.ts';
 import type { Installation } from '../installation.ts';
 import { disown } from '../job/disown.ts';
 import type { Logger } from '../log.ts';
-import type { OwedCall } from '../plugin-host/plugin-host.ts';
+import type { OwedCalls } from '../plugin-host/plugin-host.ts';
 import { bootId, endOrphans, isAlive, type ProcessIdentity, signalProcess, waitGone } from '../process.ts';
 import type { Sessions } from '../store/sessions.ts';
 import type { SnapshotStore } from '../store/snapshot-store.ts';
@@ -36,49 +36,64 @@ export interface RecoverParts {
  * Brings every record in line with the facts, and watches the workloads that run.
  * @returns what plugins are to be told, once they can be.
  */
-export async function recover(parts: RecoverParts): Promise<OwedCall[]> {
-  const owed: OwedCall[] = [];
+export async function recover(parts: RecoverParts): Promise<OwedCalls[]> {
+  const owed: OwedCalls[] = [];
   for (const record of parts.registry.all()) {
     // One that cannot be put in order is not to keep the engine from the others.
-    await recoverOne(parts, record).catch((error: unknown) =>
-      parts.log.error({ err: error, workload: record.id }, 'could not be recovered'),
-    );
-    owed.push(...(await owedFor(parts, record)));
+    try {
+      const now = await recoverOne(parts, record);
+      owed.push(...(await owedFor(parts, record, now)));
+    } catch (error) {
+      parts.log.error({ err: error, workload: record.id }, 'could not be recovered');
+    }
   }
   // Only now: until it has been waited for, CRIU may still write there.
   await parts.store.removeUnfinished();
   return owed;
 }
 
-/** @param before as the record was when its engine ended. */
+/** @param record as it was when its engine ended. @param now what has become of it; undefined where nothing runs. */
 async function owedFor(
-  { registry, store }: RecoverParts,
-  { id, status: before }: WorkloadRecord,
-): Promise<OwedCall[]> {
-  const record = registry.get(id);
-  if (record === undefined) return [];
-  const isRunning = record.status.kind === 'running';
+  { store }: RecoverParts,
+  record: WorkloadRecord,
+  now: StatusOf<'running'> | undefined,
+): Promise<OwedCalls[]> {
+  const { status: before } = record;
   if (before.kind === 'suspending') {
-    const { plugins = [] } = before;
-    return isRunning && plugins.length > 0 ? [{ method: 'abort', record, plugins }] : [];
+    const plugins = [...(before.plugins ?? [])].reverse();
+    if (now === undefined || plugins.length === 0) return [];
+    const how = { leaveRunning: before.leaveRunning };
+    return [{ method: 'abort', record: { ...record, status: now }, how, plugins }];
   }
   if (before.kind !== 'resuming') return [];
-  const { plugins = [] } = await store.read(before.snapshot).catch(() => ({ plugins: [] }));
-  return plugins.length > 0 ? [{ method: isRunning ? 'postResume' : 'abort', record, plugins }] : [];
+  const manifest = await store.read(before.snapshot).catch(() => undefined);
+  const plugins = [...(manifest?.plugins ?? [])].reverse();
+  const how = { copy: before.copy ?? false, snapshot: before.snapshot };
+  if (now !== undefined)
+    return plugins.length === 0
+      ? []
+      : [{ method: 'postResume', record: { ...record, status: now }, how, plugins }];
+  const asked = plugins.filter(({ name }) => before.plugins?.includes(name));
+  return asked.length === 0 ? [] : [{ method: 'abort', record, how, plugins: asked }];
 }
 
-async function recoverOne(parts: RecoverParts, record: WorkloadRecord): Promise<void> {
+/** @returns how it runs on, if it does. */
+async function recoverOne(
+  parts: RecoverParts,
+  record: WorkloadRecord,
+): Promise<StatusOf<'running'> | undefined> {
   const found = await factsAbout(parts, record);
   if (found === undefined) {
     // A resume may have prepared a place for it and come no further.
     await clear(parts, record.id);
-    return;
+    return undefined;
   }
+  const now = found.kind === 'status' && found.status.kind === 'running' ? found.status : undefined;
   if (found.kind === 'never') {
     await clear(parts, record.id);
     await parts.registry.remove(record.id);
     parts.log.info({ workload: record.id }, 'a copy that was never finished is forgotten');
-    return;
+    return undefined;
   }
   if (found.kind === 'gone') {
     await parts.workloads.recordEnd(record.id, found.note);
@@ -92,7 +107,7 @@ async function recoverOne(parts: RecoverParts, record: WorkloadRecord): Promise<
       await parts.cgroups.scatter(record.id, found.status.cgroup);
     if (await disown(parts, record.id)) {
       parts.log.info({ workload: record.id }, 'a job of which there is no snapshot is left alone');
-      return;
+      return now;
     }
   }
   parts.log.info(
@@ -100,6 +115,7 @@ async function recoverOne(parts: RecoverParts, record: WorkloadRecord): Promise<
     'recovered',
   );
   if (parts.registry.get(record.id)?.status.kind === 'running') parts.workloads.watch(record.id);
+  return now;
 }
 
 /** Nothing of it runs or lies about outside of the store. */

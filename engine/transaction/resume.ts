@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { sentenceOf, TorporError } from '../../api/errors.ts';
 import type { Finding } from '../../api/types.ts';
 import { type Manifest, specOf } from '../../proto/manifest.ts';
+import { unlessAborted } from '../abort.ts';
 import { type Claim, restoreConnections } from '../connections/restored.ts';
 import { CriuError } from '../criu/criu-error.ts';
 import { compareDocumentLocks } from '../files/document-locks.ts';
@@ -16,6 +17,7 @@ import { placeMovedSockets } from '../files/moved-sockets.ts';
 import { UserFiles } from '../files/user-files.ts';
 import type { Logger } from '../log.ts';
 import { readMounts } from '../mounts.ts';
+import type { PluginTime } from '../plugin-host/budget.ts';
 import type { PluginHost } from '../plugin-host/plugin-host.ts';
 import type { ResumingPlugins } from '../plugin-host/resuming-plugins.ts';
 import { identify } from '../process.ts';
@@ -64,10 +66,12 @@ export async function resume(
   signal: AbortSignal,
   member?: ResumeMember,
 ): Promise<ResumeOutcome> {
+  await unlessAborted(parts.plugins.settled(record.id), signal);
+  const pluginTime = parts.plugins.time();
   const { status } = record;
   const isFirst = status.kind === 'suspended' && status.snapshot === manifest.id;
   const tryWith = (claim: Claim) =>
-    resumeOnce(parts, record, manifest, makePlace, report, signal, member, claim);
+    resumeOnce(parts, record, manifest, makePlace, report, signal, member, claim, pluginTime);
   if (manifest.connectionLock === undefined || !isFirst) return tryWith('none');
   try {
     return await tryWith('keep');
@@ -109,6 +113,7 @@ async function resumeOnce(
   signal: AbortSignal,
   member: ResumeMember | undefined,
   claim: Claim,
+  pluginTime: PluginTime,
 ): Promise<ResumeOutcome> {
   const { id, status: before } = record;
   const sizes = sizesOf(manifest);
@@ -126,6 +131,11 @@ async function resumeOnce(
   const givenUp = AbortSignal.any([signal, stop.signal]);
   const resuming: StatusOf<'resuming'> =
     before.kind === 'resuming' ? before : { kind: 'resuming', snapshot: manifest.id };
+  let current = resuming;
+  const noteStatus = async (change: Partial<StatusOf<'resuming'>>) => {
+    current = { ...current, ...change };
+    await parts.registry.setPassingStatus(id, current);
+  };
   let prepared: Prepared | undefined;
   let place: ResumePlace | undefined;
   let plugins: ResumingPlugins | undefined;
@@ -134,7 +144,12 @@ async function resumeOnce(
     place = await makePlace();
     const { initOf } = place;
     // They come to be there while the rest is prepared.
-    plugins = parts.plugins.forResume(record, manifest, resuming.copy ?? false);
+    plugins = parts.plugins.forResume(record, manifest, {
+      copy: resuming.copy ?? false,
+      time: pluginTime,
+      signal,
+      note: (names) => noteStatus({ plugins: names }),
+    });
     const seen = new UserFiles(place.view.root, specOf(manifest).user);
     const lockFindings = await compareDocumentLocks(manifest.documentLocks ?? [], seen);
     await refuseTakenLocks(manifest, place.view);
@@ -162,7 +177,6 @@ async function resumeOnce(
     pages.catch((error: unknown) => stop.abort(error));
     const startedAt = performance.now();
     let criuPid = 0;
-    let pluginsMs = 0;
     const criuOf = member === undefined ? place.criu : place.criu.inSet();
     await criuOf.restore(
       {
@@ -180,17 +194,16 @@ async function resumeOnce(
         onStarted: async (pid) => {
           const criu = await identify(pid);
           criuPid = pid;
-          await parts.registry.setStatus(id, criu === undefined ? resuming : { ...resuming, criu });
+          if (criu !== undefined) current = { ...current, criu };
+          await parts.registry.setStatus(id, current);
         },
         onNotify: {
           // The last one that CRIU lets fail: everything is restored and nothing has run yet.
           'post-restore': async (pid) => {
             await pages;
             signal.throwIfAborted();
-            await parts.registry.setPassingStatus(id, { ...resuming, ...(await initOf(pid)) });
-            const waitingAt = performance.now();
-            await plugins?.beforeItRuns(signal);
-            pluginsMs = performance.now() - waitingAt;
+            await noteStatus((await initOf(pid)) ?? {});
+            if (plugins !== undefined) await pluginTime.wait(plugins.beforeItRuns());
             await member?.restored();
           },
           // CRIU lets one process after the other go: none of them is to run, and end another, before it is done.
@@ -202,10 +215,8 @@ async function resumeOnce(
       },
     );
     await parts.cgroups.thaw(id);
-    const ranAt = performance.now();
-    const criuMs = ranAt - startedAt - pluginsMs;
-    const foundByPlugins = await plugins.afterItRuns();
-    pluginsMs += performance.now() - ranAt;
+    const criuMs = performance.now() - startedAt - pluginTime.waitedMs;
+    const foundByPlugins = await pluginTime.wait(plugins.afterItRuns());
     await becomeRunning(parts, id, manifest.id);
     const findings = [
       ...place.findings,
@@ -216,7 +227,7 @@ async function resumeOnce(
       ...foundByPlugins,
     ];
     report('done');
-    return { findings, criuMs, pluginsMs };
+    return { findings, criuMs, pluginsMs: pluginTime.waitedMs };
   } catch (error) {
     stop.abort();
     await parts.store.keepFailure(manifest.id, join(scratch, 'restore.log'));

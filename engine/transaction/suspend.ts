@@ -13,6 +13,7 @@ import { sentenceOf, TorporError } from '../../api/errors.ts';
 import type { Picture } from '../../api/rfb/picture.ts';
 import type { ConnectionChoice, Finding, SuspendOptions } from '../../api/types.ts';
 import { kindOf, type Manifest, type MovedSocket, type SharedPipe, specOf } from '../../proto/manifest.ts';
+import { unlessAborted } from '../abort.ts';
 import {
   connectionOptions,
   letGo,
@@ -31,7 +32,7 @@ import { bytesToSave, dumpOptions } from '../inspect/inspector.ts';
 import { datagramsOutside } from '../inspect/ties/unix-sockets.ts';
 import type { Installation } from '../installation.ts';
 import type { Logger } from '../log.ts';
-import type { Budget } from '../plugin-host/budget.ts';
+import type { PluginTime } from '../plugin-host/budget.ts';
 import type { PluginHost } from '../plugin-host/plugin-host.ts';
 import type { SuspendingPlugins } from '../plugin-host/suspending-plugins.ts';
 import { identify, isAlive, waitGone } from '../process.ts';
@@ -63,8 +64,6 @@ const goneLimitMs = 30_000;
 export interface SuspendOutcome {
   manifest: Manifest;
   findings: Finding[];
-  /** How long it waited for plugins, in milliseconds. */
-  pluginsMs: number;
 }
 
 export interface SuspendParts {
@@ -82,7 +81,7 @@ export interface SuspendParts {
 export interface SuspendOperation {
   report: Report;
   signal: AbortSignal;
-  pluginBudget: Budget;
+  pluginTime: PluginTime;
 }
 
 /**
@@ -95,19 +94,23 @@ export async function suspend(
   record: WorkloadRecord & { status: StatusOf<'running'> },
   place: SuspendPlace,
   options: SuspendOptions,
-  { report, signal, pluginBudget }: SuspendOperation,
+  { report, signal, pluginTime }: SuspendOperation,
   member?: SetMember,
 ): Promise<SuspendOutcome> {
   const requestedAt = performance.now();
   const { id, status } = record;
   const { leaveRunning, externalSockets = 'block' } = options;
-  const plugins = parts.plugins.forSuspend(record, leaveRunning, pluginBudget);
+  await unlessAborted(parts.plugins.settled(id), signal);
+  const plugins = parts.plugins.forSuspend(record, leaveRunning, pluginTime);
   const connections = await connectionsIn(record, place, options);
   report('inspect');
   const stage = await parts.store.stage();
   await using sockets = await dumpSockets(externalSockets, parts.workloads.scratchFolder(id));
   const found = plugins.inspect(signal);
-  const examined = examine(place, record.name, { externalSockets, connections }, member, found);
+  const examined = examine(place, record.name, { externalSockets, connections }, member, {
+    found,
+    pluginTime,
+  });
   examined.catch(() => {});
   try {
     const { view } = place;
@@ -127,7 +130,6 @@ export async function suspend(
     let expectedBytes = 0;
     let suspending: StatusOf<'suspending'> | undefined;
     let isReleasing = false;
-    let pluginsMs = 0;
     const criu = member === undefined ? place.criu : place.criu.inSet();
     const dumped = criu.dump(
       {
@@ -165,16 +167,16 @@ export async function suspend(
         onNotify: {
           // The last moment at which nothing has been touched.
           'pre-dump': async () => {
-            const { inspection, picture, waitedMs } = await examined;
+            const { inspection, picture } = await examined;
             signal.throwIfAborted();
             report('detach');
-            const detachingAt = performance.now();
-            await plugins.preSuspend(signal, async (states) => {
-              if (suspending === undefined) return;
-              suspending = { ...suspending, plugins: [...states] };
-              await parts.registry.setPassingStatus(id, suspending);
-            });
-            pluginsMs = waitedMs + performance.now() - detachingAt;
+            await pluginTime.wait(
+              plugins.preSuspend(signal, async (states) => {
+                if (suspending === undefined) return;
+                suspending = { ...suspending, plugins: [...states] };
+                await parts.registry.setPassingStatus(id, suspending);
+              }),
+            );
             signal.throwIfAborted();
             await place.detach(inspection);
             await stopAnew(parts.cgroups, id, await parts.cgroups.pids(id));
@@ -280,7 +282,7 @@ export async function suspend(
       },
       'suspended',
     );
-    return { manifest: committed, findings: committed.findings, pluginsMs };
+    return { manifest: committed, findings: committed.findings };
   } catch (error) {
     // Of an application that cannot be suspended or has ended, CRIU may have come to know first, in its own words.
     const refusal = await examined.then(
@@ -350,19 +352,17 @@ async function examine(
   name: string,
   choices: Pick<InspectionOptions, 'externalSockets' | 'connections'>,
   member: SetMember | undefined,
-  foundByPlugins: Promise<Finding[]>,
-): Promise<{ inspection: TreeInspection; picture: Picture | undefined; waitedMs: number }> {
-  foundByPlugins.catch(() => {});
+  plugins: { found: Promise<Finding[]>; pluginTime: PluginTime },
+): Promise<{ inspection: TreeInspection; picture: Picture | undefined }> {
+  plugins.found.catch(() => {});
   const [inspection, picture] = await Promise.all([
     place.inspect({ ...choices, companions: await member?.companions() }),
     place.picture(),
   ]);
-  const waitingAt = performance.now();
-  const found = await foundByPlugins;
-  const waitedMs = performance.now() - waitingAt;
+  const found = await plugins.pluginTime.wait(plugins.found);
   const findings = [...inspection.findings, ...found];
   refuseIfBlocked(name, findings);
-  return { inspection: { ...inspection, findings }, picture, waitedMs };
+  return { inspection: { ...inspection, findings }, picture };
 }
 
 /** @throws TorporError `blocked`, by the first finding that blocks. */

@@ -56,6 +56,8 @@ const statusSchema = z.discriminatedUnion('kind', [
     /** Known as soon as CRIU has made the process, before it runs. */
     init: processIdentitySchema.optional(),
     room: roomSchema.optional(),
+    /** Names of plugins that have been asked to establish it, and are to be told where it does not come to run. */
+    plugins: z.array(z.string()).optional(),
   }),
   z.object({
     kind: z.literal('ended'),

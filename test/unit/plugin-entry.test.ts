@@ -30,6 +30,8 @@ describe('a plugin’s service file', () => {
       'X-Torpor-Policy is optional or required',
     ],
     [['Name=org.example.X', 'Exec=/x', 'X-Torpor-Resident=yes'], 4, 'X-Torpor-Resident is true or false'],
+    [['Name=org.example.X', 'Exec=/x=y'], 3, 'Exec must begin with an absolute path'],
+    [['Name=org.example.X\u0000', 'Exec=/x'], 0, 'it has control characters in it'],
     [['what'], 2, 'a line of the form Key=Value was expected'],
     [[`Name=${'x'.repeat(20_000)}`], 0, 'it is larger than 16384 bytes'],
   ])('is refused by line and reason: %j', (lines, line, what) => {
@@ -51,23 +53,26 @@ describe('the order of plugins', () => {
   const names = (levels: { name: string }[][]) => levels.map((level) => level.map(({ name }) => name));
 
   it('has each after those that it comes after', () => {
-    const { levels, refused } = orderOf([plugin('c', 'a', 'b'), plugin('b', 'a'), plugin('a'), plugin('d')]);
+    const { levels, refused } = orderOf(
+      [plugin('c', 'a', 'b'), plugin('b', 'a'), plugin('a'), plugin('d')],
+      ['a', 'b', 'c', 'd'],
+    );
     expect(names(levels)).toEqual([['a', 'd'], ['b'], ['c']]);
     expect(refused).toEqual([]);
   });
 
   it('leaves out what waits for an unknown one or in a circle, and what waits for neither is called', () => {
-    const { levels, refused } = orderOf([
-      plugin('a', 'x'),
-      plugin('b', 'c'),
-      plugin('c', 'b'),
-      plugin('d', 'a'),
-    ]);
+    const all = [plugin('a', 'x'), plugin('b', 'c'), plugin('c', 'b'), plugin('d', 'a')];
+    const { levels, refused } = orderOf(all, ['a', 'b', 'c', 'd']);
     expect(names(levels)).toEqual([['d']]);
     expect(refused.map(({ plugin: { name }, why }) => [name, why])).toEqual([
       ['a', 'it comes after x, and there is no such plugin'],
       ['b', 'it comes after c, in a circle'],
       ['c', 'it comes after b, in a circle'],
     ]);
+  });
+
+  it('does not wait for what is there and is not called', () => {
+    expect(names(orderOf([plugin('a', 'silent')], ['a', 'silent']).levels)).toEqual([['a']]);
   });
 });
