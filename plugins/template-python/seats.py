@@ -75,7 +75,8 @@ class Seats:
     def take(self, names, workload):
         """Takes these seats for a workload; what it has already stays its. Returns those that another one has by now,
         each with the workload that has it."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        if names:
+            self.folder.mkdir(parents=True, exist_ok=True)
         taken = []
         for name in names:
             aside = self._aside(name, workload)

@@ -44,7 +44,7 @@ export class Seats {
 
   /** Takes these seats for a workload; what it has already stays its. @returns those that another one has by now. */
   async take(names: readonly string[], id: string): Promise<TakenSeat[]> {
-    await mkdir(this.#folder, { recursive: true });
+    if (names.length > 0) await mkdir(this.#folder, { recursive: true });
     const taken: TakenSeat[] = [];
     for (const name of names) {
       const aside = this.#aside(name, id);
