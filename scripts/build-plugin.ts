@@ -20,7 +20,12 @@ async function main(): Promise<void> {
   const folder = resolve(target);
   const name = basename(service, '.service');
   await mkdir(folder, { recursive: true });
-  await build({ ...program, entryPoints: { [name]: join(source, 'main.ts') }, outdir: folder });
+  await build({
+    ...program,
+    entryPoints: { [name]: join(source, 'main.ts') },
+    outdir: folder,
+    sourcemap: false,
+  });
   const text = await readFile(join(source, service), 'utf8');
   const filled = text.replaceAll('@NODE@', process.execPath).replaceAll('@FOLDER@', folder);
   await writeFile(join(folder, service), filled);

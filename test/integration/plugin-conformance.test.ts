@@ -103,6 +103,7 @@ describe.skipIf(!canCheckpoint)('the conformance suite', () => {
 
   it.each([
     [['org.example.Nobody'], 1, /No service file in .+ has the key Name=org\.example\.Nobody\./],
+    [['--file', '/nowhere'], 1, /\/nowhere cannot be read: /],
     [['--file', '/etc/hostname'], 1, /\/etc\/hostname/],
     [['org.example.A', 'org.example.B'], 2, /^usage: /m],
     [[], 2, /^usage: /m],

@@ -1,5 +1,6 @@
 /** The plugin that is put through the conformance suite, found as the engine would find it. */
 import { readFile } from 'node:fs/promises';
+import { sentenceOf } from '../../api/errors.ts';
 import { findUser, type User } from '../../engine/capsule/users.ts';
 import { findInstallation } from '../../engine/installation.ts';
 import { problemSentence, readEntries } from '../../engine/plugin-host/entries.ts';
@@ -26,7 +27,10 @@ export async function findSubject(
 ): Promise<Subject> {
   const user = await findUser(userName);
   if (given.startsWith('/')) {
-    const parsed = parseEntry(await readFile(given, 'utf8'), given);
+    const text = await readFile(given, 'utf8').catch((error: unknown) => {
+      throw new Error(`${given} cannot be read: ${sentenceOf(error)}.`);
+    });
+    const parsed = parseEntry(text, given);
     if ('what' in parsed) throw new Error(problemSentence(parsed));
     return { entry: parsed, user, isGivenByFile: true, env };
   }
