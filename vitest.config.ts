@@ -19,6 +19,8 @@ export default defineConfig({
       tier('integration', 120_000),
       tier('e2e', 240_000),
       tier('fault', 240_000),
+      // One plugin, that somebody names: scripts/test-plugin.ts.
+      ...(process.env.TORPOR_TEST_PLUGIN ? [tier('plugin', 120_000)] : []),
     ],
     // One worker: engines, X servers and CRIU share the machine's two cores and its process table.
     maxWorkers: 1,

@@ -47,7 +47,7 @@ export async function readEngineAddress(paths: EnginePaths): Promise<EngineAddre
 }
 
 /** Resolves when the engine has left the bus or the bus has gone; never where the connection was closed here. */
-function watchEngine(connection: BusConnection): Promise<void> {
+export function watchEngine(connection: BusConnection): Promise<void> {
   const { bus } = connection;
   const ask = (member: string, signature: string, text: string) =>
     connection.call(new Message({ ...busDaemon, member, signature, body: [text] }));

@@ -23,14 +23,17 @@ export interface SignalWire {
 
 type Dictionary = Record<string, Variant>;
 
+/** A text of D-Bus has no NUL, but a sentence may quote one out of somebody's file: sent, it would end the connection. */
+const toText = (value: string) => value.replaceAll('\0', '\ufffd');
+
 function toVariant(value: unknown): Variant {
-  if (typeof value === 'string') return new Variant('s', value);
+  if (typeof value === 'string') return new Variant('s', toText(value));
   if (typeof value === 'boolean') return new Variant('b', value);
   if (typeof value === 'number') {
     return Number.isSafeInteger(value) ? new Variant('x', BigInt(value)) : new Variant('d', value);
   }
   if (Array.isArray(value)) {
-    if (value.every((item) => typeof item === 'string')) return new Variant('as', value);
+    if (value.every((item) => typeof item === 'string')) return new Variant('as', value.map(toText));
     if (value.every((item) => typeof item === 'number'))
       return new Variant(
         'ax',
@@ -68,6 +71,8 @@ export function encode(wire: ArgumentWire, value: unknown): unknown {
       return toDictionary(value as object);
     case 'aa{sv}':
       return (value as object[]).map(toDictionary);
+    case 's':
+      return toText(value as string);
     case 't':
       return BigInt(value as number);
     case 'ay':
@@ -109,7 +114,7 @@ export function errorReply(call: Message, error: unknown): Message {
   const known = error instanceof TorporError ? error : new TorporError('failed', sentenceOf(error));
   const reply = Message.newError(call, errorNames[known.code]);
   reply.signature = 'sss';
-  reply.body = [known.message, known.hint, JSON.stringify(known.details)];
+  reply.body = [known.message, known.hint, JSON.stringify(known.details)].map(toText);
   return reply;
 }
 

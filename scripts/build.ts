@@ -1,24 +1,11 @@
 /** Bundles the programs into `build/`: one file each, so that they start quickly and can be installed by copying. */
 import { writeFile } from 'node:fs/promises';
-import { type BuildOptions, build } from 'esbuild';
+import { build } from 'esbuild';
 import { buildIcons } from './build-icons.ts';
 import { buildRenderer } from './build-renderer.ts';
+import { program as bundle } from './bundle.ts';
 
-const program = {
-  outdir: 'build',
-  outExtension: { '.js': '.mjs' },
-  bundle: true,
-  platform: 'node',
-  format: 'esm',
-  target: 'node20',
-  sourcemap: true,
-  // koffi loads its native part from its own folder; pino's transports are not used.
-  external: ['koffi'],
-  banner: {
-    js: "import { createRequire as __createRequire } from 'node:module'; const require = __createRequire(import.meta.url);",
-  },
-  logLevel: 'warning',
-} as const satisfies BuildOptions;
+const program = { ...bundle, outdir: 'build' };
 
 await build({
   ...program,

@@ -24,6 +24,7 @@ PACKAGES_TESTS=(
   xvfb dunst # a notification daemon and where it shows
   mc # a full-screen program, as a job
   imagemagick python3-yaml # pictures of a display; reading electron-builder.yml
+  python3-gi # plugins/template-python
 )
 
 # The other applications of `npm run test:apps`.

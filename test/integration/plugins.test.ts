@@ -338,6 +338,7 @@ describe.skipIf(!canCheckpoint)('plugins', () => {
       '[D-BUS Service]\nName=org.example.Missing\nExec=/nowhere/at/all',
     );
     await plugins.write('broken', '[D-BUS Service]\nName=org.example.Broken\nExec');
+    await plugins.write('nul', '[D-BUS Service]\nName=a\0b');
     await scene.start();
     const outcome = await engine.run(['plugins', '--json']);
     expect(outcome.code).toBe(1);
@@ -353,6 +354,7 @@ describe.skipIf(!canCheckpoint)('plugins', () => {
     expect(problemOf('Missing')).toMatch(/its program ended with status 127: .+nowhere/);
     expect(problems).toEqual([
       `${plugins.folder}/broken.service, line 3: a line of the form Key=Value was expected.`,
+      `${plugins.folder}/nul.service, line 2: "a\ufffdb" is no bus name, such as org.example.Plugin.`,
     ]);
     await engine.json<Suspended>('suspend', scene.id);
     expect(await scene.state()).toBe('suspended');

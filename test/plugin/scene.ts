@@ -1,0 +1,308 @@
+/** An engine with the plugin, an application in a capsule, and a job; and the plugin as the engine reaches it. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { copyFile, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import { Message } from '@jellybrick/dbus-next';
+import { BusConnection } from '../../api/connection.ts';
+import type { PluginDescription, PluginWorkload } from '../../api/plugin-types.ts';
+import type { PluginMethods } from '../../api/plugin1.ts';
+import type { Finding, PluginInfo, PluginReport, Snapshot, Workload } from '../../api/types.ts';
+import { ConnectedPlugin, PluginFailure } from '../../engine/plugin-host/connected-plugin.ts';
+import { TestEngine } from '../support/engine.ts';
+import { type TypedJob, typeInShell } from '../support/job.ts';
+import type { Subject } from './subject.ts';
+
+/** What the engine grants a plugin for all its calls of one suspend or resume; see engine/torpord.ts. */
+export const operationLimitMs = 10_000;
+/** So that an operation, which has several calls, has time to spare on a slower machine. */
+export const callLimitMs = 5000;
+
+const forMs = (ms: number) => `${(ms / 1000).toFixed(1)} s`;
+
+/** A line of the engine's log about a plugin. */
+interface LogLine {
+  /** ISO 8601. */
+  time: string;
+  msg: string;
+  plugin: string;
+  uid?: number;
+  pid?: number;
+  why?: string;
+}
+
+export class Scene implements AsyncDisposable {
+  readonly subject: Subject;
+  readonly engine: TestEngine;
+  readonly #folder: string;
+  readonly #times = new Map<string, number>();
+  #job: TypedJob | undefined;
+  readonly #ids = new Map<'capsule' | 'job', string>();
+
+  private constructor(subject: Subject, engine: TestEngine, folder: string) {
+    this.subject = subject;
+    this.engine = engine;
+    this.#folder = folder;
+  }
+
+  static async create(subject: Subject): Promise<Scene> {
+    const folder = await mkdtemp('/var/tmp/torpor-plugin-');
+    const { file } = subject.entry;
+    if (subject.isGivenByFile) await copyFile(file, join(folder, basename(file)));
+    // Where the session is of root's, another user's plugin has no business.
+    const foreign = subject.user.uid === 0 ? {} : { DBUS_SESSION_BUS_ADDRESS: '', XDG_RUNTIME_DIR: '' };
+    const engine = await TestEngine.create({
+      env: { ...foreign, ...subject.env, ...(subject.isGivenByFile ? { TORPOR_PLUGINS: folder } : {}) },
+    });
+    return new Scene(subject, engine, folder);
+  }
+
+  get name(): string {
+    return this.subject.entry.name;
+  }
+
+  /** A command that has to succeed, and in which the plugin has to do its part. @throws Error with what went wrong. */
+  async operate<T>(...args: string[]): Promise<T> {
+    const [command = '', ...rest] = args;
+    const { length } = await this.log();
+    const outcome = await this.engine.run([command, '--json', ...rest]);
+    if (outcome.code !== 0) throw new Error(`\`torpor ${command}\` failed: ${sentenceIn(outcome.stdout)}`);
+    const result = JSON.parse(outcome.stdout) as T;
+    const all = [result].flat() as { findings?: Finding[] }[];
+    const told = all
+      .flatMap(({ findings = [] }) => findings)
+      .filter(({ by, what }) => by === this.name && /^The plugin .*(failed|did not do its part): /.test(what))
+      .map(({ what }) => what);
+    const logged = (await this.log())
+      .slice(length)
+      .flatMap(({ msg, why }) => (why ? [`${msg}: ${why}`] : []));
+    if (told.length + logged.length > 0)
+      throw new Error(`In \`torpor ${command}\`: ${[...told, ...logged].join('; ')}`);
+    return result;
+  }
+
+  /** What the engine has written about the plugin. */
+  async log(): Promise<LogLine[]> {
+    const text = await readFile(join(this.engine.paths.stateDir, 'log/torpord.log'), 'utf8').catch(() => '');
+    return text
+      .split('\n')
+      .filter((line) => line.includes(this.name))
+      .map((line) => JSON.parse(line) as LogLine)
+      .filter(({ plugin }) => plugin === this.name);
+  }
+
+  /** Has the engine start it, and says what the engine then says of it. @throws Error where that cannot use it. */
+  async report(): Promise<PluginInfo> {
+    const { uid } = this.subject.user;
+    // Root starts the engine.
+    if ((await this.engine.pid()) === undefined) await this.engine.json('ps');
+    const { stdout } = await this.engine.run(['plugins', '--json'], uid === 0 ? {} : { uid });
+    const info = (JSON.parse(stdout) as PluginReport).plugins.find((each) => each.name === this.name);
+    if (info === undefined) throw new Error(`The engine does not find it: ${stdout}`);
+    if (info.problem !== undefined) throw new Error(`The engine cannot use it: ${info.problem}.`);
+    return info;
+  }
+
+  /** Pid of the program that has registered last. */
+  async pid(): Promise<number> {
+    const last = (await this.log()).findLast(({ msg }) => msg === 'plugin registered');
+    return last?.pid ?? 0;
+  }
+
+  /** A workload of one kind, which runs. */
+  async workload(kind: 'capsule' | 'job'): Promise<Workload> {
+    const known = this.#ids.get(kind);
+    const found = known === undefined ? undefined : await this.engine.workload(known).catch(() => undefined);
+    if (found?.state === 'running') return found;
+    if (found?.state === 'suspended') await this.engine.json('resume', found.id);
+    else this.#ids.set(kind, await (kind === 'capsule' ? this.#startCapsule() : this.#adoptJob()));
+    return this.engine.workload(this.#ids.get(kind) ?? '');
+  }
+
+  async #startCapsule(): Promise<string> {
+    const { name } = this.subject.user;
+    return (await this.engine.start(['sleep', '100000'], '--user', name)).id;
+  }
+
+  /** By its first suspend. */
+  async #adoptJob(): Promise<string> {
+    const snapshot = await this.operate<Snapshot>('suspend', `${await this.typeJob()}`);
+    await this.operate('resume', snapshot.workload);
+    return snapshot.workload;
+  }
+
+  /** A job that the engine knows nothing of. @returns its pid. */
+  async typeJob(): Promise<number> {
+    await this.#job?.[Symbol.asyncDispose]();
+    const { uid } = this.subject.user;
+    this.#job = await typeInShell('sleep 100000', uid === 0 ? {} : { uid });
+    return this.#job.pid;
+  }
+
+  /** A workload as a plugin is told of it. */
+  async told(kind: 'capsule' | 'job'): Promise<PluginWorkload> {
+    const { id, name, command, pids } = await this.workload(kind);
+    const runFolder = join(this.engine.paths.runDir, 'capsules', id);
+    return {
+      id,
+      name,
+      kind,
+      command,
+      pids,
+      ...(kind === 'capsule' ? { runFolder } : {}),
+      leaveRunning: false,
+      copy: false,
+    };
+  }
+
+  /** The plugin as it is on the bus now, called directly. */
+  async direct(): Promise<DirectPlugin> {
+    await this.report();
+    const pid = await this.pid();
+    const connection = await BusConnection.open(`unix:path=${this.engine.paths.busSocket}`);
+    const ask = async (member: string, ...body: string[]) => {
+      const message = new Message({ ...busDaemon, member, signature: body.length > 0 ? 's' : '', body });
+      return (await connection.call(message)).body[0] as unknown;
+    };
+    for (const address of (await ask('ListNames')) as string[]) {
+      if (!address.startsWith(':')) continue;
+      if ((await ask('GetConnectionUnixProcessID', address).catch(() => 0)) !== pid) continue;
+      const { name, subject } = this;
+      const plugin = new ConnectedPlugin(connection, { name, uid: subject.user.uid, address, pid });
+      // It may have other connections beside.
+      const answers = await plugin.describe(callLimitMs).then(
+        () => true,
+        () => false,
+      );
+      if (answers) return new DirectPlugin(connection, plugin, this.#times);
+    }
+    await connection[Symbol.asyncDispose]();
+    throw new Error('No connection of its program answers Describe.');
+  }
+
+  /** Its program, started by the test as the engine would; the caller ends it. */
+  async startProgram(): Promise<ChildProcess> {
+    const { entry, user, env } = this.subject;
+    await this.engine.json('ps');
+    const [program = '', ...args] = entry.exec;
+    const before = (await this.log()).length;
+    const child = spawn(program, args, {
+      env: {
+        PATH: '/usr/local/bin:/usr/bin:/bin',
+        ...env,
+        HOME: user.home,
+        TORPOR_BUS_ADDRESS: `unix:path=${this.engine.paths.busSocket}`,
+      },
+      stdio: 'ignore',
+      cwd: '/',
+      ...(user.uid === 0 ? {} : { uid: user.uid, gid: user.gid }),
+    });
+    const registered = async () =>
+      (await this.log()).slice(before).some(({ msg }) => msg === 'plugin registered');
+    for (const limit = Date.now() + operationLimitMs; Date.now() < limit && !(await registered()); )
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    if (await registered()) return child;
+    child.kill('SIGKILL');
+    throw new Error(`It did not register within ${forMs(operationLimitMs)}.`);
+  }
+
+  /** How long the slowest call of each method took. */
+  get times(): string {
+    return [...this.#times].map(([method, ms]) => `${method} ${forMs(ms)}`).join(', ');
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#job?.[Symbol.asyncDispose]();
+    await this.engine[Symbol.asyncDispose]();
+    await rm(this.#folder, { recursive: true, force: true });
+  }
+}
+
+const busDaemon = {
+  destination: 'org.freedesktop.DBus',
+  path: '/org/freedesktop/DBus',
+  interface: 'org.freedesktop.DBus',
+};
+
+export class DirectPlugin implements AsyncDisposable {
+  readonly #connection: BusConnection;
+  readonly #plugin: ConnectedPlugin;
+  readonly #times: Map<string, number>;
+
+  constructor(connection: BusConnection, plugin: ConnectedPlugin, times: Map<string, number>) {
+    this.#connection = connection;
+    this.#plugin = plugin;
+    this.#times = times;
+  }
+
+  get pid(): number {
+    return this.#plugin.pid;
+  }
+
+  /** A call as the engine makes it, with its checks of the answer. @throws PluginFailure, whose message is a sentence. */
+  async call<M extends keyof PluginMethods>(
+    method: M,
+    ...args: Parameters<PluginMethods[M]>
+  ): Promise<Awaited<ReturnType<PluginMethods[M]>>> {
+    const startedAt = performance.now();
+    try {
+      return await this.#plugin.call(method, args, callLimitMs);
+    } finally {
+      const ms = performance.now() - startedAt;
+      this.#times.set(method, Math.max(ms, this.#times.get(method) ?? 0));
+    }
+  }
+
+  /** A call that may be answered by an error, but has to be answered, by a program that lives on. */
+  async survives<M extends keyof PluginMethods>(
+    method: M,
+    ...args: Parameters<PluginMethods[M]>
+  ): Promise<void> {
+    const failure = await this.call(method, ...args).then(
+      () => undefined,
+      (error: unknown) => error,
+    );
+    if (failure !== undefined && !(failure instanceof PluginFailure && / failed: /.test(failure.message)))
+      throw failure;
+    await this.isAlive(`after ${method}${failure === undefined ? '' : ` (${(failure as Error).message})`}`);
+  }
+
+  /** @throws Error where it does not answer. */
+  async isAlive(when: string): Promise<PluginDescription> {
+    return this.#plugin.call('describe', [1], callLimitMs).catch((error: unknown) => {
+      throw new Error(`It does not answer any more ${when}: ${(error as Error).message}.`);
+    });
+  }
+
+  /** A call of a form that the interface does not have. @returns whether it was answered by an error. */
+  async refuses(member: string, signature: string, body: unknown[]): Promise<boolean> {
+    const message = new Message({
+      destination: this.#plugin.address,
+      path: '/io/github/torpor/Plugin1',
+      interface: 'io.github.torpor.Plugin1',
+      member,
+      signature,
+      body,
+    });
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<boolean>((resolve) => {
+      timer = setTimeout(() => resolve(false), callLimitMs);
+    });
+    const answered = this.#connection.call(message).then(
+      () => false,
+      () => true,
+    );
+    return Promise.race([answered, late]).finally(() => clearTimeout(timer));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#connection[Symbol.asyncDispose]();
+  }
+}
+
+function sentenceIn(stdout: string): string {
+  try {
+    return (JSON.parse(stdout) as { error: { message: string } }).error.message;
+  } catch {
+    return stdout;
+  }
+}
