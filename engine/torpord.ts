@@ -11,6 +11,7 @@ import { sentenceOf, TorporError } from '../api/errors.ts';
 import { type EngineAddress, type EnginePaths, enginePaths } from '../api/paths.ts';
 import { becomeSubreaper } from '../native/child-reaper.ts';
 import { lockFolder } from '../native/folder-lock.ts';
+import { keepDescriptorsFromChildren } from '../native/inherited-descriptors.ts';
 import { version } from '../package.json';
 import { specOf } from '../proto/manifest.ts';
 import { chooseBus } from './bus/choose-bus.ts';
@@ -77,6 +78,7 @@ async function main(onDemand: boolean): Promise<void> {
     process.exit(70);
   });
   becomeSubreaper();
+  keepDescriptorsFromChildren();
   log.info({ version, pid: process.pid, stateDir: paths.stateDir }, 'engine starts');
 
   const installation = findInstallation();

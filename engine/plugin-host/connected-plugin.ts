@@ -39,6 +39,8 @@ export class ConnectedPlugin {
    */
   #connection: Promise<BusConnection> | undefined;
   #description: Promise<PluginDescription> | undefined;
+  /** How many calls in a row it has not answered in time. */
+  #lateInARow = 0;
 
   constructor(
     busAddress: string,
@@ -49,6 +51,11 @@ export class ConnectedPlugin {
     this.uid = uid;
     this.address = address;
     this.pid = pid;
+  }
+
+  /** It does not answer any more: one call may take too long, and the one to undo that should still reach it. */
+  get isHanging(): boolean {
+    return this.#lateInARow > 1;
   }
 
   /** What it says of itself; asked once, again where that failed. @throws PluginFailure; the signal's reason. */
@@ -91,7 +98,11 @@ export class ConnectedPlugin {
     );
     try {
       const reply = await unlessAborted(unlessLate(answer, wire.member, limitMs), signal);
+      this.#lateInARow = 0;
       return checked(wire, reply) as Awaited<ReturnType<PluginMethods[M]>>;
+    } catch (error) {
+      if (!hasAnswered && !signal?.aborted) this.#lateInARow++;
+      throw error;
     } finally {
       if (!hasAnswered) this.close();
     }

@@ -117,8 +117,17 @@ export class PluginHost {
     }
   }
 
-  /** Asks a user's plugins what they are, and puts those for this kind of workload in order. @throws the signal's reason. */
-  async pluginsFor(record: WorkloadRecord, budget: Budget, signal?: AbortSignal): Promise<PluginsFor> {
+  /**
+   * Asks a user's plugins what they are, and puts those for this kind of workload in order.
+   * @param only names of those that are meant; all where it is not given.
+   * @throws the signal's reason.
+   */
+  async pluginsFor(
+    record: WorkloadRecord,
+    budget: Budget,
+    signal?: AbortSignal,
+    only?: ReadonlySet<string>,
+  ): Promise<PluginsFor> {
     const { user } = specOf(record);
     const { plugins, problems } = await unlessAborted(this.#programs.known(user), signal);
     const troubles: PluginTrouble[] = problems.map(({ sentence, required }) => ({
@@ -127,7 +136,8 @@ export class PluginHost {
       required: required !== undefined,
       why: oneLine(sentence),
     }));
-    const described = (await this.#describeAll(plugins, user, budget, troubles, signal)).filter(
+    const asked = plugins.filter(({ name }) => only === undefined || only.has(name));
+    const described = (await this.#describeAll(asked, user, budget, troubles, signal)).filter(
       ({ description }) => description.kinds.includes(record.kind),
     );
     const order = orderOf(
@@ -217,7 +227,11 @@ export class PluginHost {
           if (left === 0) throw new PluginFailure('its time for this was used up', false);
           const plugin = await this.#programs.reach(known, user, left, signal);
           signal?.throwIfAborted();
-          return await act(plugin, Math.max(1, budget.left(known.name)));
+          try {
+            return await act(plugin, Math.max(1, budget.left(known.name)));
+          } finally {
+            if (plugin.isHanging) this.#programs.endHanging(known);
+          }
         });
       } catch (error) {
         const again = error instanceof PluginFailure && error.mayRetry && tries === 1;

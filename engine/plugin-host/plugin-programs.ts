@@ -34,6 +34,7 @@ interface Started {
   program: Promise<PluginProgram>;
   uid: number;
   isResident: boolean;
+  startedAt: number;
   usedAt: number;
 }
 
@@ -205,19 +206,23 @@ export class PluginPrograms {
       const seconds = Math.round(limitMs / 100) / 10;
       timer = setTimeout(() => resolve(`it did not register within ${seconds} s`), limitMs);
     });
-    const ended = this.#started(key, entry, user).then(
-      (program) => program.ended,
-      (error: unknown) => `its program does not start: ${sentenceOf(error)}`,
-    );
+    const end = async () => {
+      try {
+        // One that has left the bus may be about to end.
+        const { program, isNew } = this.#started(key, entry, user);
+        const how = await (await program).ended;
+        return isNew ? how : await (await this.#started(key, entry, user).program).ended;
+      } catch (error) {
+        return `its program does not start: ${sentenceOf(error)}`;
+      }
+    };
     try {
-      const why = await unlessAborted(Promise.race([registered, ended, late]), signal);
+      const why = await unlessAborted(Promise.race([registered, end(), late]), signal);
       const come = this.connected(plugin);
       if (come !== undefined) return come;
-      // One that hangs is started anew the next time.
-      void this.#programs
-        .get(key)
-        ?.program.then((program) => program.end())
-        .catch(() => {});
+      const hanging = this.#programs.get(key);
+      // It is started anew the next time; but others may have just begun to wait for it.
+      if (hanging !== undefined && Date.now() - hanging.startedAt >= limitMs) this.#end(hanging);
       throw new PluginFailure(why ?? 'it has left the bus', false);
     } finally {
       stop();
@@ -226,17 +231,23 @@ export class PluginPrograms {
   }
 
   /** The program of a plugin, which is started where it does not run. */
-  #started(key: string, entry: PluginEntry, user: User): Promise<PluginProgram> {
+  #started(key: string, entry: PluginEntry, user: User): { program: Promise<PluginProgram>; isNew: boolean } {
     const running = this.#programs.get(key);
-    if (running !== undefined) return running.program;
+    if (running !== undefined) return { program: running.program, isNew: false };
     const program = this.#start(entry, user);
-    const started = { program, uid: user.uid, isResident: entry.isResident, usedAt: Date.now() };
+    const started = {
+      program,
+      uid: user.uid,
+      isResident: entry.isResident,
+      startedAt: Date.now(),
+      usedAt: Date.now(),
+    };
     this.#programs.set(key, started);
     const forget = () => {
       if (this.#programs.get(key) === started) this.#programs.delete(key);
     };
     program.then(({ ended }) => ended.then(forget), forget);
-    return program;
+    return { program, isNew: true };
   }
 
   async #start(entry: PluginEntry, user: User): Promise<PluginProgram> {
@@ -255,8 +266,18 @@ export class PluginPrograms {
   #endIdle(): void {
     for (const { program, uid, isResident, usedAt } of this.#programs.values()) {
       if (Date.now() - usedAt < idleLimitMs || (isResident && this.#isBusy(uid))) continue;
-      program.then((each) => each.end()).catch(() => {});
+      this.#end({ program });
     }
+  }
+
+  #end({ program }: Pick<Started, 'program'>): void {
+    program.then((each) => each.end()).catch(() => {});
+  }
+
+  /** It hangs: where the engine has started it, it is ended, to be started anew when it is needed. */
+  endHanging(plugin: Pick<KnownPlugin, 'uid' | 'name'>): void {
+    const started = this.#programs.get(keyOf(plugin));
+    if (started !== undefined) this.#end(started);
   }
 
   /** Whether this name on the bus is a plugin's. */

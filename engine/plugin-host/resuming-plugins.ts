@@ -48,7 +48,8 @@ export class ResumingPlugins {
 
   async #look(): Promise<Resuming[][]> {
     const { time, signal } = this.#how;
-    const { levels, troubles } = await this.#host.pluginsFor(this.#record, time.calls, signal);
+    const only = new Set(this.#states.map(({ name }) => name));
+    const { levels, troubles } = await this.#host.pluginsFor(this.#record, time.calls, signal, only);
     const stateOf = (name: string) => this.#states.find((each) => each.name === name);
     const there = levels.map((level) =>
       level.flatMap((plugin): Resuming[] => {

@@ -128,28 +128,29 @@ export class SuspendingPlugins {
     return this.#failed;
   }
 
-  /** The workload runs on: each that was called undoes what it did. Never throws. */
-  async abort(): Promise<void> {
-    if (this.#states.length === 0) return;
-    const { log } = this.#host;
-    const workload = await this.#workload();
+  /** The workload runs on: each that was called undoes what it did. Never throws. @returns what to say of those that fail. */
+  async abort(): Promise<Finding[]> {
     const { user } = specOf(this.#record);
-    const all = this.#plugins?.levels ?? [];
-    for (const level of all) {
+    const findings: Finding[] = [];
+    for (const level of this.#states.length === 0 ? [] : (this.#plugins?.levels ?? [])) {
       await Promise.all(
-        level.map(async ({ name, known }) => {
+        level.map(async ({ name, known, description: { title } }) => {
           const state = this.#states.find((each) => each.name === name);
           if (state === undefined) return;
-          const bytes = Buffer.from(state.state, 'base64');
-          await this.#host
-            .call(known, user, this.#time.aborts, 'abort', [workload, bytes])
-            .catch((error: unknown) =>
-              log.warn({ plugin: name, workload: this.#record.id, why: sentenceOf(error) }, 'Abort failed'),
-            );
+          try {
+            const workload = await this.#workload();
+            const bytes = Buffer.from(state.state, 'base64');
+            await this.#host.call(known, user, this.#time.aborts, 'abort', [workload, bytes]);
+          } catch (error) {
+            const why = sentenceOf(error);
+            this.#host.log.warn({ plugin: name, workload: this.#record.id, why }, 'Abort failed');
+            findings.push(troubleFound({ name, title, required: false, why }));
+          }
         }),
       );
     }
     this.#states.length = 0;
+    return findings;
   }
 }
 

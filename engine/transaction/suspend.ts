@@ -269,7 +269,7 @@ export async function suspend(
     });
     if (committed === undefined)
       throw new TorporError('failed', 'CRIU ended without having made a snapshot.');
-    await release(parts, record, place, committed.id, leaveRunning, plugins);
+    const undone = await release(parts, record, place, committed.id, leaveRunning, plugins);
     if (!leaveRunning)
       await freePorts(parts.installation.forget, (await examined).inspection.facts, parts.log);
     report('done');
@@ -282,7 +282,7 @@ export async function suspend(
       },
       'suspended',
     );
-    return { manifest: committed, findings: committed.findings };
+    return { manifest: committed, findings: [...committed.findings, ...undone] };
   } catch (error) {
     // Of an application that cannot be suspended or has ended, CRIU may have come to know first, in its own words.
     const refusal = await examined.then(
@@ -419,19 +419,20 @@ async function release(
   snapshot: string,
   leaveRunning: boolean,
   plugins: SuspendingPlugins,
-): Promise<void> {
+): Promise<Finding[]> {
   const { id, status } = record;
   if (leaveRunning) {
     // CRIU leaves it as it found it, and that of a set was frozen before.
     await parts.cgroups.thaw(id);
     await place.reattach();
-    await plugins.abort();
+    const undone = await plugins.abort();
     await parts.registry.setPassingStatus(id, { ...status, snapshot });
-    return;
+    return undone;
   }
   if (!(await waitGone(status.init, goneLimitMs))) await parts.cgroups.kill(id);
   await parts.workloads.cleanUp(id);
   await parts.registry.setPassingStatus(id, { kind: 'suspended', snapshot });
+  return [];
 }
 
 /** After a failure: the state in which the application goes on, and the error that says so. */

@@ -21,8 +21,6 @@ export class SharedClipboard implements Disposable {
   readonly #ended = new AbortController();
   /** What both sides have, as far as known. */
   #shared: string | undefined;
-  /** The application has copied that: sent back to it, it would lose the forms that it has beside text. */
-  #isApplications = false;
   /** Copied by the application while another window had the focus; only the one in front may write. */
   #waiting: string | undefined;
 
@@ -41,16 +39,13 @@ export class SharedClipboard implements Disposable {
   async copied(text: string): Promise<void> {
     if (text === '' || text === this.#shared) return;
     this.#shared = text;
-    this.#isApplications = true;
     await this.#write(text);
   }
 
   /** The user pastes this. */
   pasted(text: string): void {
-    // What was sent before is sent again: it may not have arrived.
-    if (text === '' || (text === this.#shared && this.#isApplications)) return;
+    if (text === '' || text === this.#shared) return;
     this.#shared = text;
-    this.#isApplications = false;
     this.#options.send(text);
   }
 

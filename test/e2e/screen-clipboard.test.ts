@@ -32,12 +32,12 @@ const saved = (page: Page) => async () => {
 describe('the clipboard', () => {
   it('of the desktop is the application’s when its window gets the focus', async () => {
     const page = await show();
-    await page.evaluate((text) => navigator.clipboard.writeText(text), unicode);
+    await page.evaluate(async (text) => {
+      await navigator.clipboard.writeText(text);
+      dispatchEvent(new Event('focus'));
+    }, unicode);
     const found = await becomes(
-      async () => {
-        await page.evaluate(() => dispatchEvent(new Event('focus')));
-        return scene.inside(editor, 'timeout', '2', 'xclip', '-selection', 'clipboard', '-o');
-      },
+      () => scene.inside(editor, 'timeout', '2', 'xclip', '-selection', 'clipboard', '-o'),
       (text) => text === unicode,
     );
     expect(found).toBe(unicode);

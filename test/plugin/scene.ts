@@ -158,7 +158,8 @@ export class Scene implements AsyncDisposable {
   async direct(): Promise<DirectPlugin> {
     await this.report();
     const pid = await this.pid();
-    const connection = await BusConnection.open(`unix:path=${this.engine.paths.busSocket}`);
+    const busAddress = `unix:path=${this.engine.paths.busSocket}`;
+    const connection = await BusConnection.open(busAddress);
     const ask = async (member: string, ...body: string[]) => {
       const message = new Message({ ...busDaemon, member, signature: body.length > 0 ? 's' : '', body });
       return (await connection.call(message)).body[0] as unknown;
@@ -167,7 +168,7 @@ export class Scene implements AsyncDisposable {
       if (!address.startsWith(':')) continue;
       if ((await ask('GetConnectionUnixProcessID', address).catch(() => 0)) !== pid) continue;
       const { name, subject } = this;
-      const plugin = new ConnectedPlugin(connection, { name, uid: subject.user.uid, address, pid });
+      const plugin = new ConnectedPlugin(busAddress, { name, uid: subject.user.uid, address, pid });
       // It may have other connections beside.
       const answers = await plugin.describe(callLimitMs).then(
         () => true,
