@@ -63,6 +63,7 @@ export async function capsuleToResume(
 ): Promise<ResumePlace> {
   const runFolder = await parts.capsules.makeRunFolder(id, capsule);
   await rm(join(runFolder, 'screen', 'rfb'), { force: true });
+  await rm(join(runFolder, 'sound', 'relay'), { force: true });
   const cgroup = await parts.cgroups.make(id);
   const mountPoint = join(parts.workloads.scratchFolder(id), 'root');
   await mkdir(mountPoint, { recursive: true, mode: 0o700 });

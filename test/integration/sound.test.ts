@@ -1,0 +1,102 @@
+/** Sound of a capsule on its user's own PulseAudio, through suspends, restarts of that and resumes. */
+import { existsSync } from 'node:fs';
+import { describe, expect, it } from 'vitest';
+import type { Finding, Snapshot, Workload } from '../../api/types.ts';
+import { TestEngine } from '../support/engine.ts';
+import { analyse, counted, rate, soundTool, tone, UserSound, until } from '../support/sound.ts';
+import { canCheckpoint } from './criu-fixture.ts';
+
+type Suspended = Snapshot & { findings: Finding[] };
+type Resumed = Workload & { findings: Finding[] };
+
+/** At half the volume PulseAudio plays an eighth. */
+const half = '50%';
+const eighth = 1 / 8;
+const seconds = 8;
+
+/** A user's sound server, and an engine whose user it is. */
+class Scene implements AsyncDisposable {
+  readonly user: UserSound;
+  readonly engine: TestEngine;
+
+  private constructor(user: UserSound, engine: TestEngine) {
+    this.user = user;
+    this.engine = engine;
+  }
+
+  static async create(): Promise<Scene> {
+    const user = await UserSound.create();
+    return new Scene(user, await TestEngine.create({ env: user.env }));
+  }
+
+  /** Plays the tone inside, and keeps the capsule when that has come to its end. */
+  async play(...options: string[]): Promise<Workload> {
+    const file = await this.user.file('tone.raw', tone(seconds));
+    const format = ['--raw', '--format=s16le', `--rate=${rate}`, '--channels=2'];
+    const pacat = [soundTool('pacat'), ...format, ...options, file].join(' ');
+    return this.engine.start(['sh', '-c', `${pacat}; touch ${this.user.folder}/played; exec sleep 1000`]);
+  }
+
+  async inside(id: string, ...args: string[]): Promise<string> {
+    const { stdout } = await this.engine.run(['exec', id, '--', soundTool('pactl'), ...args]);
+    return stdout;
+  }
+
+  async played(): Promise<void> {
+    await until(async () => existsSync(`${this.user.folder}/played`), 'all is played', 60_000);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.engine[Symbol.asyncDispose]();
+    await this.user[Symbol.asyncDispose]();
+  }
+}
+
+const percents = ({ volume }: { volume: Record<string, { value_percent: string }> }) =>
+  Object.values(volume).map((each) => each.value_percent);
+
+describe.skipIf(!canCheckpoint)('sound', () => {
+  it.each([['--latency-msec=200'], []])(
+    'goes on from the very sample after a resume on a new sound server %s',
+    async (...options) => {
+      await using scene = await Scene.create();
+      const { user, engine } = scene;
+      await user.start();
+      const { id } = await scene.play(...options, '--property=application.icon_name=torpor-test');
+      const before = await user.sinkInput();
+      expect(before.properties).toMatchObject({
+        'application.name': 'pacat',
+        'application.icon_name': 'torpor-test',
+      });
+      expect(before.sample_specification).toBe(`s16le 2ch ${rate}Hz`);
+
+      await user.pactl('set-sink-input-volume', String(before.index), half);
+      await until(
+        async () => (await scene.inside(id, 'list', 'sink-inputs')).includes(` ${half} `),
+        'known inside',
+      );
+      const { findings } = await engine.json<Suspended>('suspend', id);
+      expect(findings.filter(({ verdict }) => verdict !== 'handled')).toEqual([]);
+      await user.stop();
+      const first = await user.heard();
+      await user.start();
+      expect(await user.sinkInputs()).toEqual([]);
+
+      expect((await engine.json<Resumed>('resume', id)).state).toBe('running');
+      const after = await user.sinkInput();
+      expect(percents(after)).toEqual([half, half]);
+      expect(after).toMatchObject({
+        mute: false,
+        sample_specification: before.sample_specification,
+        channel_map: before.channel_map,
+      });
+      await scene.played();
+      await user.stop();
+      const [one, two] = [analyse(first, eighth), analyse(await user.heard(), eighth)];
+      expect(two.jumps).toEqual([]);
+      expect(two.first).toBe((one.last % counted) + 1);
+      expect(one.length + two.length).toBe(rate * seconds);
+      expect(two.hertz).toBeCloseTo(440, 0);
+    },
+  );
+});
