@@ -30,6 +30,8 @@
 #define REFUSED_RETRY_USEC 2000000
 #define TIMING_USEC 50000
 #define FILL_LIMIT_USEC 30000
+/* After it was opened, a server may at first tell of another volume than the one it was asked for. */
+#define SETTLED_USEC 300000
 #define WATCH_USEC 5000000
 /* Of a suspend, which goes on whatever the user's server does. */
 #define CORK_LIMIT_USEC 500000
@@ -56,6 +58,7 @@ struct carried {
 	bool filling;	   /* halted until its buffer is full, or nothing more comes */
 	int64_t filled_at; /* when it starts at the latest; 0 before anything has come */
 	int64_t full_at;   /* position */
+	int64_t settled_at; /* from when what the mixer says counts */
 	uint32_t epoch;
 	int64_t base, following; /* position of the user's server's 0; of what comes next */
 	int64_t heard;		 /* as last known */
@@ -216,11 +219,16 @@ static void learn_mixer(struct carried *carried, const pa_cvolume *volume, bool 
 	carried->muted = muted;
 }
 
+static bool is_settled(const struct carried *carried)
+{
+	return !suspending && carried->settled_at == 0;
+}
+
 static void on_sink_input(pa_context *context, const pa_sink_input_info *info, int end, void *data)
 {
 	(void)context;
 	struct carried *carried = from_data(data);
-	if (!end && carried && info->has_volume && !suspending)
+	if (!end && carried && info->has_volume && is_settled(carried))
 		learn_mixer(carried, &info->volume, info->mute);
 }
 
@@ -228,7 +236,7 @@ static void on_source_output(pa_context *context, const pa_source_output_info *i
 {
 	(void)context;
 	struct carried *carried = from_data(data);
-	if (!end && carried && info->has_volume && !suspending)
+	if (!end && carried && info->has_volume && is_settled(carried))
 		learn_mixer(carried, &info->volume, info->mute);
 }
 
@@ -478,13 +486,14 @@ static void open_stream(struct carried *carried)
 static void stream_is_ready(struct carried *carried)
 {
 	carried->was_ready = true;
-	ask_mixer(carried);
+	carried->settled_at = now_usec() + SETTLED_USEC;
+	if (carried->open.volume_set)
+		set_volume(carried, &carried->open.volume);
+	if (carried->open.mute_set)
+		set_mute(carried, carried->open.muted);
 	tell_device(carried);
 	if (carried->open.recording) {
 		uint32_t live = 1;
-		/* Recording streams have no volume to be opened with. */
-		if (carried->open.volume_set)
-			set_volume(carried, &carried->open.volume);
 		send_message(&link_, MESSAGE_LIVE, carried->number, &live, sizeof(live));
 	} else {
 		tell_wanted(carried);
@@ -1022,8 +1031,15 @@ static void ask_all_times(int64_t now)
 			ask_time(carried);
 }
 
-static void start_filled(int64_t now)
+/* Streams that have just been opened. */
+static void look_after_new(int64_t now)
 {
+	for (struct carried *carried = all; carried; carried = carried->next) {
+		if (carried->settled_at == 0 || carried->settled_at > now || !is_ready(carried))
+			continue;
+		carried->settled_at = 0;
+		ask_mixer(carried);
+	}
 	for (struct carried *carried = all; carried; carried = carried->next)
 		if (carried->filling && carried->filled_at > 0 && carried->filled_at <= now && is_ready(carried))
 			start(carried);
@@ -1070,7 +1086,7 @@ static int64_t take_care(void)
 	}
 	if (now >= time_at)
 		ask_all_times(now);
-	start_filled(now);
+	look_after_new(now);
 	try_refused(now);
 	if (link_event) {
 		if (!transmit(&link_))
@@ -1085,6 +1101,9 @@ static int64_t take_care(void)
 	for (const struct carried *carried = all; carried; carried = carried->next)
 		if (is_running(carried) && !carried->open.corked && time_at < next)
 			next = time_at;
+	for (const struct carried *carried = all; carried; carried = carried->next)
+		if (carried->settled_at > 0 && is_ready(carried) && carried->settled_at < next)
+			next = carried->settled_at;
 	for (const struct carried *carried = all; carried; carried = carried->next)
 		if (carried->filling && carried->filled_at > 0 && carried->filled_at < next)
 			next = carried->filled_at;

@@ -9,7 +9,7 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 PREFIX=$TORPOR_BUILD/sound
-SERVERS=(pulseaudio pulseaudio-utils pipewire-bin pipewire-pulse libpipewire-0.3-modules libspa-0.2-modules)
+SERVERS=(pulseaudio pulseaudio-utils pipewire-bin pipewire-pulse libpipewire-0.3-modules libspa-0.2-modules wireplumber)
 
 # The packages of $@ with all that they need and this machine does not have. What is installed stays as it is.
 with_missing() {

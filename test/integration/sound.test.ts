@@ -13,6 +13,8 @@ type Resumed = Workload & { findings: Finding[] };
 const half = '50%';
 const eighth = 1 / 8;
 const seconds = 8;
+/** PipeWire's largest by default; it plays what it has been given to the end. */
+const buffer = 2048;
 
 /** A user's sound server, and an engine whose user it is. */
 class Scene implements AsyncDisposable {
@@ -24,8 +26,8 @@ class Scene implements AsyncDisposable {
     this.engine = engine;
   }
 
-  static async create(): Promise<Scene> {
-    const user = await UserSound.create();
+  static async create(kind?: 'PulseAudio' | 'PipeWire'): Promise<Scene> {
+    const user = await UserSound.create(kind);
     return new Scene(user, await TestEngine.create({ env: user.env }));
   }
 
@@ -99,4 +101,33 @@ describe.skipIf(!canCheckpoint)('sound', () => {
       expect(two.hertz).toBeCloseTo(440, 0);
     },
   );
+
+  it('goes on within one buffer on PipeWire', async () => {
+    await using scene = await Scene.create('PipeWire');
+    const { user, engine } = scene;
+    await user.start();
+    const { id } = await scene.play('--latency-msec=200');
+    const before = await user.sinkInput();
+    expect(before.properties['application.name']).toBe('pacat');
+    await user.pactl('set-sink-input-volume', String(before.index), half);
+    await until(
+      async () => (await scene.inside(id, 'list', 'sink-inputs')).includes(` ${half} `),
+      'known inside',
+    );
+    await engine.json<Suspended>('suspend', id);
+    await user.stop();
+    const first = await user.heard();
+    await user.start();
+
+    expect((await engine.json<Resumed>('resume', id)).state).toBe('running');
+    const after = await user.sinkInput();
+    expect(percents(after)).toEqual([half, half]);
+    expect(after).toMatchObject({ mute: false, channel_map: before.channel_map });
+    await scene.played();
+    await user.stop();
+    const [one, two] = [analyse(first, eighth), analyse(await user.heard(), eighth)];
+    const lost = (two.first - one.last - 1 + counted) % counted;
+    expect(Math.min(lost, counted - lost)).toBeLessThanOrEqual(buffer);
+    expect(two.hertz).toBeCloseTo(440, -1);
+  });
 });

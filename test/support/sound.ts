@@ -4,7 +4,7 @@
  */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
@@ -78,24 +78,144 @@ export interface SinkInput {
   properties: Record<string, string>;
 }
 
-/** PulseAudio, run privately. */
+/** What a sound server is started with. */
+interface Launch {
+  /** A folder of its own, empty. */
+  home: string;
+  /** Its socket. */
+  socket: string;
+  /** A bus, for those that need one. */
+  bus: string;
+  start: (program: string, args: string[], env: Record<string, string>) => void;
+}
+
+interface Server {
+  launch: (launch: Launch) => Promise<void>;
+  /** Makes devices, as far as that has not been done. */
+  prepare: (pactl: (...args: string[]) => Promise<string>) => Promise<void>;
+  /** The command that writes down what a device plays. */
+  recorder: (device: string, home: string) => string[];
+}
+
+const libraries = join(prefix, 'lib/x86_64-linux-gnu');
+const spec = [`--rate=${rate}`, '--channels=2', '--format=s16le'];
+
+/** Its speakers are a pipe, which plays what it is given once and for all, as a sound card does. */
+const pulseAudio: Server = {
+  launch: async ({ home, socket, start }) => {
+    const versions = await readdir(join(prefix, 'lib'));
+    const modules = join(prefix, 'lib', versions.find((name) => name.startsWith('pulse-')) ?? '', 'modules');
+    const speakers = (name: string) =>
+      `module-pipe-sink sink_name=${name} file=${join(home, name)} format=s16le rate=${rate} channels=2 use_system_clock_for_timing=yes`;
+    const loaded = [
+      `module-native-protocol-unix socket=${socket} auth-anonymous=1`,
+      speakers('speakers'),
+      speakers('headphones'),
+      'module-null-source source_name=mic',
+    ];
+    start(
+      'pulseaudio',
+      [
+        ...['-n', '--daemonize=no', '--use-pid-file=no', '--exit-idle-time=-1', '--disable-shm'],
+        ...['--realtime=no', '--high-priority=no', '--log-level=error', '-p', modules],
+        ...loaded.flatMap((module) => ['-L', module]),
+      ],
+      { LD_LIBRARY_PATH: [libraries, join(libraries, 'pulseaudio'), modules].join(':') },
+    );
+  },
+  prepare: async (pactl) => {
+    await pactl('set-default-sink', 'speakers');
+  },
+  recorder: (device, home) => ['cat', join(home, device)],
+};
+
+/** PipeWire with its own server of PulseAudio's protocol, and what connects streams with devices. */
+const pipeWire: Server = {
+  launch: async ({ home, socket, bus, start }) => {
+    const [own, policy] = [join(home, 'pipewire'), join(home, 'wireplumber')];
+    await cp(join(prefix, 'share/pipewire'), own, { recursive: true });
+    await cp(join(prefix, 'share/wireplumber'), policy, { recursive: true });
+    const settings = join(own, 'pipewire-pulse.conf');
+    const text = await readFile(settings, 'utf8');
+    await writeFile(settings, text.replace('"unix:native"', `"unix:${socket}"`));
+    const env = {
+      LD_LIBRARY_PATH: libraries,
+      DBUS_SESSION_BUS_ADDRESS: bus,
+      PIPEWIRE_RUNTIME_DIR: home,
+      PIPEWIRE_CONFIG_DIR: own,
+      PIPEWIRE_MODULE_DIR: join(libraries, 'pipewire-0.3'),
+      SPA_PLUGIN_DIR: join(libraries, 'spa-0.2'),
+      SPA_DATA_DIR: join(prefix, 'share/spa-0.2'),
+      WIREPLUMBER_CONFIG_DIR: policy,
+      WIREPLUMBER_DATA_DIR: policy,
+      WIREPLUMBER_MODULE_DIR: join(libraries, 'wireplumber-0.4'),
+    };
+    start('pipewire', [], env);
+    const listening = async () => (await readdir(home)).includes('pipewire-0');
+    await until(listening, 'PipeWire listens');
+    start('wireplumber', ['-c', join(policy, 'wireplumber.conf')], env);
+    start('pipewire-pulse', [], env);
+  },
+  prepare: async (pactl) => {
+    for (const name of ['speakers', 'headphones'])
+      await pactl('load-module', 'module-null-sink', `sink_name=${name}`, `rate=${rate}`, 'channels=2');
+    const microphone = ['module-null-sink', 'sink_name=mic', 'media.class=Audio/Source/Virtual'];
+    await pactl('load-module', ...microphone);
+    // Refused until the session manager is there.
+    const chosen = () =>
+      pactl('set-default-sink', 'speakers').then(
+        () => true,
+        () => false,
+      );
+    await until(chosen, 'the session manager is there');
+  },
+  recorder: (device) => [
+    soundTool('parec'),
+    '--raw',
+    ...spec,
+    '--latency-msec=20',
+    '-d',
+    `${device}.monitor`,
+  ],
+};
+
+const servers = { PulseAudio: pulseAudio, PipeWire: pipeWire };
+
 export class UserSound implements AsyncDisposable {
   readonly folder: string;
-  #server: ChildProcess | undefined;
+  readonly #kind: keyof typeof servers;
+  readonly #bus: ChildProcess;
+  #servers: ChildProcess[] = [];
   #recorders: ChildProcess[] = [];
   #recording = 0;
 
-  private constructor(folder: string) {
+  private constructor(folder: string, kind: keyof typeof servers, bus: ChildProcess) {
     this.folder = folder;
+    this.#kind = kind;
+    this.#bus = bus;
   }
 
-  /** Nothing is started yet. */
-  static async create(): Promise<UserSound> {
-    return new UserSound(await mkdtemp('/var/tmp/torpor-sound-'));
+  /** Starts a session bus, but no sound server yet. */
+  static async create(kind: keyof typeof servers = 'PulseAudio'): Promise<UserSound> {
+    const folder = await mkdtemp('/var/tmp/torpor-sound-');
+    const config = join(folder, 'bus.conf');
+    // Without the machine's service folders, so that nothing is started that the test did not start.
+    await writeFile(
+      config,
+      `<busconfig><type>session</type><listen>unix:path=${folder}/bus</listen><auth>EXTERNAL</auth>
+<policy context="default"><allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/><allow own="*"/></policy></busconfig>`,
+    );
+    const bus = spawn('dbus-daemon', ['--nofork', `--config-file=${config}`], { stdio: 'ignore' });
+    await until(async () => (await readdir(folder)).includes('bus'), 'the session bus is there');
+    return new UserSound(folder, kind, bus);
   }
 
   get address(): string {
     return `unix:${join(this.folder, 'native')}`;
+  }
+
+  get bus(): string {
+    return `unix:path=${join(this.folder, 'bus')}`;
   }
 
   /** For the engine: the user's session. */
@@ -105,64 +225,34 @@ export class UserSound implements AsyncDisposable {
       XDG_RUNTIME_DIR: this.folder,
       XDG_CONFIG_HOME: join(this.folder, 'config'),
       XDG_STATE_HOME: join(this.folder, 'state'),
-      DBUS_SESSION_BUS_ADDRESS: `unix:path=${join(this.folder, 'bus')}`,
+      DBUS_SESSION_BUS_ADDRESS: this.bus,
     };
   }
 
-  /**
-   * Starts it with no state of an earlier one, and has its speakers recorded. They are a pipe, which plays what it is
-   * given once and for all, as a sound card does.
-   */
+  /** Starts it with no state of an earlier one, and has its speakers recorded. */
   async start(): Promise<void> {
     const home = await mkdtemp(join(this.folder, 'home-'));
-    const libraries = join(prefix, 'lib/x86_64-linux-gnu');
-    const modules = join(
-      prefix,
-      'lib',
-      (await readdir(join(prefix, 'lib'))).find((name) => name.startsWith('pulse-')) ?? '',
-      'modules',
-    );
-    const speakers = (name: string) =>
-      `module-pipe-sink sink_name=${name} file=${join(home, name)} format=s16le rate=${rate} channels=2 use_system_clock_for_timing=yes`;
-    const loaded = [
-      `module-native-protocol-unix socket=${join(this.folder, 'native')} auth-anonymous=1`,
-      speakers('speakers'),
-      speakers('headphones'),
-      'module-null-source source_name=mic',
-    ];
-    this.#server = spawn(
-      soundTool('pulseaudio'),
-      [
-        ...['-n', '--daemonize=no', '--use-pid-file=no', '--exit-idle-time=-1', '--disable-shm'],
-        ...['--realtime=no', '--high-priority=no', '--log-level=error', '-p', modules],
-        ...loaded.flatMap((module) => ['-L', module]),
-      ],
-      {
-        env: {
-          PATH: process.env.PATH,
-          HOME: home,
-          XDG_RUNTIME_DIR: home,
-          LD_LIBRARY_PATH: [libraries, join(libraries, 'pulseaudio'), modules].join(':'),
-        },
-        stdio: 'ignore',
+    const server = servers[this.#kind];
+    await server.launch({
+      home,
+      socket: join(this.folder, 'native'),
+      bus: this.bus,
+      start: (program, args, env) => {
+        const own = { PATH: process.env.PATH, HOME: home, XDG_RUNTIME_DIR: home, ...env };
+        this.#servers.push(spawn(soundTool(program), args, { env: own, stdio: 'ignore' }));
       },
-    );
+    });
     await until(async () => (await this.pactl('info').catch(() => '')) !== '', 'the sound server answers');
-    await this.pactl('set-default-sink', 'speakers');
-    await mkdir(this.folder, { recursive: true });
+    await server.prepare((...args) => this.pactl(...args));
     this.#recording++;
-    for (const name of ['speakers', 'headphones']) {
-      this.#recorders.push(
-        spawn('sh', ['-c', 'exec cat "$1" > "$2"', 'sh', join(home, name), this.#file(name)], {
-          stdio: 'ignore',
-        }),
-      );
+    for (const device of ['speakers', 'headphones']) {
+      const command = ['exec "$@" > "$0"', this.#file(device), ...server.recorder(device, home)];
+      const env = { ...process.env, PULSE_SERVER: this.address };
+      this.#recorders.push(spawn('sh', ['-c', ...command], { env, stdio: 'ignore' }));
     }
-    // What is played before anybody listens stays in the pipe, but the first of silence shows that it runs.
-    await until(
-      async () => (await readFile(this.#file('speakers')).catch(() => '')).length > 0,
-      'the speakers run',
-    );
+    const hears = async () => (await this.heard().catch(() => Buffer.of())).length > rate;
+    // Silence, which shows that whatever comes next is written down.
+    await until(hears, 'the speakers run');
   }
 
   #file(device: string): string {
@@ -174,20 +264,18 @@ export class UserSound implements AsyncDisposable {
     return readFile(this.#file(device));
   }
 
-  async stop(signal: NodeJS.Signals = 'SIGKILL'): Promise<void> {
-    const server = this.#server;
-    this.#server = undefined;
-    if (server !== undefined) await end(server, signal);
-    // What is still in the pipe is read; then it has ended.
+  async stop(): Promise<void> {
+    for (const server of this.#servers.splice(0).reverse()) await end(server, 'SIGKILL');
+    // What is still in a pipe is read; then it has ended.
     for (const recorder of this.#recorders.splice(0)) {
-      await Promise.race([once(recorder, 'exit'), sleep(2000)]);
+      await Promise.race([recorder.exitCode === null ? once(recorder, 'exit') : undefined, sleep(2000)]);
       await end(recorder, 'SIGTERM');
     }
   }
 
   /** Holds it still, as one that hangs. */
   hang(): void {
-    this.#server?.kill('SIGSTOP');
+    for (const server of this.#servers) server.kill('SIGSTOP');
   }
 
   async pactl(...args: string[]): Promise<string> {
@@ -221,8 +309,9 @@ export class UserSound implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#server?.kill('SIGCONT');
+    for (const server of this.#servers) server.kill('SIGCONT');
     await this.stop();
+    await end(this.#bus, 'SIGTERM');
     await rm(this.folder, { recursive: true, force: true });
   }
 }
