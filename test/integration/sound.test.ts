@@ -1,5 +1,6 @@
 /** Sound of a capsule on its user's own PulseAudio, through suspends, restarts of that and resumes. */
 import { existsSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import { describe, expect, it } from 'vitest';
 import type { Finding, Snapshot, Workload } from '../../api/types.ts';
 import { TestEngine } from '../support/engine.ts';
@@ -129,5 +130,100 @@ describe.skipIf(!canCheckpoint)('sound', () => {
     const lost = (two.first - one.last - 1 + counted) % counted;
     expect(Math.min(lost, counted - lost)).toBeLessThanOrEqual(buffer);
     expect(two.hertz).toBeCloseTo(440, -1);
+  });
+
+  it('keeps the device and the muting that the user chose, and follows when that device goes', async () => {
+    await using scene = await Scene.create();
+    const { user, engine } = scene;
+    await user.start();
+    const { id } = await scene.play('--latency-msec=200');
+    const { index } = await user.sinkInput();
+    await user.pactl('move-sink-input', String(index), 'headphones');
+    await user.pactl('set-sink-input-mute', String(index), '1');
+    const knownInside = async (text: string) =>
+      until(async () => (await scene.inside(id, 'list', 'sink-inputs')).includes(text), `${text} inside`);
+    await knownInside('Mute: yes');
+    const headphones = async () =>
+      Number((await user.pactl('list', 'short', 'sinks')).split('\theadphones')[0]?.split('\n').at(-1));
+    await engine.json<Suspended>('suspend', id);
+    await user.stop();
+    await user.start();
+    await engine.json<Resumed>('resume', id);
+
+    const after = await user.sinkInput();
+    expect(after).toMatchObject({ mute: true, sink: await headphones() });
+    await user.pactl('set-sink-input-mute', String(after.index), '0');
+    await knownInside('Mute: no');
+    const modules = await user.pactl('list', 'short', 'modules');
+    const module = /^(\d+)\tmodule-pipe-sink\tsink_name=headphones/m.exec(modules)?.[1] ?? '';
+    await user.pactl('unload-module', module);
+    await scene.played();
+    await user.stop();
+    expect(analyse(await user.heard('headphones')).jumps).toEqual([]);
+    expect(analyse(await user.heard('speakers')).length).toBeGreaterThan(rate);
+  });
+
+  it('goes on from the very sample where the suspend leaves it running', async () => {
+    await using scene = await Scene.create();
+    const { user, engine } = scene;
+    await user.start();
+    const { id } = await scene.play('--latency-msec=200');
+    await user.sinkInput();
+    await engine.json<Suspended>('suspend', id, '--leave-running');
+    await scene.played();
+    await user.stop();
+    expect(analyse(await user.heard())).toMatchObject({ jumps: [], length: rate * seconds });
+  });
+
+  it('goes on near where it was when the sound server starts anew under it', async () => {
+    await using scene = await Scene.create();
+    const { user } = scene;
+    await user.start();
+    await scene.play('--latency-msec=200');
+    await user.sinkInput();
+    await until(async () => analyse(await user.heard()).length > rate, 'a second is heard');
+    await user.stop();
+    const one = analyse(await user.heard());
+    await user.start();
+    await scene.played();
+    await user.stop();
+    const two = analyse(await user.heard());
+    expect(two.jumps).toEqual([]);
+    // The server died without a word: what is known of it is from up to a twentieth of a second before.
+    expect(Math.abs(one.length + two.length - rate * seconds)).toBeLessThan(rate / 4);
+  });
+
+  it('is missing without a sound server, which is said once and keeps nothing from going on', async () => {
+    await using scene = await Scene.create();
+    const { user, engine } = scene;
+    const { id } = await scene.play();
+    await scene.played();
+    const { findings } = await engine.json<Suspended>('suspend', id);
+    expect(findings.filter(({ tie }) => tie === 'sound')).toMatchObject([
+      { verdict: 'handled', what: expect.stringContaining('No sound server answers') },
+    ]);
+    expect((await engine.json<Resumed>('resume', id)).state).toBe('running');
+    await engine.json<Suspended>('suspend', id);
+    const log = await readFile(`${user.folder}/state/torpor/audio.log`, 'utf8');
+    expect(log.match(/No sound server answers/g)).toHaveLength(1);
+  });
+
+  it('does not keep a suspend waiting for a sound server that hangs', async () => {
+    await using scene = await Scene.create();
+    const { user, engine } = scene;
+    await user.start();
+    const { id } = await scene.play('--latency-msec=200');
+    await user.sinkInput();
+    user.hang();
+    const startedAt = performance.now();
+    const { findings } = await engine.json<Suspended>('suspend', id);
+    expect(findings.filter(({ verdict }) => verdict !== 'handled')).toEqual([]);
+    expect(performance.now() - startedAt).toBeLessThan(20_000);
+    await user.stop();
+    await user.start();
+    await engine.json<Resumed>('resume', id);
+    await scene.played();
+    await user.stop();
+    expect(analyse(await user.heard()).jumps).toEqual([]);
   });
 });
