@@ -76,7 +76,8 @@ export class Sound {
   }
 
   async #decide(capsule: Capsule, { name }: Appearance, relay: Relay, stream: number): Promise<void> {
-    const key = capsule.application ?? capsule.command[0] ?? capsule.name;
+    // A command alone may be an interpreter, which is many applications.
+    const key = capsule.application ?? capsule.command.join(' ');
     const open = this.#asked.get(key) ?? this.#ask(key, name);
     this.#asked.set(key, open);
     relay.answer(stream, await open.finally(() => this.#asked.delete(key)));
