@@ -3,6 +3,8 @@
  * it is suspended and resumed with them, so that for them nothing ever happens. It has no sound card. A relay outside
  * (native/sound/relay.c) connects to it and carries each stream to the user's own sound server.
  *
+ * SIGUSR1 makes it let go of the relay, and take none for a moment: before a checkpoint, where the relay itself does not.
+ *
  * usage: torpor-sound SOCKET [RELAY_SOCKET]
  */
 #include <errno.h>
@@ -26,8 +28,35 @@
 /* libpulse writes no longer frames than 64 KiB; PulseAudio itself refuses those above this. */
 #define FRAME_MAX (16u << 20)
 #define FRAME_HEADER 20
+#define DEAF_USEC 2000000
 
 struct server server = {.relay = {.fd = -1}};
+
+static volatile sig_atomic_t is_to_let_go;
+static int64_t deaf_until;
+
+static void on_let_go(int number)
+{
+	(void)number;
+	is_to_let_go = 1;
+}
+
+static void let_go(void)
+{
+	is_to_let_go = 0;
+	deaf_until = now_usec() + DEAF_USEC;
+	if (server.relay.fd >= 0)
+		relay_went();
+}
+
+static void accept_relay(int listener)
+{
+	int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+	if (fd >= 0 && now_usec() < deaf_until)
+		close(fd);
+	else if (fd >= 0)
+		relay_came(fd);
+}
 
 static int listen_at(const char *path)
 {
@@ -157,15 +186,16 @@ static void take_turn(int listener, int relay_listener)
 	}
 	if (poll(polled, 3 + count, wait_limit()) < 0 && errno != EINTR)
 		die_with_error("waiting");
+	if (is_to_let_go) {
+		let_go();
+		return;
+	}
 	for (size_t index = 0; index < count; index++)
 		serve(clients[index], polled[3 + index].revents);
 	if (server.relay.fd >= 0)
 		serve_relay(polled[2].revents);
-	if (polled[1].revents & POLLIN) {
-		int fd = accept4(relay_listener, NULL, NULL, SOCK_CLOEXEC);
-		if (fd >= 0)
-			relay_came(fd);
-	}
+	if (polled[1].revents & POLLIN)
+		accept_relay(relay_listener);
 	if (polled[0].revents & POLLIN)
 		accept_client(listener, count);
 	int64_t now = now_usec();
@@ -188,6 +218,9 @@ int main(int argc, char **argv)
 	}
 	prctl(PR_SET_NAME, "torpor-sound");
 	signal(SIGPIPE, SIG_IGN);
+	/* Without SA_RESTART: it ends the waiting. */
+	struct sigaction act = {.sa_handler = on_let_go};
+	sigaction(SIGUSR1, &act, NULL);
 	umask(077);
 	int listener = listen_at(argv[1]);
 	int relay_listener = listen_at(argc > 2 ? argv[2] : RELAY_SOCKET);

@@ -27,6 +27,9 @@
 #include "sound.h"
 
 #define RETRY_USEC 500000
+/* A capsule that does not answer for so long has no sound server: an old one, or one where that has ended. */
+#define QUICK_TRIES 40
+#define SLOW_RETRY_USEC 10000000
 #define REFUSED_RETRY_USEC 2000000
 #define TIMING_USEC 50000
 #define FILL_LIMIT_USEC 30000
@@ -87,6 +90,7 @@ static struct retry *retries;
 static struct bytes told;
 static bool suspending, suspend_wanted, suspended, quitting, told_of_no_server, first_try = true;
 static int64_t try_at, time_at, watch_at;
+static unsigned int failed_tries;
 
 /* ---- telling the plugin ---- */
 
@@ -799,9 +803,10 @@ static void open_link(void)
 {
 	link_.fd = connect_to(socket_path);
 	if (link_.fd < 0) {
-		try_at = now_usec() + RETRY_USEC;
+		try_at = now_usec() + (++failed_tries < QUICK_TRIES ? RETRY_USEC : SLOW_RETRY_USEC);
 		return;
 	}
+	failed_tries = 0;
 	link_event = api->io_new(api, link_.fd, PA_IO_EVENT_INPUT | PA_IO_EVENT_HANGUP, on_link, NULL);
 	told_of_no_server = false;
 	say("connected", "server", pa_context_get_server(control), 0);
@@ -993,6 +998,7 @@ static void obey(const char *line)
 		suspend_wanted = true;
 	} else if (strcmp(line, "resume") == 0) {
 		suspended = suspend_wanted = false;
+		failed_tries = 0;
 		try_at = 0;
 	} else if (sscanf(line, "microphone %u %3s", &number, answer) == 2) {
 		struct carried *carried = find(number);

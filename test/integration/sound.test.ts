@@ -1,9 +1,9 @@
 /** Sound of a capsule on its user's own PulseAudio, through suspends, restarts of that and resumes. */
 import { existsSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import { describe, expect, it } from 'vitest';
 import type { Finding, Snapshot, Workload } from '../../api/types.ts';
-import { TestEngine } from '../support/engine.ts';
+import { isThere, TestEngine } from '../support/engine.ts';
 import { analyse, counted, rate, soundTool, tone, UserSound, until } from '../support/sound.ts';
 import { canCheckpoint } from './criu-fixture.ts';
 
@@ -226,4 +226,38 @@ describe.skipIf(!canCheckpoint)('sound', () => {
     await user.stop();
     expect(analyse(await user.heard()).jumps).toEqual([]);
   });
+
+  it.each([
+    ['relay', /torpor-sound-relay/],
+    ['plugin', /torpor-audio\.mjs|torpor-sound-relay/],
+  ])('does not keep a suspend waiting for a %s that hangs', async (_, program) => {
+    await using scene = await Scene.create();
+    const { user, engine } = scene;
+    await user.start();
+    const { id } = await scene.play('--latency-msec=200');
+    await user.sinkInput();
+    const hanging = await programsOf(user.folder, program);
+    expect(hanging.length).toBeGreaterThan(0);
+    for (const pid of hanging) process.kill(pid, 'SIGSTOP');
+    expect((await engine.run(['suspend', id])).code).toBe(0);
+    for (const pid of hanging) if (isThere(pid)) process.kill(pid, 'SIGCONT');
+    await engine.json<Resumed>('resume', id);
+    await scene.played();
+    await user.stop();
+    // The tone was heard on for as long as the server outside had some of it.
+    expect(analyse(await user.heard()).jumps.length).toBeLessThanOrEqual(1);
+  });
 });
+
+/** Processes whose session is that of a user, by what they were started as. */
+async function programsOf(folder: string, program: RegExp): Promise<number[]> {
+  const pids: number[] = [];
+  for (const entry of await readdir('/proc')) {
+    if (!/^\d+$/.test(entry)) continue;
+    const command = await readFile(`/proc/${entry}/cmdline`, 'utf8').catch(() => '');
+    const environment = await readFile(`/proc/${entry}/environ`, 'utf8').catch(() => '');
+    if (program.test(command) && environment.includes(`XDG_RUNTIME_DIR=${folder}\0`))
+      pids.push(Number(entry));
+  }
+  return pids;
+}
