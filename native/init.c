@@ -449,7 +449,7 @@ static void make_environment(const char *runtime)
 		"GVFS_DISABLE_FUSE=1"};
 	/* What knows only ALSA plays through the capsule's sound server, too. */
 	static char alsa[] = "ALSA_CONFIG_PATH=/usr/share/alsa/alsa.conf:" ALSA_SETTINGS;
-	bool has_alsa = has_alsa_plugin() && write_new_file(ALSA_SETTINGS, 0644, "pcm.!default pulse\nctl.!default pulse\n");
+	bool has_alsa = has_alsa_plugin() && write_new_file(ALSA_SETTINGS, 0644, "pcm.!default { type pulse }\nctl.!default { type pulse }\n");
 	CLEANUP_FREE char **chosen = spec_values(&spec, "env");
 	size_t count = 0;
 	while (chosen[count])

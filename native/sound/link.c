@@ -98,6 +98,8 @@ static bool hear_of_wishes(struct stream *stream, const struct message *message,
 	struct wanted wanted;
 	if (!copy(&wanted, sizeof(wanted), message, contents))
 		return false;
+	if (wanted.until > FARTHEST || wanted.until < 0)
+		return false;
 	if (wanted.epoch != stream->epoch)
 		return true;
 	stream->wanted_until = wanted.until;
@@ -109,6 +111,8 @@ static bool hear_of_time(struct stream *stream, const struct message *message, c
 {
 	struct timing timing;
 	if (!copy(&timing, sizeof(timing), message, contents))
+		return false;
+	if (timing.heard > FARTHEST || timing.heard < 0 || timing.delay_usec > (uint64_t)FARTHEST)
 		return false;
 	if (timing.epoch != stream->epoch || stream->carrier != CARRIER_RELAY)
 		return true;

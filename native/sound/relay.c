@@ -41,6 +41,8 @@
 #define SETTLE_LIMIT_USEC 300000
 #define SETTLE_STEP_USEC 15000
 #define SEND_LIMIT_USEC 500000
+/* Of what was recorded and a capsule does not take. */
+#define UNSENT_MAX (4u << 20)
 
 /* A client inside: what the mixer shows streams under. */
 struct outer {
@@ -414,7 +416,7 @@ static void on_readable(pa_stream *stream, size_t size, void *data)
 	const void *samples;
 	size_t length;
 	while (pa_stream_readable_size(stream) > 0 && pa_stream_peek(stream, &samples, &length) == 0 && length > 0) {
-		for (size_t at = 0; carried && samples && !suspending && at < length; at += MESSAGE_MAX) {
+		for (size_t at = 0; carried && samples && !suspending && link_.out.length < UNSENT_MAX && at < length; at += MESSAGE_MAX) {
 			size_t part = length - at < MESSAGE_MAX ? length - at : MESSAGE_MAX;
 			send_message(&link_, MESSAGE_SAMPLES, carried->number, (const uint8_t *)samples + at, part);
 		}

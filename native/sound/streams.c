@@ -196,6 +196,8 @@ void set_prebuffering(struct stream *stream, bool prebuffering)
 void write_samples(struct stream *stream, int64_t offset, uint32_t seek, const uint8_t *data, size_t length)
 {
 	int64_t position = offset;
+	if (offset > FARTHEST || offset < -FARTHEST)
+		return;
 	if (seek == SEEK_RELATIVE || seek == SEEK_RELATIVE_END)
 		position += stream->written;
 	else if (seek == SEEK_RELATIVE_ON_READ)
@@ -203,7 +205,7 @@ void write_samples(struct stream *stream, int64_t offset, uint32_t seek, const u
 	position = whole_frames(stream, position);
 	int64_t size = whole_frames(stream, (int64_t)length);
 	stream->requested -= size + (seek == SEEK_RELATIVE ? position - stream->written : 0);
-	if (position + size - stream->heard > stream->sizes.maximum) {
+	if (position > stream->heard + stream->sizes.maximum - size) {
 		tell_client(stream, COMMAND_OVERFLOW);
 		return;
 	}
@@ -389,6 +391,9 @@ static void advance_playing(struct stream *stream, int64_t now)
 
 static void deliver(struct stream *stream)
 {
+	/* Who does not read loses what comes, as with a sound card. */
+	if (stream->client->connection.out.length > MAXIMUM_BYTES)
+		consume(&stream->recorded, stream->recorded.length);
 	while (stream->recorded.length >= stream->sizes.fragment) {
 		uint32_t frame[5] = {0};
 		uint32_t length = stream->sizes.fragment;
