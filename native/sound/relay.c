@@ -918,6 +918,8 @@ static void halt_all(void)
 		outstanding += operation != NULL;
 		run(operation);
 	}
+	if (outstanding == 0)
+		return;
 	for (int64_t limit = now_usec() + CORK_LIMIT_USEC; outstanding > 0 && control_ready && now_usec() < limit;)
 		iterate(limit);
 	/* The giving back happens in a thread of the server's: it is over when two answers are the same. */

@@ -18,6 +18,8 @@ const name = 'io.github.torpor.Audio';
 /** The relay itself needs at most a second and a half, whatever the user's server does. */
 const suspendLimitMs = 3000;
 const questionLimitMs = 60_000;
+/** Without a capsule for so long it ends, and is started with the next one. */
+const idleLimitMs = 60_000;
 
 /** The socket of the screen lies in a folder beside. */
 function runningCapsule(workload: Workload): Capsule | undefined {
@@ -80,6 +82,11 @@ async function main(): Promise<void> {
     connection.onLost(resolve);
     engine.onLost(resolve);
     process.once('SIGTERM', () => resolve());
+    let idleSince = Date.now();
+    setInterval(() => {
+      if (!sound.isIdle) idleSince = Date.now();
+      if (Date.now() - idleSince > idleLimitMs) resolve();
+    }, idleLimitMs / 4).unref();
   });
   await engine.subscribe();
   for (const workload of await engine.list()) follow(workload);
