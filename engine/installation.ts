@@ -13,6 +13,10 @@ export interface Installation {
   capsuleTool: string;
   /** Pid 1 of a capsule. */
   capsuleInit: string;
+  /** Sound server of a capsule. */
+  soundServer: string;
+  /** Carries its sound outside; the audio plugin starts it. */
+  soundRelay: string;
   /** Where a job lives after a resume. */
   roomTool: string;
   /** Keeps the terminal of a job. */
@@ -66,6 +70,8 @@ export function findInstallation(env: NodeJS.ProcessEnv = process.env): Installa
     criu: env.TORPOR_CRIU || join(build, 'criu', 'criu'),
     capsuleTool: join(build, 'native', 'torpor-capsule'),
     capsuleInit: join(build, 'native', 'torpor-init'),
+    soundServer: join(build, 'native', 'torpor-sound'),
+    soundRelay: join(build, 'native', 'torpor-sound-relay'),
     roomTool: join(build, 'native', 'torpor-room'),
     terminalKeeper: join(build, 'torpor-terminal.mjs'),
     sockdiag: join(build, 'native', 'torpor-sockdiag'),

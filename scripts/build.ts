@@ -1,5 +1,6 @@
 /** Bundles the programs into `build/`: one file each, so that they start quickly and can be installed by copying. */
-import { writeFile } from 'node:fs/promises';
+import { mkdir, writeFile } from 'node:fs/promises';
+import { resolve } from 'node:path';
 import { build } from 'esbuild';
 import { buildIcons } from './build-icons.ts';
 import { buildRenderer } from './build-renderer.ts';
@@ -14,6 +15,7 @@ await build({
     torpord: 'engine/torpord.ts',
     'torpor-terminal': 'engine/terminal/main.ts',
     'torpor-app': 'main/start.ts',
+    'torpor-audio': 'plugins/audio/main.ts',
   },
 });
 await build({
@@ -31,6 +33,13 @@ await build({
   banner: {},
   external: ['electron'],
 });
+// Plugins of Torpor's own: files by which the engine starts them, which name programs by absolute paths.
+await mkdir('build/plugins', { recursive: true });
+const audio = [process.execPath, resolve('build/torpor-audio.mjs')].map((word) => `"${word}"`).join(' ');
+await writeFile(
+  'build/plugins/io.github.torpor.Audio.service',
+  `[D-BUS Service]\nName=io.github.torpor.Audio\nExec=${audio}\nX-Torpor-Resident=true\n`,
+);
 await buildIcons();
 await buildRenderer();
 await writeFile('build/.built', '');

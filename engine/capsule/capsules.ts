@@ -76,15 +76,18 @@ export class Capsules {
   }
 
   /**
-   * Makes the run folder. The screen's own folder is its owner's alone, so that nobody else reaches the RFB socket.
+   * Makes the run folder. The folders of screen and sound are their owner's alone, so that nobody else reaches the
+   * sockets in them.
    */
   async makeRunFolder(id: string, capsule: CapsuleSpec): Promise<string> {
     const folder = this.#workloads.runFolder(id);
     await mkdir(join(folder, 'session'), { recursive: true, mode: 0o755 });
-    await mkdir(join(folder, 'screen'), { recursive: true, mode: 0o700 });
     await chmod(folder, 0o711);
-    await chmod(join(folder, 'screen'), 0o700);
-    await chown(join(folder, 'screen'), capsule.user.uid, capsule.user.gid);
+    for (const name of ['screen', 'sound']) {
+      await mkdir(join(folder, name), { recursive: true, mode: 0o700 });
+      await chmod(join(folder, name), 0o700);
+      await chown(join(folder, name), capsule.user.uid, capsule.user.gid);
+    }
     await writeFile(join(folder, 'session', 'openbox.xml'), windowManagerConfig, { mode: 0o644 });
     return folder;
   }

@@ -162,6 +162,28 @@ const checkTar = programCheck(
   'apt-get install tar',
 );
 
+/** The program ends with 2 where it is there with its library, because it is called without arguments. */
+const checkSound: Check = async ({ installation }, { uid, name }) => {
+  const lacking = {
+    name: 'sound',
+    status: 'warning',
+    why: 'Applications in capsules run without being heard.',
+  } as const;
+  const relay = await runCommand(installation.soundRelay, [], { timeoutMs: 10_000 }).catch(() => undefined);
+  if (relay?.status !== 2) {
+    const found = `the relay of sound does not start: ${relay?.stderr.trim() || 'it is not there'}`;
+    return { ...lacking, found, fix: 'apt-get install libpulse0 && bash scripts/setup.sh' };
+  }
+  const socket = `/run/user/${uid}/pulse/native`;
+  const isThere = await access(socket).then(
+    () => true,
+    () => false,
+  );
+  if (isThere) return ok('sound', `a sound server at ${socket}`);
+  const found = `no PulseAudio, and no PipeWire in its place, for ${name} at ${socket}`;
+  return { ...lacking, found, fix: 'Start one, or set PULSE_SERVER to where one is.' };
+};
+
 const checkDisk: Check = async ({ paths }) => {
   const { bavail, bsize } = await statfs(paths.stateDir);
   const free = bavail * bsize;
@@ -228,6 +250,7 @@ const checks: Check[] = [
   checkWindowManager,
   checkBus,
   checkTar,
+  checkSound,
   checkState,
   checkDisk,
   checkSwap,

@@ -11,6 +11,7 @@ PACKAGES_BASE=(
   dconf-gsettings-backend libglib2.0-bin                  # settings as the user has them
   fonts-dejavu-core adwaita-icon-theme hicolor-icon-theme shared-mime-info librsvg2-common
   iproute2 nftables util-linux procps tar                 # used by CRIU and by the engine
+  libpulse0                                               # by which sound reaches the user's sound server
   ca-certificates gcc make libc6-dev binutils patchelf    # npm, the native build, CRIU's private prefix
   mousepad                                                # the application of `torpor demo`
   chromium xdg-utils                                      # the app's windows where there is no Electron; web addresses

@@ -7,6 +7,8 @@ import { serviceOf } from '../services.ts';
 
 /** Where the X server of a capsule takes viewers. */
 const screenSocket = '/run/torpor/screen/rfb';
+/** Where its sound server takes what carries the sound outside. */
+const soundSocket = '/run/torpor/sound/relay';
 
 export const unixSockets: Rule = (facts) => {
   const open = descriptorsOf(facts).flatMap(({ process, descriptor }) => {
@@ -80,6 +82,17 @@ function peerFindings(facts: Facts, process: ProcessFacts, socket: UnixSocket): 
         by: 'engine',
         what: 'A viewer shows its screen.',
         hint: 'It is disconnected for the suspend and can connect again after the resume.',
+      },
+    ];
+  }
+  if (facts.isCapsule && socket.path === soundSocket) {
+    return [
+      {
+        tie: 'unix-socket',
+        verdict: 'handled',
+        by: 'io.github.torpor.Audio',
+        what: 'Its sound goes to the sound server of its user.',
+        hint: 'It is halted for the suspend, and goes on where it was after the resume.',
       },
     ];
   }

@@ -1,0 +1,38 @@
+/**
+ * The sound server of a capsule is connected with the relay of the audio plugin, which lets go of it for a suspend. Where
+ * it has not, because the plugin hangs or another one is in its place, the server is told to let go of it.
+ */
+import { readFile } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { TorporError } from '../../api/errors.ts';
+import { holderOf } from '../screen/viewers.ts';
+
+/** Where the relay connects, as the kernel shows its name. */
+const socketName = '/run/torpor/sound/relay';
+const server = 'torpor-sound';
+const cutLimitMs = 3000;
+
+/**
+ * Waits until none of these processes is connected with a relay.
+ * @throws TorporError `failed` where that takes too long.
+ */
+export async function cutRelay(pids: readonly number[]): Promise<void> {
+  for (const limit = Date.now() + cutLimitMs; ; await sleep(5)) {
+    const holder = await holderOf(socketName, pids);
+    if (holder === undefined) return;
+    if (Date.now() > limit) {
+      throw new TorporError(
+        'failed',
+        'Its sound server could not be disconnected.',
+        'Try again; `torpor plugins` says how the plugin io.github.torpor.Audio is.',
+      );
+    }
+    const name = await readFile(`/proc/${holder}/comm`, 'utf8').catch(() => '');
+    if (name.trim() !== server) continue;
+    try {
+      process.kill(holder, 'SIGUSR1');
+    } catch {
+      // It has ended.
+    }
+  }
+}
