@@ -1,5 +1,6 @@
 /** Bundles the programs into `build/`: one file each, so that they start quickly and can be installed by copying. */
-import { writeFile } from 'node:fs/promises';
+import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
 import { type BuildOptions, build } from 'esbuild';
 import { buildIcons } from './build-icons.ts';
 import { buildRenderer } from './build-renderer.ts';
@@ -29,6 +30,8 @@ await build({
     'torpor-app': 'main/start.ts',
   },
 });
+await build({ ...program, entryPoints: { 'plugins/bridge': 'plugins/bridge/main.ts' } });
+await writeServiceFiles();
 await build({
   ...program,
   entryPoints: { 'electron/main': 'main/shells/electron/main.ts' },
@@ -47,3 +50,15 @@ await build({
 await buildIcons();
 await buildRenderer();
 await writeFile('build/.built', '');
+
+/** How the engine starts Torpor's own plugins: with the program that runs this, from where they are built to. */
+async function writeServiceFiles(): Promise<void> {
+  const folder = 'plugins/services';
+  for (const file of await readdir(folder)) {
+    const text = await readFile(join(folder, file), 'utf8');
+    const filled = text.replace(/^Exec=.*$/m, (line) =>
+      line.replaceAll('@NODE@', process.execPath).replaceAll('@BUILD@', resolve('build')),
+    );
+    await writeFile(join('build/plugins', file), filled);
+  }
+}
