@@ -60,6 +60,11 @@ export class Bridge implements PluginMethods {
     this.#detached.delete(id);
   }
 
+  /** Whether there is a capsule that it stands for, or will again. */
+  get isNeeded(): boolean {
+    return this.#capsules.size > 0 || this.#detached.size > 0;
+  }
+
   /** Leaves all buses. */
   async end(): Promise<void> {
     const capsules = [...this.#capsules.values()];

@@ -16,6 +16,7 @@ import { servePlugin } from './plugin.ts';
 
 const name = 'io.github.torpor.Bridge';
 const systemSocket = '/run/dbus/system_bus_socket';
+const idleLimitMs = 30_000;
 const settingsSchema = z.object({ resumePlayers: z.boolean().default(false) });
 
 function sessionAddress(): string | undefined {
@@ -63,6 +64,12 @@ async function main(): Promise<void> {
   await engine.subscribe();
   await servePlugin(connection, name, bridge);
   for (const workload of await engine.list()) follow(workload);
+  // The engine starts it again with the next capsule, and may end itself meanwhile.
+  let idleSince = Date.now();
+  setInterval(() => {
+    if (bridge.isNeeded) idleSince = Date.now();
+    else if (Date.now() - idleSince > idleLimitMs) end();
+  }, 1000);
 }
 
 main().catch((error: unknown) => {

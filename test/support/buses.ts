@@ -21,7 +21,7 @@ export class Desktop implements AsyncDisposable {
   }
 
   start(program: string, args: readonly string[], env: NodeJS.ProcessEnv = process.env): ChildProcess {
-    const child = spawn(program, args, { env, stdio: ['ignore', 'pipe', 'inherit'] });
+    const child = spawn(program, args, { env, stdio: ['ignore', 'pipe', 'ignore'] });
     this.#children.push(child);
     return child;
   }
