@@ -16,6 +16,8 @@ export interface BridgeOptions {
   addresses: Readonly<Partial<Record<Side, string>>>;
   /** Whether players go on after a resume that were playing before the suspend. */
   resumesPlayers: () => Promise<boolean>;
+  /** Processes of a workload, as the host counts. */
+  pidsOf: (id: string) => Promise<readonly number[]>;
 }
 
 export class Bridge implements PluginMethods {
@@ -116,14 +118,14 @@ export class Bridge implements PluginMethods {
     ];
   }
 
-  async preSuspend({ id }: PluginWorkload): Promise<Uint8Array> {
+  async preSuspend({ id, pids }: PluginWorkload): Promise<Uint8Array> {
     const known = this.#detached.get(id);
     const capsule = this.#capsules.get(id);
     // Asked once more, it has let go already.
     if (capsule === undefined || known !== undefined)
       return known === undefined ? Buffer.alloc(0) : encodeState(known);
     this.#capsules.delete(id);
-    const state = await capsule.detach();
+    const state = await capsule.detach(pids);
     this.#detached.set(id, state);
     return encodeState(state);
   }
@@ -141,7 +143,8 @@ export class Bridge implements PluginMethods {
         },
       ];
     }
-    const lost = await capsule.restore(parseState(state), await this.#options.resumesPlayers());
+    const pids = await this.#options.pidsOf(workload.id);
+    const lost = await capsule.restore(parseState(state), await this.#options.resumesPlayers(), pids);
     return lost.map((service) => ({
       tie: 'session-service',
       verdict: 'degraded',
@@ -152,10 +155,15 @@ export class Bridge implements PluginMethods {
 
   async abort(workload: PluginWorkload, state: Uint8Array): Promise<void> {
     const known = this.#detached.get(workload.id) ?? parseState(state);
+    // Nothing of it runs: a resume has failed, and there will be another.
+    if (workload.pids.length === 0) {
+      this.forget(workload.id);
+      return;
+    }
     this.#detached.delete(workload.id);
     const { capsule, isThere } = await this.#attach(workload);
     // For its user nothing has happened: what was playing plays.
-    if (isThere) await capsule.restore(known, true);
+    if (isThere) await capsule.restore(known, true, workload.pids);
   }
 
   async #attach({ id, runFolder = '' }: PluginWorkload): Promise<{ capsule: Capsule; isThere: boolean }> {

@@ -2,10 +2,19 @@
  * The bridge of one capsule: it stands on the capsule's bus for the services of the user's session, each on a connection
  * of its own that has the service's name, and outside for the programs in the capsule, each on a connection of its own.
  */
+import { closeSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Bus, closeDescriptors } from './bus.ts';
-import { Carried, type HeldInhibitor, type Outlived, type SecretSession, type State } from './carried.ts';
+import {
+  Carried,
+  type HeldInhibitor,
+  type Inhibitor,
+  type Outlived,
+  type SecretSession,
+  type State,
+} from './carried.ts';
 import { Client } from './client.ts';
+import { HeldPipe } from './held-pipe.ts';
 import {
   largestMessage,
   type Message,
@@ -22,7 +31,15 @@ import type { OutsideBus } from './outside.ts';
 import { Players } from './players.ts';
 import { decide, hears, limits, type Service, type Side, services } from './policy.ts';
 import type { SocketLoop } from './sockets.ts';
-import { callToRelease, callToTake, errors, type Passage, treatments } from './treatments.ts';
+import {
+  callToRelease,
+  callToTake,
+  errors,
+  followPipe,
+  type Passage,
+  releaseDescriptor,
+  treatments,
+} from './treatments.ts';
 
 const firstPauseMs = 20;
 const longestPauseMs = 1000;
@@ -145,18 +162,22 @@ export class Capsule {
       const faces = [...this.#faces.values()];
       this.#faces.clear();
       await Promise.all([...clients.map((each) => each.close()), ...faces.map((each) => each.close())]);
+      for (const each of this.#carried.inhibitors) releaseDescriptor(each);
       this.#carried.clear();
     });
   }
 
   /**
    * Releases what is held outside and leaves the capsule's bus.
+   * @param pids its processes, as the host counts.
    * @returns what {@link restore} needs.
    */
-  async detach(): Promise<State> {
+  async detach(pids: readonly number[]): Promise<State> {
     const playing = (await this.#players?.pause()) ?? [];
     // From here on nothing more is carried.
     this.#wanted = false;
+    for (const { what, pipe } of this.#carried.inhibitors)
+      if (what.kind === 'descriptor') what.held = pipe?.holders(pids) ?? what.held;
     const state = this.#carried.state(playing);
     await this.#release();
     await this.#lookout?.close();
@@ -189,8 +210,10 @@ export class Capsule {
         .catch(() => {}),
     );
     const held = [...this.#carried.inhibitors].map(async (each) => {
+      releaseDescriptor(each);
       const call = callToRelease(each);
-      if (call !== undefined) await this.#callAs(each.what.client, call, releaseLimitMs).catch(() => {});
+      if (call === undefined || each.what.kind === 'descriptor') return;
+      await this.#callAs(each.what.client, call, releaseLimitMs).catch(() => {});
     });
     const sent = [...this.#carried.portalNotifications.values()].map(({ client, id }) => {
       const to = {
@@ -223,28 +246,43 @@ export class Capsule {
   /**
    * Brings back what {@link detach} has let go of, and tells the application what has ended meanwhile.
    * @param plays whether the players go on that were playing.
+   * @param pids its processes, as the host counts.
    * @returns sentences about what could not be brought back.
    */
-  async restore(state: State, plays: boolean): Promise<string[]> {
+  async restore(state: State, plays: boolean, pids: readonly number[]): Promise<string[]> {
     const lost: string[] = [];
     for (const number of state.notifications) this.#tellClosed(number, closedByCall);
     for (const { path, client } of state.requests) this.#tellRequest(path, client);
     for (const { path, client } of state.prompts) this.#tellPrompt(path, client);
     for (const { path, client } of state.secretSessions)
       this.#carried.secretSessions.set(path, { client, outside: undefined });
-    for (const what of state.inhibitors) this.#carried.inhibitors.add({ what, outside: undefined });
+    for (const what of state.inhibitors) this.#expect(what, pids);
     await this.#dropAbsent();
     await this.#takeAgain(services.map(({ name }) => name));
     for (const { what, outside } of this.#carried.inhibitors)
-      if (outside === undefined) lost.push(what.kind === 'cookie' ? what.service : what.kind);
+      if (outside === undefined) lost.push(serviceOf(what));
     if (plays) await this.#players?.play(state.playing);
     return lost;
+  }
+
+  /** An inhibitor that is to be taken again, where the application still wants it. */
+  #expect(what: Inhibitor, pids: readonly number[]): void {
+    const held: HeldInhibitor = { what, outside: undefined };
+    if (what.kind === 'descriptor') {
+      const pipe = HeldPipe.reopen(what.held, pids);
+      if (pipe === undefined) return;
+      held.pipe = pipe;
+      followPipe(this.#carried, held);
+    }
+    this.#carried.inhibitors.add(held);
   }
 
   /** Of programs that have not come back nothing is taken again. */
   async #dropAbsent(): Promise<void> {
     const owners = new Set([
-      ...[...this.#carried.inhibitors].map(({ what }) => what.client),
+      ...[...this.#carried.inhibitors].flatMap(({ what }) =>
+        what.kind === 'descriptor' ? [] : [what.client],
+      ),
       ...[...this.#carried.secretSessions.values()].map(({ client }) => client),
     ]);
     for (const name of owners) {
@@ -272,7 +310,15 @@ export class Capsule {
 
   async #takeInhibitor(held: HeldInhibitor): Promise<void> {
     const { what } = held;
-    if (what.kind === 'descriptor') return;
+    if (what.kind === 'descriptor') {
+      const reply = await this.#outside.system?.bus?.call(callToTake(what), takeLimitMs);
+      const [fd] = reply?.fds.splice(0, 1) ?? [];
+      if (reply === undefined || fd === undefined) return;
+      closeDescriptors(reply);
+      held.outside = { kind: 'descriptor', fd, owner: reply.sender };
+      if (!this.#carried.inhibitors.has(held)) releaseDescriptor(held);
+      return;
+    }
     const reply = await this.#callAs(what.client, callToTake(what), takeLimitMs);
     const owner = reply.sender;
     held.outside =
@@ -373,8 +419,7 @@ export class Capsule {
     const owner = this.#outside[service.side]?.ownerOf(service.name);
     const isGone = (each: Outlived | undefined) => each !== undefined && each.owner !== owner;
     const { inhibitors, notifications: shown, requests, prompts, secretSessions } = this.#carried;
-    for (const each of inhibitors)
-      if (isOf(each, [service.name]) && isGone(each.outside)) each.outside = undefined;
+    for (const each of inhibitors) if (isOf(each, [service.name]) && isGone(each.outside)) loseOutside(each);
     if (service.name === notifications)
       for (const [number, each] of [...shown]) if (isGone(each)) this.#tellClosed(number, closedUndefined);
     if (service.name === portal)
@@ -415,7 +460,9 @@ export class Capsule {
     const client = this.#clients.get(name);
     if (client === undefined) return;
     this.#clients.delete(name);
-    const held = [...this.#carried.inhibitors].filter(({ what }) => what.client === name);
+    const held = [...this.#carried.inhibitors].filter(
+      ({ what }) => what.kind !== 'descriptor' && what.client === name,
+    );
     this.#carried.forgetClient(name);
     void Promise.all(
       held.map(async (each) => {
@@ -465,8 +512,6 @@ export class Capsule {
       return newError(call, errors.limit, 'Too many calls to services outside of the capsule are under way.');
     const outside = this.#outside[service.side];
     if (outside === undefined) return newError(call, errors.noReply, `There is no ${service.name}.`);
-    if (decision.treatment === 'inhibit-by-descriptor')
-      return newError(call, errors.denied, 'Torpor does not pass on inhibitors of this kind.');
     client.callsUnderWay++;
     this.#callsUnderWay++;
     try {
@@ -570,7 +615,18 @@ export class Capsule {
 
 /** Whether an inhibitor is held at one of these services. */
 function isOf({ what }: HeldInhibitor, names: readonly string[]): boolean {
-  return names.includes(what.kind === 'cookie' ? what.service : what.kind === 'request' ? portal : '');
+  return names.includes(serviceOf(what));
+}
+
+/** What held it has ended outside. */
+function loseOutside(held: HeldInhibitor): void {
+  if (held.outside?.kind === 'descriptor') closeSync(held.outside.fd);
+  held.outside = undefined;
+}
+
+function serviceOf(what: Inhibitor): string {
+  if (what.kind === 'cookie') return what.service;
+  return what.kind === 'request' ? portal : 'org.freedesktop.login1';
 }
 
 function withPath(message: Message, map: (text: string) => string): Message {

@@ -4,6 +4,7 @@
  */
 import { randomBytes, randomInt } from 'node:crypto';
 import { z } from 'zod';
+import type { HeldPipe } from './held-pipe.ts';
 import { limits, longestPath } from './policy.ts';
 
 const client = z.string().max(40);
@@ -28,7 +29,6 @@ const inhibitorSchema = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('request'), client, path, flags: number, reason: text }),
   z.object({
     kind: z.literal('descriptor'),
-    client,
     values: z.array(text).length(4),
     /** Where the application has it: processes as it numbers them itself, and their descriptors. */
     held: z.array(z.object({ pid: number, fd: number })).max(8),
@@ -78,7 +78,16 @@ export interface Outlived {
 /** An inhibitor with what holds it outside at present; nothing where it could not be taken. */
 export interface HeldInhibitor {
   what: Inhibitor;
-  outside: (Outlived & ({ kind: 'cookie'; cookie: number } | { kind: 'request'; path: string })) | undefined;
+  outside:
+    | (Outlived &
+        (
+          | { kind: 'cookie'; cookie: number }
+          | { kind: 'request'; path: string }
+          | { kind: 'descriptor'; fd: number }
+        ))
+    | undefined;
+  /** Of what is held by a descriptor: ends when the application has closed its own. */
+  pipe?: HeldPipe;
 }
 
 /** Something that a program inside waits for. */
@@ -124,7 +133,9 @@ export class Carried {
 
   /** Forgets what a program that has left held; its connection outside goes with it. */
   forgetClient(name: string): void {
-    for (const each of this.inhibitors) if (each.what.client === name) this.inhibitors.delete(each);
+    // What is held by a descriptor is whoever's has that.
+    for (const each of this.inhibitors)
+      if (each.what.kind !== 'descriptor' && each.what.client === name) this.inhibitors.delete(each);
     for (const map of [this.requests, this.prompts, this.secretSessions])
       for (const [path, each] of map) if (each.client === name) map.delete(path);
   }

@@ -48,8 +48,9 @@ async function main(): Promise<void> {
   if (!address) throw new Error('TORPOR_BUS_ADDRESS is not set: the engine starts this program');
   const [session, system] = [sessionAddress(), systemAddress()];
   const addresses = { ...(session && { session }), ...(system && { system }) };
-  const bridge = new Bridge({ addresses, resumesPlayers });
   const engine = await connectEngine(address);
+  const pidsOf = async (id: string) => (await engine.get(id)).pids;
+  const bridge = new Bridge({ addresses, resumesPlayers, pidsOf });
   const connection = await BusConnection.open(address);
   const end = () => void bridge.end().finally(() => process.exit(0));
   engine.onLost(end);

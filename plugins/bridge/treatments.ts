@@ -1,5 +1,7 @@
 /** Calls from inside that are not merely passed on, because they begin or end something that lasts. */
+import { closeSync } from 'node:fs';
 import type { Carried, HeldInhibitor, Inhibitor } from './carried.ts';
+import { HeldPipe } from './held-pipe.ts';
 import {
   entryOf,
   type Message,
@@ -130,6 +132,47 @@ const uninhibit: Treat = async ({ call, exchange, carried }) => {
   return exchange(withValues(call, [held.outside.cookie]));
 };
 
+/** Held by a descriptor that the service gives out: it stays with us, and the application gets one of ours. */
+const inhibitByDescriptor: Treat = async ({ call, exchange, carried }) => {
+  const values = valuesOf(call, 'ssss');
+  if (values === undefined) return malformed(call, 'ssss');
+  if (carried.inhibitors.size >= limits.inhibitors) return tooMany(call, 'inhibitors');
+  const kept = values.map((each) => short(each));
+  const reply = await exchange(withValues(call, kept));
+  const [fd, ...more] = reply.fds.splice(0);
+  for (const each of more) closeSync(each);
+  if (reply.signature !== 'h' || fd === undefined) return reply;
+  const { pipe, given } = HeldPipe.make();
+  const held: HeldInhibitor = {
+    what: { kind: 'descriptor', values: kept, held: [] },
+    outside: { kind: 'descriptor', fd, owner: reply.sender },
+    pipe,
+  };
+  carried.inhibitors.add(held);
+  followPipe(carried, held);
+  return { ...newReply(call, 'h', [0]), fds: [given] };
+};
+
+/** Releases it when the application does. */
+export function followPipe(carried: Carried, held: HeldInhibitor): void {
+  const { pipe } = held;
+  void pipe?.ended.then(() => {
+    if (held.pipe !== pipe) return;
+    carried.inhibitors.delete(held);
+    releaseDescriptor(held);
+  });
+}
+
+/** Closes what holds it, on both sides. */
+export function releaseDescriptor(held: HeldInhibitor): void {
+  const { outside, pipe } = held;
+  if (outside?.kind !== 'descriptor' && pipe === undefined) return;
+  held.outside = undefined;
+  delete held.pipe;
+  if (outside?.kind === 'descriptor') closeSync(outside.fd);
+  pipe?.close();
+}
+
 /** A portal's dialog would belong to a window of a display that is not outside. */
 const withoutWindow = (values: Value[]): Value[] => ['', ...values.slice(1)];
 
@@ -206,12 +249,13 @@ const prompt: Treat = async ({ call, exchange, carried, client }) => {
   return reply;
 };
 
-export const treatments: Readonly<Record<Exclude<Treatment, 'inhibit-by-descriptor'>, Treat>> = {
+export const treatments: Readonly<Record<Treatment, Treat>> = {
   pass,
   notify,
   'close-notification': closeNotification,
   inhibit,
   uninhibit,
+  'inhibit-by-descriptor': inhibitByDescriptor,
   'inhibit-by-request': inhibitByRequest,
   request,
   open,
@@ -221,7 +265,16 @@ export const treatments: Readonly<Record<Exclude<Treatment, 'inhibit-by-descript
 };
 
 /** The call by which an inhibitor is taken again. */
-export function callToTake(what: Exclude<Inhibitor, { kind: 'descriptor' }>): Message {
+export function callToTake(what: Inhibitor): Message {
+  if (what.kind === 'descriptor') {
+    const to = {
+      destination: 'org.freedesktop.login1',
+      path: '/org/freedesktop/login1',
+      interface: 'org.freedesktop.login1.Manager',
+      member: 'Inhibit',
+    };
+    return newCall(to, 'ssss', what.values);
+  }
   if (what.kind === 'cookie') {
     const { path, member } = what;
     const to = { destination: what.service, path, interface: what.interface, member };

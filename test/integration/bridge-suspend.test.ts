@@ -5,7 +5,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
-import { Desktop, runScreenSaver, signalsOf } from '../support/buses.ts';
+import { Desktop, runLoginManager, runScreenSaver, signalsOf } from '../support/buses.ts';
 import { TestEngine } from '../support/engine.ts';
 
 const run = promisify(execFile);
@@ -14,6 +14,7 @@ const client = new URL('../fixtures/desktop_client.py', import.meta.url).pathnam
 let desktop: Desktop;
 let outside: Awaited<ReturnType<Desktop['startBus']>>;
 let engine: TestEngine;
+let login: Awaited<ReturnType<typeof runLoginManager>>;
 /** Seen also from inside, unlike /tmp. */
 let folder: string;
 
@@ -21,11 +22,14 @@ beforeEach(async () => {
   desktop = await Desktop.create();
   outside = await desktop.startBus('outside');
   folder = await mkdtemp('/var/tmp/torpor-bridge-');
+  const { address: system } = await desktop.startBus('system');
   engine = await TestEngine.create({
-    env: { DBUS_SESSION_BUS_ADDRESS: outside.address, DBUS_SYSTEM_BUS_ADDRESS: '' },
+    env: { DBUS_SESSION_BUS_ADDRESS: outside.address, DBUS_SYSTEM_BUS_ADDRESS: system },
   });
+  login = await runLoginManager(system);
 });
 afterEach(async () => {
+  await login?.stop();
   await engine[Symbol.asyncDispose]();
   await desktop[Symbol.asyncDispose]();
   await rm(folder, { recursive: true, force: true });
@@ -153,4 +157,33 @@ it('an application that was left running has all of it again', async () => {
   await vi.waitFor(() => expect(saver.inhibitions.size).toBe(1), patience);
   // It was away: its connection outside is another.
   expect(seen.length).toBeGreaterThan(before);
+});
+
+it("a log-in manager's inhibitor, which a descriptor holds, is released and taken again", async () => {
+  await startClient();
+  await vi.waitFor(async () => expect(await isOwned('org.freedesktop.login1')).toBe(true), patience);
+  await ask('Block');
+  expect([...login.inhibitions]).toEqual(['sleep client it works block']);
+  for (let round = 0; round < 2; round++) {
+    await engine.json('suspend', 'client');
+    await vi.waitFor(() => expect(login.inhibitions.size).toBe(0), patience);
+    await engine.json('resume', 'client');
+    expect([...login.inhibitions]).toEqual(['sleep client it works block']);
+  }
+  await ask('Unblock');
+  await vi.waitFor(() => expect(login.inhibitions.size).toBe(0), patience);
+});
+
+it('what the application has in the clipboard is there after a resume', async () => {
+  const text = 'from inside: ä € 日本';
+  // It stays to give out what it has, as owners of a selection do.
+  const owner = `printf '%s' '${text}' | xclip -selection clipboard; exec sleep 1000`;
+  await engine.start(['xterm', '-e', 'sh', '-c', owner], '--name', 'client');
+  const pasted = async () =>
+    (await engine.run(['exec', 'client', '--', 'timeout', '5', 'xclip', '-selection', 'clipboard', '-o']))
+      .stdout;
+  await vi.waitFor(async () => expect(await pasted()).toBe(text), patience);
+  await engine.json('suspend', 'client');
+  await engine.json('resume', 'client');
+  expect(await pasted()).toBe(text);
 });

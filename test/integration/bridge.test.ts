@@ -40,7 +40,7 @@ const workload = (): PluginWorkload => ({
   kind: 'capsule',
   command: ['app'],
   runFolder: desktop.folder,
-  pids: [],
+  pids: [1],
   leaveRunning: false,
   copy: false,
 });
@@ -54,6 +54,7 @@ beforeEach(async () => {
   bridge = new Bridge({
     addresses: { session: outside.address },
     resumesPlayers: async () => resumesPlayers,
+    pidsOf: async () => [],
   });
   app = await desktop.connect(inside.address);
 });

@@ -6,6 +6,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { Message, type MessageBus, MessageType, sessionBus } from '@jellybrick/dbus-next';
+import { Bus } from '../../plugins/bridge/bus.ts';
+import { HeldPipe } from '../../plugins/bridge/held-pipe.ts';
+import { newError, newReply, readBody } from '../../plugins/bridge/message.ts';
+import { SocketLoop } from '../../plugins/bridge/sockets.ts';
 
 export class Desktop implements AsyncDisposable {
   readonly folder: string;
@@ -164,3 +168,24 @@ export const screenSaver = (member: string): Target => ({
   interface: 'org.freedesktop.ScreenSaver',
   member,
 });
+
+/** A log-in manager that holds inhibitors as logind does: as long as somebody has the descriptor that it gave out. */
+export async function runLoginManager(
+  address: string,
+): Promise<{ inhibitions: Set<string>; stop(): Promise<void> }> {
+  const bus = await Bus.open(address, new SocketLoop());
+  const inhibitions = new Set<string>();
+  bus.onMessage = (message) => {
+    if (message.member !== 'Inhibit') {
+      bus.send(newError(message, 'org.freedesktop.DBus.Error.UnknownMethod', 'It only inhibits.'));
+      return;
+    }
+    const inhibition = readBody(message).join(' ');
+    const { pipe, given } = HeldPipe.make();
+    inhibitions.add(inhibition);
+    void pipe.ended.then(() => inhibitions.delete(inhibition));
+    bus.send({ ...newReply(message, 'h', [0]), fds: [given] });
+  };
+  await bus.ask('RequestName', 'su', ['org.freedesktop.login1', 0]);
+  return { inhibitions, stop: () => bus.close() };
+}
