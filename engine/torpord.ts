@@ -65,6 +65,9 @@ async function openFolders(paths: EnginePaths): Promise<void> {
   }
 }
 
+/** What an application may look for as soon as it runs should be there by then. */
+const runsSoon = ({ status }: WorkloadRecord) => status.kind === 'running' || status.kind === 'starting';
+
 async function main(onDemand: boolean): Promise<void> {
   if (process.getuid?.() !== 0) {
     throw new TorporError('not-permitted', 'The engine must run as root.', 'Start it with sudo.');
@@ -153,11 +156,11 @@ async function main(onDemand: boolean): Promise<void> {
   registry.onForgotten((record) => service?.emit('workloadForgotten', specOf(record).user.uid, record.id));
   const residents = new Residents(
     pluginPrograms,
-    (uid) => registry.all().some((each) => each.status.kind === 'running' && specOf(each).user.uid === uid),
+    (uid) => registry.all().some((each) => runsSoon(each) && specOf(each).user.uid === uid),
     log,
   );
   const keepResidents = (record: WorkloadRecord) => {
-    if (record.status.kind !== 'running') return;
+    if (!runsSoon(record)) return;
     residents
       .keep(specOf(record).user)
       .catch((error: unknown) => log.error({ err: error }, 'plugins could not be started'));

@@ -29,7 +29,7 @@ import {
 } from './message.ts';
 import type { OutsideBus } from './outside.ts';
 import { Players } from './players.ts';
-import { decide, hears, limits, type Service, type Side, services } from './policy.ts';
+import { decide, hears, limits, longestName, type Service, type Side, services } from './policy.ts';
 import type { SocketLoop } from './sockets.ts';
 import {
   callToRelease,
@@ -449,7 +449,8 @@ export class Capsule {
 
   #clientOf(name: string): Client | undefined {
     const there = this.#clients.get(name);
-    if (there !== undefined || this.#clients.size >= limits.clients) return there;
+    if (there !== undefined || this.#clients.size >= limits.clients || name.length > longestName)
+      return there;
     const client = new Client(name, (...args) => this.#receiveOwn(...args));
     this.#clients.set(name, client);
     return client;
@@ -501,6 +502,7 @@ export class Capsule {
       return newError(call, errors.limit, `Torpor passes on no message larger than ${largestMessage} bytes.`);
     const decision = decide(service, call, firstString(call));
     if (decision.kind === 'refused') return newError(call, errors.denied, decision.why);
+    call.interface = decision.interface;
     const client = this.#clientOf(call.sender ?? '');
     if (client === undefined)
       return newError(

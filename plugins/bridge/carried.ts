@@ -5,9 +5,9 @@
 import { randomBytes, randomInt } from 'node:crypto';
 import { z } from 'zod';
 import type { HeldPipe } from './held-pipe.ts';
-import { limits, longestPath } from './policy.ts';
+import { limits, longestName, longestPath } from './policy.ts';
 
-const client = z.string().max(40);
+const client = z.string().max(longestName);
 const text = z.string().max(limits.text);
 const path = z.string().max(longestPath);
 const number = z.number().int().nonnegative();

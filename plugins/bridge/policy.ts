@@ -175,10 +175,17 @@ export const services: readonly Service[] = [
   },
 ];
 
+/** Characters of a path that is kept for a resume, and of a program's name on a bus. */
+export const longestPath = 400;
+export const longestName = 40;
+
 const properties = 'org.freedesktop.DBus.Properties';
 const objectManager = 'org.freedesktop.DBus.ObjectManager';
 
-export type Decision = { kind: 'allowed'; treatment: Treatment } | { kind: 'refused'; why: string };
+/** An allowed call is passed on to that interface, whether or not it names one. */
+export type Decision =
+  | { kind: 'allowed'; treatment: Treatment; interface: string }
+  | { kind: 'refused'; why: string };
 
 /** What becomes of a call. `named` is the first string of its body, which says the interface of a property. Pure. */
 export function decide(
@@ -191,32 +198,36 @@ export function decide(
     kind: 'refused',
     why: `Torpor does not pass on ${what} from inside a capsule to ${service.name}.`,
   });
-  if (!service.paths.some((each) => path === each || path.startsWith(`${each}/`)))
-    return refused(`calls to ${path}`);
-  if (given === 'org.freedesktop.DBus.Peer' && member === 'Ping')
-    return { kind: 'allowed', treatment: 'pass' };
+  const isOwn = service.paths.some((each) => path === each || path.startsWith(`${each}/`));
+  if (!isOwn || path.length > longestPath) return refused(`calls to ${path.slice(0, 100)}`);
+  if (given === 'org.freedesktop.DBus.Peer' && member === 'Ping') return allowed('pass', given);
   if (given === 'org.freedesktop.DBus.Introspectable' && member === 'Introspect')
-    return { kind: 'allowed', treatment: 'pass' };
+    return allowed('pass', given);
   if (given === properties) {
-    const isKnown =
-      named !== undefined && (named === '' ? member === 'GetAll' : Object.hasOwn(service.interfaces, named));
-    const isAllowed =
-      member === 'Get' ||
-      member === 'GetAll' ||
-      (member === 'Set' && service.writable?.includes(named ?? '') === true);
-    return isKnown && isAllowed && named !== ''
-      ? { kind: 'allowed', treatment: 'pass' }
-      : refused(`${member} of properties of ${named ?? 'nothing'}`);
+    const isKnown = named !== undefined && Object.hasOwn(service.interfaces, named);
+    const isRead = member === 'Get' || member === 'GetAll';
+    if (isKnown && (isRead || (member === 'Set' && service.writable?.includes(named) === true)))
+      return allowed('pass', given);
+    return refused(`${member} of properties of ${named ?? 'nothing'}`);
   }
-  const treatment = interfaceOf(service, given, member);
-  return treatment === undefined ? refused(`${given}.${member}`) : { kind: 'allowed', treatment };
+  return methodOf(service, given, member) ?? refused(`${given}.${member}`);
 }
 
-/** Without an interface the first that has such a method is meant (D-Bus specification, method calls). */
-function interfaceOf(service: Service, given: string, member: string): Treatment | undefined {
-  const tables = given === '' ? Object.values(service.interfaces) : [service.interfaces[given] ?? {}];
-  const table = tables.find((each) => Object.hasOwn(each, member));
-  return table?.[member];
+const allowed = (treatment: Treatment, name: string): Decision => ({
+  kind: 'allowed',
+  treatment,
+  interface: name,
+});
+
+/** Without an interface the only one is meant that has such a method. */
+function methodOf(service: Service, given: string, member: string): Decision | undefined {
+  const found = Object.entries(service.interfaces).filter(
+    ([name, table]) => (given === '' || name === given) && Object.hasOwn(table, member),
+  );
+  const [first, ...more] = found;
+  const treatment = first?.[1][member];
+  if (first === undefined || treatment === undefined || more.length > 0) return undefined;
+  return allowed(treatment, first[0]);
 }
 
 /** Whether a signal of the service is passed on. `named` as above. Pure. */
@@ -231,19 +242,19 @@ export function hears(
   return given in service.interfaces || (given === objectManager && service.side === 'system');
 }
 
-/** Limits of one capsule. An application that wants more is one that has gone wrong, or means harm. */
+/**
+ * Limits of one capsule. An application that wants more is one that has gone wrong, or means harm. All that is kept for a
+ * resume together fits into what a snapshot keeps of a plugin (api/plugin-types.ts).
+ */
 export const limits = {
   clients: 64,
   callsUnderWay: 256,
   callsUnderWayOfClient: 64,
   notifications: 50,
-  inhibitors: 32,
-  requests: 32,
+  inhibitors: 24,
+  requests: 16,
   secretSessions: 32,
   players: 8,
   /** Characters of a text that is kept for a resume. */
-  text: 200,
+  text: 120,
 } as const;
-
-/** Characters of a path that is kept for a resume. */
-export const longestPath = 400;

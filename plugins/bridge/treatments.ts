@@ -38,7 +38,9 @@ export const errors = {
 const tooMany = (call: Message, what: string) =>
   newError(call, errors.limit, `Torpor keeps no more ${what} for one capsule.`);
 const short = (value: Value | undefined, length: number = limits.text) =>
-  String(value ?? '').slice(0, length);
+  String(value ?? '')
+    .replace(/\p{Cc}/gu, ' ')
+    .slice(0, length);
 
 /** The values of a call of exactly this form; undefined for any other. */
 function valuesOf(call: Message, signature: string): Value[] | undefined {

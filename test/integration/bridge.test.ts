@@ -193,14 +193,14 @@ it('refuses what is not on its list with a sentence, and more than its limits', 
     'larger',
   );
   const cookies: unknown[] = [];
-  for (let count = 0; count < 32; count++)
+  for (let count = 0; count < 24; count++)
     cookies.push(...(await call(app, screenSaver('Inhibit'), 'ss', ['film', 'x'.repeat(5000)])));
   await expect(call(app, screenSaver('Inhibit'), 'ss', ['film', ''])).rejects.toThrow('no more inhibitors');
   // They cannot be guessed from each other.
   expect(
     new Set(cookies.map((each, index) => Number(each) - Number(cookies[index - 1] ?? 0))).size,
   ).toBeGreaterThan(20);
-  expect(saver.inhibitions.size).toBe(32);
+  expect(saver.inhibitions.size).toBe(24);
   expect((await bridge.preSuspend(workload())).length).toBeLessThan(64 * 1024);
   await vi.waitFor(() => expect(saver.inhibitions.size).toBe(0), patience);
 });
