@@ -49,7 +49,14 @@ export const servicesFromOutside = [
   'org.kde.kwalletd6',
 ] as const;
 
-/** A service file that stands before the machine's and starts nothing. */
+/** Beside the bus's socket: the bridge has been here, so that a name which is not on the bus now is not to be had. */
+const mark = '/run/torpor/bus/bridged';
+
+/**
+ * A service file that stands before the machine's and starts nothing. An application that asks before the bridge has come
+ * waits a little: what it has asked is delivered as soon as somebody has the name.
+ */
 export function refusal(name: string): string {
-  return `[D-BUS Service]\nName=${name}\nExec=/bin/false\n`;
+  const wait = `test -e ${mark} || sleep 1; : > ${mark}; exit 1`;
+  return `[D-BUS Service]\nName=${name}\nExec=/bin/sh -c '${wait}'\n`;
 }

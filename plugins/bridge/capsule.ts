@@ -3,6 +3,8 @@
  * of its own that has the service's name, and outside for the programs in the capsule, each on a connection of its own.
  */
 import { closeSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Bus, closeDescriptors } from './bus.ts';
 import {
@@ -138,7 +140,7 @@ export class Capsule {
       await lookout.ask('AddMatch', 's', [
         "type='signal',sender='org.freedesktop.DBus',member='NameOwnerChanged'",
       ]);
-      void this.#sync();
+      void this.#sync().then(() => this.#mark());
       const [names] = readBody(await lookout.ask('ListNames'));
       for (const name of names as string[]) {
         if (!name.startsWith('org.mpris.')) continue;
@@ -403,6 +405,11 @@ export class Capsule {
         }
       }
     });
+  }
+
+  /** From now on nobody need wait for a name that is not there (engine/capsule/session-bus.ts). */
+  async #mark(): Promise<void> {
+    await writeFile(join(dirname(this.#socket), 'bridged'), '', { flag: 'wx' }).catch(() => {});
   }
 
   async #show(service: Service): Promise<void> {

@@ -9,6 +9,7 @@ import { Desktop, runLoginManager, runScreenSaver, signalsOf } from '../support/
 import { TestEngine } from '../support/engine.ts';
 
 const run = promisify(execFile);
+const saverName = 'org.freedesktop.ScreenSaver';
 const patience = { timeout: 30_000, interval: 100 };
 const client = new URL('../fixtures/desktop_client.py', import.meta.url).pathname;
 let desktop: Desktop;
@@ -186,4 +187,16 @@ it('what the application has in the clipboard is there after a resume', async ()
   await engine.json('suspend', 'client');
   await engine.json('resume', 'client');
   expect(await pasted()).toBe(text);
+});
+
+it('what an application asks for at its very start is answered', async () => {
+  const saver = await runScreenSaver(desktop, outside.address);
+  const ask = `dbus-send --session --print-reply --dest=${saverName} /org/freedesktop/ScreenSaver ${saverName}.Inhibit`;
+  await engine.start(['sh', '-c', `${ask} string:early string:first; exec xterm`], '--name', 'client');
+  await vi.waitFor(() => expect(saver.asked).toBe(1), patience);
+  // What is not to be had outside is refused at once, and not looked for.
+  const startedAt = Date.now();
+  const args = ['--session', '--print-reply', '--dest=org.freedesktop.secrets', '/', 'org.example.Ask'];
+  expect((await engine.run(['exec', 'client', '--', 'dbus-send', ...args])).code).not.toBe(0);
+  expect(Date.now() - startedAt).toBeLessThan(10_000);
 });

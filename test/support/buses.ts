@@ -132,7 +132,12 @@ export interface Inhibition {
 export async function runScreenSaver(
   desktop: Desktop,
   address: string,
-): Promise<{ inhibitions: Map<number, Inhibition>; bus: MessageBus; activate(): void }> {
+): Promise<{
+  inhibitions: Map<number, Inhibition>;
+  readonly asked: number;
+  bus: MessageBus;
+  activate(): void;
+}> {
   const bus = await desktop.connect(address);
   const inhibitions = new Map<number, Inhibition>();
   let next = 100;
@@ -159,7 +164,14 @@ export async function runScreenSaver(
     const path = '/org/freedesktop/ScreenSaver';
     bus.send(Message.newSignal(path, 'org.freedesktop.ScreenSaver', 'ActiveChanged', 'b', [true]));
   };
-  return { inhibitions, bus, activate };
+  return {
+    inhibitions,
+    get asked() {
+      return next - 100;
+    },
+    bus,
+    activate,
+  };
 }
 
 export const screenSaver = (member: string): Target => ({
