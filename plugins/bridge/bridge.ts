@@ -107,7 +107,9 @@ export class Bridge implements PluginMethods {
       ),
       ...found(
         holds.notifications,
-        `It has ${holds.notifications} open notifications.`,
+        holds.notifications === 1
+          ? 'It shows a notification.'
+          : `It shows ${holds.notifications} notifications.`,
         'They are closed for the suspend, and it hears of that after the resume.',
       ),
       ...found(

@@ -1,6 +1,6 @@
 /** The bridge through real suspends and resumes of a capsule, with real services of a desktop outside. */
 import { execFile } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { chownSync, existsSync, mkdirSync } from 'node:fs';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -199,4 +199,38 @@ it('what an application asks for at its very start is answered', async () => {
   const args = ['--session', '--print-reply', '--dest=org.freedesktop.secrets', '/', 'org.example.Ask'];
   expect((await engine.run(['exec', 'client', '--', 'dbus-send', ...args])).code).not.toBe(0);
   expect(Date.now() - startedAt).toBeLessThan(10_000);
+});
+
+it('serves a user who is not root, and says what it takes care of', async () => {
+  const nobody = { uid: 65534, gid: 65534 };
+  const home = join(desktop.folder, 'home');
+  mkdirSync(home);
+  for (const each of [desktop.folder, home]) chownSync(each, nobody.uid, nobody.gid);
+  const address = `unix:path=${home}/bus`;
+  const env = { DBUS_SESSION_BUS_ADDRESS: address, HOME: home, XDG_RUNTIME_DIR: home };
+  const own = { env: { ...process.env, ...env, DISPLAY: await desktop.startDisplay() }, ...nobody };
+  desktop.start('dbus-daemon', ['--session', '--nofork', `--address=${address}`], own.env, nobody);
+  await vi.waitFor(() => expect(existsSync(`${home}/bus`)).toBe(true), patience);
+  desktop.start('/usr/bin/dunst', [], own.env, nobody);
+  const shown = async () => Number((await run('dunstctl', ['count', 'displayed'], own)).stdout);
+  await vi.waitFor(async () => expect(await shown()).toBe(0), patience);
+
+  // The engine is there: only root may start it.
+  await engine.json('doctor');
+  const torpor = async (...args: string[]) => {
+    const { code, stdout, stderr } = await engine.run(args, { uid: nobody.uid, env });
+    expect(code, stderr).toBe(0);
+    return stdout;
+  };
+  const send = () => torpor('exec', 'client', '--', 'notify-send', '-t', '0', 'from inside');
+  await torpor('run', '--name', 'client', '--', 'xterm', '-e', 'sleep', '1000');
+  await send();
+  await vi.waitFor(async () => expect(await shown()).toBe(1), patience);
+  const findings = await torpor('inspect', 'client');
+  expect(findings).toContain('handled (by io.github.torpor.Bridge): It shows a notification.');
+  await torpor('suspend', 'client');
+  expect(await shown()).toBe(0);
+  await torpor('resume', 'client');
+  await send();
+  await vi.waitFor(async () => expect(await shown()).toBe(1), patience);
 });

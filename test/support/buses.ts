@@ -24,8 +24,13 @@ export class Desktop implements AsyncDisposable {
     return new Desktop(await mkdtemp(join(tmpdir(), 'torpor-desktop-')));
   }
 
-  start(program: string, args: readonly string[], env: NodeJS.ProcessEnv = process.env): ChildProcess {
-    const child = spawn(program, args, { env, stdio: ['ignore', 'pipe', 'ignore'] });
+  start(
+    program: string,
+    args: readonly string[],
+    env: NodeJS.ProcessEnv = process.env,
+    user: { uid?: number; gid?: number } = {},
+  ): ChildProcess {
+    const child = spawn(program, args, { ...user, env, stdio: ['ignore', 'pipe', 'ignore'] });
     this.#children.push(child);
     return child;
   }
