@@ -7,6 +7,7 @@ import { existsSync, openSync, readdirSync, readFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { Message, type MessageBus, Variant } from '@jellybrick/dbus-next';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
@@ -384,4 +385,40 @@ it('is not led astray by what stands where the bus of a capsule should be', asyn
   }).listen(`${desktop.folder}/bus/garbage`);
   await expect(Bus.openForeign(`${desktop.folder}/bus/garbage`, new SocketLoop())).rejects.toThrow();
   garbage.close();
+});
+
+it('answers every call, also those under way when it leaves, and keeps no descriptor of them', async () => {
+  const saver = await runScreenSaver(desktop, outside.address);
+  follow();
+  await owned('org.freedesktop.ScreenSaver');
+  let isOver = false;
+  const counts = { answered: 0, failed: 0 };
+  // Waits that never end would keep the test from its end.
+  const busy = Array.from({ length: 4 }, async () => {
+    const program = await desktop.connect(inside.address);
+    while (!isOver) {
+      const answer = call(program, screenSaver('Inhibit'), 'ss', ['busy', '']);
+      await answer
+        .then(([cookie]) => call(program, screenSaver('UnInhibit'), 'u', [cookie]))
+        .then(() => counts.answered++)
+        .catch(async () => {
+          counts.failed++;
+          await sleep(5);
+        });
+    }
+  });
+  await vi.waitFor(() => expect(counts.answered).toBeGreaterThan(20), patience);
+  const open = () => readdirSync('/proc/self/fd').length;
+  const before = open();
+  for (let round = 0; round < 5; round++) {
+    const state = await bridge.preSuspend(workload());
+    await vi.waitFor(() => expect(saver.inhibitions.size).toBe(0), patience);
+    await bridge.postResume(workload(), state);
+    const { answered } = counts;
+    await vi.waitFor(() => expect(counts.answered).toBeGreaterThan(answered + 10), patience);
+  }
+  isOver = true;
+  await Promise.all(busy);
+  expect(counts.failed).toBeGreaterThan(0);
+  expect(open()).toBeLessThanOrEqual(before + 2);
 });
