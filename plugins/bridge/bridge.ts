@@ -52,8 +52,7 @@ export class Bridge implements PluginMethods {
     if (kind !== 'capsule') return;
     if (state === 'running' && bus !== undefined) {
       if (!this.#detached.has(id)) this.#capsuleAt(id, bus).attach();
-    } else if (state === 'ended') this.forget(id);
-    else if (state === 'suspended') this.#detached.delete(id);
+    } else if (state === 'ended' || state === 'suspended') this.forget(id);
   }
 
   forget(id: string): void {

@@ -2,6 +2,7 @@
 import { closeSync } from 'node:fs';
 import {
   type Addressed,
+  headerLength,
   largestMessage,
   type Message,
   messageLength,
@@ -17,6 +18,8 @@ import { DescriptorStream, mostDescriptors, type SocketLoop } from './sockets.ts
 
 /** Nothing more is read for a side that does not take what it is sent. */
 const mostQueued = 8 * largestMessage;
+/** Of a larger message only the header is kept, to be answered. */
+const mostKept = 2 * largestMessage;
 const greetingLimitMs = 10_000;
 const farewellLimitMs = 2000;
 
@@ -49,6 +52,8 @@ export class Bus {
   #parts: Buffer[] = [];
   #length = 0;
   #needed = 16;
+  /** Bytes still to come of a body that is not kept. */
+  #skipped = 0;
   #fds: number[] = [];
   #serial = 0;
   #hasEnded = false;
@@ -197,8 +202,10 @@ export class Bus {
       this.abort();
       return;
     }
-    this.#parts.push(bytes);
-    this.#length += bytes.length;
+    const wanted = bytes.subarray(Math.min(this.#skipped, bytes.length));
+    this.#skipped -= bytes.length - wanted.length;
+    this.#parts.push(wanted);
+    this.#length += wanted.length;
     try {
       if (this.#onLine !== undefined) this.#takeLine(this.#onLine);
       else if (this.#length >= this.#needed) this.#takeMessages();
@@ -226,21 +233,23 @@ export class Bus {
     let data = Buffer.concat(this.#parts);
     this.#needed = 16;
     for (let length = messageLength(data); length !== undefined; length = messageLength(data)) {
-      // The bus that this comes from has a limit of its own; beyond it nobody is listened to.
-      if (length > 256 * largestMessage) throw new Error('too large');
-      this.#needed = length;
-      if (data.length < length) break;
-      const whole = data.subarray(0, length);
-      data = data.subarray(length);
+      const isCut = length > mostKept;
+      const kept = isCut ? headerLength(data) : length;
+      if (kept > mostKept) throw new Error('a header without end');
+      this.#needed = kept;
+      if (data.length < kept) break;
       this.#needed = 16;
-      this.#deliver(whole);
+      this.#deliver(data.subarray(0, kept), isCut);
       if (this.#hasEnded) return;
+      const rest = data.length - length;
+      this.#skipped = Math.max(0, -rest);
+      data = rest > 0 ? data.subarray(length) : Buffer.alloc(0);
     }
     this.#keep(data);
   }
 
-  #deliver(data: Buffer): void {
-    const message = parseMessage(data);
+  #deliver(data: Buffer, isCut: boolean): void {
+    const message: Message = { ...parseMessage(data), ...(isCut ? { isCut } : {}) };
     message.fds = this.#fds.splice(0, message.descriptors);
     const { replySerial } = message;
     if (message.type === messageType.call || message.type === messageType.signal) {

@@ -419,6 +419,12 @@ export class Capsule {
     // The application offers that itself: then it is its own.
     if (!isOwner(result)) return face.close();
     this.#faces.set(service.name, face);
+    void face.ended.then(async () => {
+      if (this.#faces.get(service.name) !== face) return;
+      this.#faces.delete(service.name);
+      await sleep(longestPauseMs, undefined, { ref: false });
+      await this.#sync();
+    });
   }
 
   /** A service outside has come, gone, or is another program now: what that one held for us is gone. */
@@ -505,7 +511,7 @@ export class Capsule {
 
   async #answer(service: Service, call: Message): Promise<Message> {
     if (!this.#wanted) return newError(call, errors.noReply, 'The application is about to be suspended.');
-    if (call.body.length > largestMessage)
+    if (isTooLarge(call))
       return newError(call, errors.limit, `Torpor passes on no message larger than ${largestMessage} bytes.`);
     const decision = decide(service, call, firstString(call));
     if (decision.kind === 'refused') return newError(call, errors.denied, decision.why);
@@ -547,7 +553,7 @@ export class Capsule {
     const reply = await bus.exchange({ ...passed, destination: service.name });
     if (reply === undefined)
       return newError(call, errors.noReply, `${service.name} has ended, or its bus has.`);
-    if (reply.body.length > largestMessage) {
+    if (isTooLarge(reply)) {
       closeDescriptors(reply);
       return newError(call, errors.limit, `Torpor passes on no message larger than ${largestMessage} bytes.`);
     }
@@ -596,7 +602,7 @@ export class Capsule {
     closeDescriptors(message);
     // What comes of our own leaving is told after the resume.
     if (!this.#wanted) return;
-    const isPassed = message.body.length <= largestMessage && hears(service, message, firstString(message));
+    const isPassed = !isTooLarge(message) && hears(service, message, firstString(message));
     if (!isPassed) return;
     const { sender, destination, ...said } = this.#toInside(message, client);
     if (service.name === notifications && said.interface === notifications)
@@ -643,6 +649,8 @@ function withPath(message: Message, map: (text: string) => string): Message {
   const mapped = path === undefined ? undefined : map(path);
   return mapped === undefined || mapped === path ? message : { ...message, path: mapped };
 }
+
+const isTooLarge = ({ isCut, body }: Message) => isCut === true || body.length > largestMessage;
 
 function firstString(message: Message): string | undefined {
   if (!message.signature.startsWith('s')) return undefined;

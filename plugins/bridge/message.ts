@@ -34,6 +34,8 @@ export interface Message {
   body: Buffer;
   /** Of the body, and of the header when it is written. */
   bigEndian: boolean;
+  /** It was too large, and its body was not kept. */
+  isCut?: boolean;
   /** How many descriptors its header says that it has. */
   descriptors: number;
   /** Descriptors that came with it. Whoever has the message closes them, or sends it on. */
@@ -56,7 +58,13 @@ export function messageLength(data: Buffer): number | undefined {
   return fixedHeader + pad(read(12), 8) + read(4);
 }
 
-/** The whole message in this data. @throws WireError, RangeError */
+/** Bytes of its header, as far as this tells. @throws WireError */
+export function headerLength(data: Buffer): number {
+  const length = data[0] === 0x42 ? data.readUInt32BE(12) : data.readUInt32LE(12);
+  return fixedHeader + pad(length, 8);
+}
+
+/** The message in this data, of which the body may be missing. @throws WireError, RangeError */
 export function parseMessage(data: Buffer): Message {
   const bigEndian = data[0] === 0x42;
   const reader = new Reader(data, bigEndian, 12);

@@ -34,6 +34,7 @@ export class Players {
   readonly #suffix: string;
   readonly #players = new Map<string, Player>();
   #isClosed = false;
+  #showing: Promise<void> = Promise.resolve();
 
   constructor(inside: Bus, session: OutsideBus | undefined, capsule: string) {
     this.#inside = inside;
@@ -64,7 +65,13 @@ export class Players {
   }
 
   /** Shows those outside that are not shown yet: also again, when the bus outside has come back. */
-  async show(): Promise<void> {
+  show(): Promise<void> {
+    // One after the other, so that none is shown twice.
+    this.#showing = this.#showing.then(() => this.#showAll()).catch(() => {});
+    return this.#showing;
+  }
+
+  async #showAll(): Promise<void> {
     for (const [name, player] of this.#players) {
       if (player.outside?.isOpen || this.#session?.bus === undefined) continue;
       const outside = await this.#session.open().catch(() => undefined);
@@ -88,6 +95,7 @@ export class Players {
     if (found === undefined || message.path !== playerPath) return false;
     if (
       allowed.test(message.interface ?? '') &&
+      !message.isCut &&
       message.body.length <= largestMessage &&
       message.fds.length === 0
     ) {
@@ -106,7 +114,7 @@ export class Players {
 
   async #answer(name: string, player: Player, call: Message): Promise<Message | undefined> {
     const isKnown = allowed.test(call.interface ?? '') && call.path?.startsWith(playerPath) === true;
-    if (!isKnown || call.body.length > largestMessage)
+    if (!isKnown || call.isCut || call.body.length > largestMessage)
       return newError(call, 'org.freedesktop.DBus.Error.UnknownMethod', 'There is no such method.');
     if (player.callsUnderWay >= limits.callsUnderWayOfClient)
       return newError(call, 'org.freedesktop.DBus.Error.LimitsExceeded', 'Too many calls are under way.');
@@ -116,6 +124,8 @@ export class Players {
     if (reply === undefined)
       return newError(call, 'org.freedesktop.DBus.Error.NoReply', 'The player was suspended or has ended.');
     closeDescriptors(reply);
+    if (reply.isCut)
+      return newError(call, 'org.freedesktop.DBus.Error.LimitsExceeded', 'The answer is too large.');
     const { sender, ...rest } = reply;
     return { ...rest, flags: 1, replySerial: call.serial, destination: call.sender ?? '', fds: [] };
   }

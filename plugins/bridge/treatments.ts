@@ -126,9 +126,11 @@ const inhibit: Treat = async (passage) => {
   return newReply(call, 'u', [cookie]);
 };
 
-const uninhibit: Treat = async ({ call, exchange, carried }) => {
+const uninhibit: Treat = async ({ call, exchange, carried, client }) => {
   const held = carried.byCookie(Number(valuesOf(call, 'u')?.[0]));
-  if (held === undefined) return newError(call, errors.arguments, 'There is no such inhibitor.');
+  // Another's is held by another connection outside, and goes with that.
+  if (held?.what.kind !== 'cookie' || held.what.client !== client)
+    return newError(call, errors.arguments, 'There is no such inhibitor.');
   carried.inhibitors.delete(held);
   if (held.outside?.kind !== 'cookie') return newReply(call);
   return exchange(withValues(call, [held.outside.cookie]));

@@ -193,6 +193,9 @@ it('refuses what is not on its list with a sentence, and more than its limits', 
   await expect(call(app, screenSaver('Inhibit'), 'ss', ['film', 'x'.repeat(2 ** 20)])).rejects.toThrow(
     'larger',
   );
+  // What is far larger is not even kept in memory, and what comes after it is understood.
+  const far = 'x'.repeat(20 * 2 ** 20);
+  await expect(call(app, screenSaver('Inhibit'), 'ss', ['film', far])).rejects.toThrow('larger');
   const cookies: unknown[] = [];
   for (let count = 0; count < 24; count++)
     cookies.push(...(await call(app, screenSaver('Inhibit'), 'ss', ['film', 'x'.repeat(5000)])));
