@@ -39,6 +39,8 @@ export const workloadSchema = z.object({
   startedAt: z.string(),
   /** Path of its RFB socket, which only its owner can open; absent unless it runs. */
   screen: z.string().optional(),
+  /** Path of the socket of its session bus, which only its owner can open; absent unless it is a capsule that runs. */
+  bus: z.string().optional(),
   /** Path of the socket of its terminal, which only its owner can open; absent unless it is a job that runs in one of its own. */
   terminal: z.string().optional(),
   exit: exitSchema.optional(),

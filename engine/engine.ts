@@ -769,10 +769,15 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
     };
   }
 
-  /** By which socket it is seen: the screen of a capsule, the terminal of a job. */
-  #reachOf(record: WorkloadRecord): Pick<Workload, 'screen' | 'terminal'> {
+  /** By which sockets it is reached: the screen and the bus of a capsule, the terminal of a job. */
+  #reachOf(record: WorkloadRecord): Pick<Workload, 'screen' | 'bus' | 'terminal'> {
+    const { capsules } = this.#parts;
+    // What belongs on the bus should be there before the application looks for it.
+    if (record.status.kind === 'starting' && record.kind === 'capsule')
+      return { bus: capsules.busSocket(record.id) };
     if (record.status.kind !== 'running') return {};
-    if (record.kind === 'capsule') return { screen: this.#parts.capsules.screenSocket(record.id) };
+    if (record.kind === 'capsule')
+      return { screen: capsules.screenSocket(record.id), bus: capsules.busSocket(record.id) };
     const isOwn = record.status.room !== undefined && record.job.terminal !== undefined;
     return isOwn ? { terminal: this.#parts.jobs.terminalSocket(record.id) } : {};
   }

@@ -28,7 +28,7 @@ import { Jobs } from './job/jobs.ts';
 import { openLog } from './log.ts';
 import { PluginHost } from './plugin-host/plugin-host.ts';
 import { PluginPrograms } from './plugin-host/plugin-programs.ts';
-import { Residents } from './plugin-host/residents.ts';
+import { Residents, runsSoon } from './plugin-host/residents.ts';
 import { UserSessions } from './plugin-host/user-sessions.ts';
 import { Agreements } from './profiles/agreements.ts';
 import { Profiles } from './profiles/profiles.ts';
@@ -99,7 +99,7 @@ async function main(onDemand: boolean): Promise<void> {
   });
   const userSessions = new UserSessions();
   const isBusy = (uid: number) =>
-    registry.all().some((each) => each.status.kind === 'running' && specOf(each).user.uid === uid);
+    registry.all().some((each) => runsSoon(each) && specOf(each).user.uid === uid);
   const pluginPrograms = new PluginPrograms(installation.plugins, userSessions, isBusy, log);
   const inspector = new Inspector(paths, installation, cgroups, (uid) => pluginPrograms.processes(uid));
   const jobs = new Jobs({ registry, workloads, cgroups, criu, installation, inspector, log });

@@ -336,8 +336,8 @@ static void start_x_server(void)
 
 static void start_bus(void)
 {
-	CLEANUP_FREE char *address = format_string("--address=unix:path=%s", bus_path);
-	char *arguments[] = {"dbus-daemon", "--session", "--nofork", "--nopidfile", "--nosyslog", address, NULL};
+	char *arguments[] = {"dbus-daemon", "--config-file=" RUN_IN_CAPSULE "/session/bus.conf", "--nofork",
+			     "--nopidfile", "--nosyslog", NULL};
 	start_and_await(&bus, arguments, bus_is_ready);
 }
 
@@ -399,11 +399,23 @@ static void make_user_folder(const char *path, mode_t mode)
 		fail("capsule", format_string("cannot make %s: %s", path, strerror(errno)));
 }
 
+/* The session bus is reached from outside too, by plugins of the user: its socket is in the run folder. */
+static void link_to_bus(const char *path)
+{
+	if (symlink(RUN_IN_CAPSULE "/bus/session", path) < 0)
+		fail("capsule", format_string("cannot make %s: %s", path, strerror(errno)));
+}
+
 static void make_folders(const char *runtime)
 {
 	make_user_folder(runtime, 0700);
 	CLEANUP_FREE char *pulse = format_string("%s/pulse", runtime);
 	make_user_folder(pulse, 0700);
+	link_to_bus(bus_path);
+	/* It stands for the system bus too, of which it has what the bridge passes on. */
+	if (mkdir("/run/dbus", 0755) < 0)
+		fail("capsule", format_string("cannot make /run/dbus: %s", strerror(errno)));
+	link_to_bus("/run/dbus/system_bus_socket");
 	if (mkdir(LOG_FOLDER, 0755) < 0)
 		fail("capsule", format_string("cannot make %s: %s", LOG_FOLDER, strerror(errno)));
 	static const char *const shared[] = {"/tmp/.X11-unix", "/tmp/.ICE-unix"};

@@ -1,6 +1,6 @@
 /** Bundles the programs into `build/`: one file each, so that they start quickly and can be installed by copying. */
-import { mkdir, writeFile } from 'node:fs/promises';
-import { resolve } from 'node:path';
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
 import { build } from 'esbuild';
 import { buildIcons } from './build-icons.ts';
 import { buildRenderer } from './build-renderer.ts';
@@ -15,9 +15,13 @@ await build({
     torpord: 'engine/torpord.ts',
     'torpor-terminal': 'engine/terminal/main.ts',
     'torpor-app': 'main/start.ts',
-    'torpor-audio': 'plugins/audio/main.ts',
   },
 });
+await build({
+  ...program,
+  entryPoints: { 'torpor-audio': 'plugins/audio/main.ts', 'plugins/bridge': 'plugins/bridge/main.ts' },
+});
+await writeServiceFiles();
 await build({
   ...program,
   entryPoints: { 'electron/main': 'main/shells/electron/main.ts' },
@@ -33,13 +37,18 @@ await build({
   banner: {},
   external: ['electron'],
 });
-// Plugins of Torpor's own: files by which the engine starts them, which name programs by absolute paths.
-await mkdir('build/plugins', { recursive: true });
-const audio = [process.execPath, resolve('build/torpor-audio.mjs')].map((word) => `"${word}"`).join(' ');
-await writeFile(
-  'build/plugins/io.github.torpor.Audio.service',
-  `[D-BUS Service]\nName=io.github.torpor.Audio\nExec=${audio}\nX-Torpor-Resident=true\n`,
-);
 await buildIcons();
 await buildRenderer();
 await writeFile('build/.built', '');
+
+/** How the engine starts Torpor's own plugins: with the program that runs this, from where they are built to. */
+async function writeServiceFiles(): Promise<void> {
+  const folder = 'plugins/services';
+  for (const file of await readdir(folder)) {
+    const text = await readFile(join(folder, file), 'utf8');
+    const filled = text.replace(/^Exec=.*$/m, (line) =>
+      line.replaceAll('@NODE@', process.execPath).replaceAll('@BUILD@', resolve('build')),
+    );
+    await writeFile(join('build/plugins', file), filled);
+  }
+}

@@ -61,8 +61,9 @@ export async function capsuleToResume(
   capsule: CapsuleSpec,
 ): Promise<ResumePlace> {
   const runFolder = await parts.capsules.makeRunFolder(id, capsule);
-  await rm(join(runFolder, 'screen', 'rfb'), { force: true });
-  await rm(join(runFolder, 'sound', 'relay'), { force: true });
+  const relay = join(runFolder, 'sound', 'relay');
+  for (const socket of [parts.capsules.screenSocket(id), parts.capsules.busSocket(id), relay])
+    await rm(socket, { force: true });
   const cgroup = await parts.cgroups.make(id);
   const mountPoint = join(parts.workloads.scratchFolder(id), 'root');
   await mkdir(mountPoint, { recursive: true, mode: 0o700 });

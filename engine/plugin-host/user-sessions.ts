@@ -6,7 +6,7 @@ import { open, stat } from 'node:fs/promises';
 import type { User } from '../capsule/users.ts';
 
 const wanted =
-  /^(DBUS_SESSION_BUS_ADDRESS|XDG_(RUNTIME_DIR|CURRENT_DESKTOP|SESSION_TYPE|(CONFIG|DATA|CACHE|STATE)_HOME)|PULSE_(SERVER|COOKIE|RUNTIME_PATH|CLIENTCONFIG)|PIPEWIRE_(REMOTE|RUNTIME_DIR)|DISPLAY|WAYLAND_DISPLAY|XAUTHORITY|LANG|LANGUAGE|LC_[A-Z]+|TZ)$/;
+  /^(DBUS_(SESSION|SYSTEM)_BUS_ADDRESS|XDG_(RUNTIME_DIR|CURRENT_DESKTOP|SESSION_TYPE|(CONFIG|DATA|CACHE|STATE)_HOME)|PULSE_(SERVER|COOKIE|RUNTIME_PATH|CLIENTCONFIG)|PIPEWIRE_(REMOTE|RUNTIME_DIR)|DISPLAY|WAYLAND_DISPLAY|XAUTHORITY|LANG|LANGUAGE|LC_[A-Z]+|TZ)$/;
 const longestValue = 4096;
 /** More than that of an environment is not read: its process decides how long it is. */
 const longestEnvironment = 256 * 1024;
@@ -19,7 +19,7 @@ export class UserSessions {
     const taken = Object.entries(environment).filter(
       ([name, value]) => wanted.test(name) && value !== '' && value.length <= longestValue,
     );
-    if (taken.some(([name]) => /^(DBUS_SESSION_BUS_ADDRESS|XDG_RUNTIME_DIR)$/.test(name)))
+    if (taken.some(([name]) => /^(DBUS_(SESSION|SYSTEM)_BUS_ADDRESS|XDG_RUNTIME_DIR)$/.test(name)))
       this.#known.set(uid, Object.fromEntries(taken));
   }
 

@@ -23,6 +23,8 @@ PACKAGES_TESTS=(
   xterm gnome-calculator gimp python3 python3-tk tmux vim htop x11-utils xdotool git shellcheck
   xfce4-panel at-spi2-core # a panel with a tray, and what a screen reader hears of it
   xvfb dunst # a notification daemon and where it shows
+  libnotify-bin python3-dbus python3-gi # programs that use a session bus
+  xdg-desktop-portal xdg-desktop-portal-gtk xclip # what they use there, and a clipboard's owner
   mc # a full-screen program, as a job
   xclip # what a clipboard holds
   imagemagick python3-yaml # pictures of a display; reading electron-builder.yml

@@ -49,6 +49,16 @@ const leadingOut: Rule = (facts) => {
         },
       ];
     }
+    const plugin = facts.plugins?.get(owner.pid);
+    if (plugin !== undefined) {
+      return [
+        {
+          ...{ ...common, verdict: 'handled', by: plugin },
+          what: `${named(process)} has ${thing} to the plugin ${plugin}.`,
+          hint: 'That lets go of it for the suspend and connects again after the resume.',
+        },
+      ];
+    }
     return [
       {
         ...{ ...common, verdict: 'blocking', by: '' },
