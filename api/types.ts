@@ -223,7 +223,18 @@ export const suspendResultSchema = z.object({
 });
 export type SuspendResult = z.infer<typeof suspendResultSchema>;
 
-export const resumeOptionsSchema = z.object({ copy: z.boolean() });
+/** What time does to what is resumed: for it none has passed, or its clocks and timers have gone on as if it had run. */
+export const clockChoices = ['keep', 'advance'] as const;
+export type ClockChoice = (typeof clockChoices)[number];
+
+/** How something comes back, of one or of several. */
+export const resumeChoicesSchema = z.object({
+  /** `keep` where it is not given. */
+  clock: z.enum(clockChoices).optional(),
+});
+export type ResumeChoices = z.infer<typeof resumeChoicesSchema>;
+
+export const resumeOptionsSchema = resumeChoicesSchema.extend({ copy: z.boolean() });
 export type ResumeOptions = z.infer<typeof resumeOptionsSchema>;
 
 export const resumeResultSchema = z.object({

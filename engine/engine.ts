@@ -16,6 +16,7 @@ import {
   type ProfileReport,
   type Progress,
   pictureSizes,
+  type ResumeChoices,
   type ResumeOptions,
   type ResumeResult,
   type RunSpec,
@@ -405,6 +406,7 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
             () => this.#makePlace(next.id, snapshot, caller),
             reporter.report,
             signal,
+            options,
           );
           const resumeMs = performance.now() - requestedAt;
           return {
@@ -421,7 +423,11 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
     });
   }
 
-  async resumeSet(caller: Caller, targets: readonly string[]): Promise<ResumeResult[]> {
+  async resumeSet(
+    caller: Caller,
+    targets: readonly string[],
+    choices: ResumeChoices,
+  ): Promise<ResumeResult[]> {
     const requestedAt = performance.now();
     await this.#preparePlugins(caller);
     const chosen = new Map<string, { record: WorkloadRecord; snapshot: CompleteSnapshot }>();
@@ -456,7 +462,7 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
       try {
         const outcomes = await resumeSet(
           this.#parts,
-          starting.map((each) => ({ ...each, report: each.reporter.report })),
+          starting.map((each) => ({ ...each, report: each.reporter.report, choices })),
           this.#parts.workloads.scratchFolder(`set-${starting[0]?.record.id}`),
           signal,
         );

@@ -1,6 +1,12 @@
 /** Suspending and resuming. */
 import { TorporError } from '../../api/errors.ts';
-import { connectionChoices, type ResumeResult, type SuspendResult, socketChoices } from '../../api/types.ts';
+import {
+  clockChoices,
+  connectionChoices,
+  type ResumeResult,
+  type SuspendResult,
+  socketChoices,
+} from '../../api/types.ts';
 import type { Command, Context } from '../context.ts';
 import { bytes, findingsText, printable, seconds, workloadJson } from '../format.ts';
 import { withOutcome } from '../lost-engine.ts';
@@ -148,7 +154,15 @@ export const resume: Command = {
       'Of several none runs before all are restored, and all stay suspended where one cannot be. Unix sockets between workloads that were suspended at the same instant are connected again, with what was under way.',
     ],
     arguments: [{ name: 'W|SNAPSHOT', kind: 'workload', repeated: true }],
-    options: [{ name: 'copy', summary: 'As a second instance, beside one that runs.' }],
+    options: [
+      { name: 'copy', summary: 'As a second instance, beside one that runs.' },
+      {
+        name: 'clock',
+        value: 'keep|advance',
+        summary:
+          'What time does to it: none has passed for it, which is the default, or its monotonic clock and its timers have gone on as if it had run, so that what was due meanwhile happens at once.',
+      },
+    ],
     examples: [
       { command: 'torpor resume gimp', meaning: 'go on with GIMP' },
       { command: 'torpor resume server client', meaning: 'both, connected to each other as they were' },
@@ -159,11 +173,15 @@ export const resume: Command = {
     const targets = context.invocation.arguments;
     const [first = ''] = targets;
     const copy = context.invocation.flag('copy');
+    const clock = choiceOf(context, 'clock', clockChoices, 'its clock');
+    const choices = clock === undefined ? {} : { clock };
     if (copy && targets.length > 1)
       throw new TorporError('usage', '--copy takes one name.', 'Make the copies one by one.');
     const results = await withOutcome(context, first, 'resumed', (client) =>
       withProgress(context, client, targets.join(', '), async () =>
-        targets.length === 1 ? [await client.resume(first, { copy })] : client.resumeSet([...targets]),
+        targets.length === 1
+          ? [await client.resume(first, { copy, ...choices })]
+          : client.resumeSet([...targets], choices),
       ),
     );
     const documents = results.map(resumeJson);

@@ -6,8 +6,9 @@
 import { mkdir, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { sentenceOf, TorporError } from '../../api/errors.ts';
-import type { Finding } from '../../api/types.ts';
+import type { Finding, ResumeChoices } from '../../api/types.ts';
 import { type Manifest, specOf } from '../../proto/manifest.ts';
+import { restoreClocks } from '../clocks/clocks.ts';
 import { type Claim, restoreConnections } from '../connections/restored.ts';
 import { CriuError } from '../criu/criu-error.ts';
 import { compareDocumentLocks } from '../files/document-locks.ts';
@@ -62,12 +63,13 @@ export async function resume(
   makePlace: () => Promise<ResumePlace>,
   report: Report,
   signal: AbortSignal,
+  choices: ResumeChoices = {},
   member?: ResumeMember,
 ): Promise<ResumeOutcome> {
   const { status } = record;
   const isFirst = status.kind === 'suspended' && status.snapshot === manifest.id;
   const tryWith = (claim: Claim) =>
-    resumeOnce(parts, record, manifest, makePlace, report, signal, member, claim);
+    resumeOnce(parts, record, manifest, makePlace, report, signal, choices, member, claim);
   if (manifest.connectionLock === undefined || !isFirst) return tryWith('none');
   try {
     return await tryWith('keep');
@@ -107,6 +109,7 @@ async function resumeOnce(
   makePlace: () => Promise<ResumePlace>,
   report: Report,
   signal: AbortSignal,
+  choices: ResumeChoices,
   member: ResumeMember | undefined,
   claim: Claim,
 ): Promise<ResumeOutcome> {
@@ -147,6 +150,7 @@ async function resumeOnce(
       ...(await mendedMappings(imagesDir)),
     ]);
     await placeSockets(manifest, imagesDir, rewritten);
+    const clocks = await restoreClocks(manifest, imagesDir, rewritten, choices.clock ?? 'keep');
     const connections = await restoreConnections(manifest, imagesDir, rewritten, claim);
     const sockets = await restoreSockets(manifest, imagesDir, scratch, member?.connect);
     const isViewed = place.needsView || rewritten.size > 0;
@@ -211,6 +215,7 @@ async function resumeOnce(
       ...place.findings,
       ...prepared.findings,
       ...lockFindings,
+      clocks,
       ...connections.findings,
       ...(await sockets.findings().catch(() => [])),
       ...foundByPlugins,
