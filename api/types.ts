@@ -205,7 +205,7 @@ export type ConnectionChoice = (typeof connectionChoices)[number];
 
 export const suspendOptionsSchema = z.object({
   leaveRunning: z.boolean(),
-  /** `block` where it is not given. */
+  /** Where it is not given: what is usual for known services, `block` for others. */
   externalSockets: z.enum(socketChoices).optional(),
   /** Where it is not given: `keep` for a job, `close` for a capsule. */
   connections: z.enum(connectionChoices).optional(),

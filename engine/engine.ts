@@ -343,7 +343,7 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
     pid: number,
     id: string,
     caller: Caller,
-    { externalSockets = 'block' }: SuspendOptions,
+    { externalSockets }: SuspendOptions,
     companions: ReadonlyMap<number, string>,
   ): Promise<WorkloadRecord> {
     const { jobs, inspector } = this.#parts;

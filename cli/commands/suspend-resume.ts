@@ -86,7 +86,7 @@ export const suspend: Command = {
         name: 'external-sockets',
         value: 'reconnect|hang-up|block',
         summary:
-          'What becomes of unix sockets to programs outside: connected again at the resume, found closed, or nothing is suspended, which is the default.',
+          'What becomes of unix sockets to programs outside: connected again at the resume, found closed, or nothing is suspended. By default that is a matter of what is known of each (docs/decisions/0016-services.md); what is not known blocks.',
       },
       {
         name: 'connections',

@@ -82,6 +82,11 @@ const services: readonly Service[] = [
     paths: [/\/ssh-[^/]+\/agent\.\d+$/, /\/(?:openssh_agent|ssh-agent[^/]*)$/],
     programs: ['ssh-agent'],
   },
+  {
+    name: 'the input method',
+    paths: [/\/ibus\/dbus-[^/]+$/, /\/fcitx-socket-[^/]+$/],
+    programs: ['ibus-daemon', 'fcitx', 'fcitx5'],
+  },
   { name: 'tmux', paths: [/\/tmux-\d+\//], programs: ['tmux: server', 'tmux: client', 'tmux'] },
   { name: 'screen', paths: [/\/(?:S-|screen\/)[^/]+\/\d+\./], programs: ['screen', 'SCREEN'] },
   { name: 'the printer service', paths: [/\/cups\/cups\.sock$/], programs: ['cupsd'] },

@@ -1,9 +1,10 @@
 /**
- * What is to become of unix sockets whose other end is outside of a workload. The user chooses: `block`, which is the
- * default, since nobody here knows what a protocol makes of a new connection; `reconnect`, a new connection to the same
- * address; `hang-up`, as if the other side had closed. A socket that cannot be connected again, because its other end
- * has no name or is itself the one that connected, is hung up under `reconnect`, too. A datagram socket has no connection
- * that could be missed: it is connected again unless the user has chosen otherwise.
+ * What is to become of unix sockets whose other end is outside of a workload. The user chooses: `block`, since nobody here
+ * knows what a protocol makes of a new connection; `reconnect`, a new connection to the same address; `hang-up`, as if
+ * the other side had closed. Where the user has not chosen, known services have a decision of their own (services.ts), and
+ * all others block. A socket that cannot be connected again, because its other end has no name or is itself the one
+ * that connected, is hung up under `reconnect`, too. A datagram socket has no connection that could be missed: it is
+ * connected again unless the user has chosen otherwise.
  */
 import { TorporError } from '../../api/errors.ts';
 import type { Finding, SocketChoice } from '../../api/types.ts';
@@ -16,6 +17,9 @@ export interface Decisions {
   findings: Finding[];
 }
 
+/** What becomes of sockets that need no choice of the user's, by inode. */
+export type UsualDecisions = ReadonlyMap<number, 'reconnect' | 'hang-up'>;
+
 /** An address for people: a path, or `@` and an abstract name; empty where there is none. */
 export function addressText(address: Buffer): string {
   if (address.length === 0) return '';
@@ -27,6 +31,7 @@ export function addressText(address: Buffer): string {
  * Decides on every socket of a checkpoint. Pure.
  * @param isThere whether something takes connections at this address, as the workload sees it.
  * @param between those whose other end is suspended at the same instant: they are connected to each other again.
+ * @param usual where the user has chosen `block`, or nothing.
  * @throws TorporError `blocked` where no decision would keep what is under way.
  */
 export function decide(
@@ -35,6 +40,7 @@ export function decide(
   choice: SocketChoice,
   isThere: (address: Buffer) => boolean,
   between: SocketsBetween = new Map(),
+  usual: UsualDecisions = new Map(),
 ): Decisions {
   refuseWhatCannotBeKept(name, external, waiting);
   const findings: Finding[] = [];
@@ -42,12 +48,18 @@ export function decide(
     const { inode, address } = socket;
     const partner = between.get(inode);
     if (partner !== undefined) return { inode, decision: 'session', ...partner };
-    if (choice === 'hang-up') return { inode, decision: 'hang-up' };
+    const chosen = choice === 'block' ? (usual.get(inode) ?? 'reconnect') : choice;
+    if (chosen === 'hang-up') return { inode, decision: 'hang-up' };
     if (address.length === 0 || !isThere(address)) {
       if (address.length > 0) findings.push(notThere(socket));
       return { inode, decision: 'hang-up' };
     }
     const lost = bytesLost(socket);
+    // Of what is asked and answers, this is an answer: it must get that rather than wait for it on a new connection.
+    if (lost > 0 && choice === 'block') {
+      findings.push(answered(socket));
+      return { inode, decision: 'hang-up' };
+    }
     if (lost > 0) findings.push(unreadLost(socket, lost));
     return { inode, decision: 'reconnect' };
   });
@@ -98,6 +110,12 @@ const unreadLost = (socket: ExternalSocket, bytes: number) =>
   degraded(
     `${whose(socket)} had not read ${bytes} bytes that were sent to it over ${place(socket)}.`,
     'They are not sent again on the new connection.',
+  );
+
+const answered = (socket: ExternalSocket) =>
+  degraded(
+    `${whose(socket)} was just being sent something over ${place(socket)} as it stopped.`,
+    'It gets that after the resume, and finds the connection closed then.',
   );
 
 /** What a resume says of a socket that it could not connect again. */

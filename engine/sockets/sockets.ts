@@ -9,7 +9,7 @@ import type { Finding, SocketChoice } from '../../api/types.ts';
 import { type Manifest, specOf } from '../../proto/manifest.ts';
 import { firstGivenFd } from '../criu/options.ts';
 import type { SocketsBetween } from './between.ts';
-import { type Decisions, decide, notConnected, resumedWithout } from './decisions.ts';
+import { type Decisions, decide, notConnected, resumedWithout, type UsualDecisions } from './decisions.ts';
 import { type ExternalSocket, readSocketsOutside } from './external.ts';
 import type { ConnectEnds, Connection } from './pairs.ts';
 import { encodeDumpPlan, encodeRestorePlan, type PlannedSocket, readOutcomes } from './plan.ts';
@@ -20,33 +20,40 @@ export interface DumpSockets extends AsyncDisposable {
   /** For CRIU. */
   readonly socketPlan: string;
   /**
-   * Before CRIU comes to any socket: in a set, once all are frozen, those that come back by the session; and datagram
-   * sockets that are connected again whatever the user has chosen for others.
+   * Before CRIU comes to any socket: in a set, once all are frozen, those that come back by the session; and those that
+   * need no choice of the user's.
    */
-  allow(between: SocketsBetween, datagrams: readonly number[]): Promise<void>;
+  allow(between: SocketsBetween, usual: UsualDecisions): Promise<void>;
   /** To be asked when CRIU has written its images. @throws TorporError `blocked` where something cannot be kept. */
   decide(name: string, imagesDir: string, init: number): Promise<Decisions>;
 }
 
-/** @param scratch a folder of root's own, which need not be there. */
-export async function dumpSockets(choice: SocketChoice, scratch: string): Promise<DumpSockets> {
+/**
+ * @param choice the user's, if any.
+ * @param scratch a folder of root's own, which need not be there.
+ */
+export async function dumpSockets(choice: SocketChoice | undefined, scratch: string): Promise<DumpSockets> {
+  const others = choice ?? 'block';
   let allowed: SocketsBetween = new Map();
-  let isAnyAllowed = choice !== 'block';
+  let usually: UsualDecisions = new Map();
+  let isAnyAllowed = others !== 'block';
   return {
-    socketPlan: await writePlan(scratch, encodeDumpPlan(choice)),
-    allow: async (between, datagrams) => {
+    socketPlan: await writePlan(scratch, encodeDumpPlan(others)),
+    allow: async (between, usual) => {
       allowed = between;
-      isAnyAllowed ||= between.size > 0 || datagrams.length > 0;
-      await writePlan(scratch, encodeDumpPlan(choice, [...between.keys(), ...datagrams]));
+      usually = usual;
+      isAnyAllowed ||= between.size > 0 || usual.size > 0;
+      await writePlan(scratch, encodeDumpPlan(others, [...between.keys(), ...usual.keys()]));
     },
     decide: async (name, imagesDir, init) =>
       isAnyAllowed
         ? decide(
             name,
             await readSocketsOutside(imagesDir),
-            choice,
+            others,
             (address) => isThere(address, init),
             allowed,
+            usually,
           )
         : { sockets: [], findings: [] },
     [Symbol.asyncDispose]: () => rm(scratch, { recursive: true, force: true }),

@@ -28,7 +28,7 @@ import { type FileRecord, keepVolatile, recordFiles } from '../files/record.ts';
 import { UserFiles } from '../files/user-files.ts';
 import type { TreeInspection } from '../inspect/inspect.ts';
 import { bytesToSave, dumpOptions } from '../inspect/inspector.ts';
-import { datagramsOutside } from '../inspect/ties/unix-sockets.ts';
+import { usualDecisions } from '../inspect/ties/unix-sockets.ts';
 import type { Installation } from '../installation.ts';
 import type { Logger } from '../log.ts';
 import type { Budget } from '../plugin-host/budget.ts';
@@ -100,7 +100,7 @@ export async function suspend(
 ): Promise<SuspendOutcome> {
   const requestedAt = performance.now();
   const { id, status } = record;
-  const { leaveRunning, externalSockets = 'block' } = options;
+  const { leaveRunning, externalSockets } = options;
   const plugins = parts.plugins.forSuspend(record, leaveRunning, pluginBudget);
   const connections = await connectionsIn(record, place, options);
   report('inspect');
@@ -189,9 +189,9 @@ export async function suspend(
                 workloads: [...workloads],
               }));
             }
-            const datagrams = datagramsOutside(inspection.facts);
-            if (between !== undefined || datagrams.length > 0)
-              await sockets.allow(between?.sockets ?? new Map(), datagrams);
+            const usual = usualDecisions(inspection.facts);
+            if (between !== undefined || usual.size > 0)
+              await sockets.allow(between?.sockets ?? new Map(), usual);
             frozenAt = performance.now();
           },
           // Comes as soon as all are frozen. The recording runs beside the dump.

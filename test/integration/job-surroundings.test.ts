@@ -93,14 +93,14 @@ describe.runIf(canCheckpoint)('a job whose user', () => {
     expect(await engine.workload(workload)).toMatchObject({ state: 'suspended' });
     await expectTidy(engine);
     const resumed = await engine.json<Resumed>('resume', workload);
-    expect(resumed.findings.map(({ verdict, what }) => [verdict, what])).toEqual([
+    expect(notable(resumed).map(({ verdict, what }) => [verdict, what])).toEqual([
       ['degraded', expect.stringContaining(sentence)],
     ]);
     await engine.json('suspend', workload);
 
     await run('userdel', ['-f', name]);
     const orphaned = await engine.json<Resumed>('resume', workload);
-    expect(orphaned.findings.map(({ what }) => what)).toEqual([
+    expect(notable(orphaned).map(({ what }) => what)).toEqual([
       expect.stringContaining(`${name}, no longer exists on this machine.`),
     ]);
     expect((await idsOf(orphaned.pids[0] ?? 0)).uid).toBe(uid);

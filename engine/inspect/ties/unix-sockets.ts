@@ -1,6 +1,7 @@
 /** Unix sockets: those whose other end is outside of the tree, and names that the whole network namespace shares. */
 import { pid as enginePid } from 'node:process';
 import type { Finding, SocketChoice } from '../../../api/types.ts';
+import { type Usual, usualOf } from '../../sockets/services.ts';
 import type { Facts, Outsider, ProcessFacts, UnixSocket } from '../facts.ts';
 import { descriptorsOf, named, ownerOutside, type Rule, soon } from '../rule.ts';
 import { serviceOf } from '../services.ts';
@@ -25,17 +26,30 @@ export const unixSockets: Rule = (facts) => {
 };
 
 /**
- * Datagram sockets that send to a program outside by its name, and need only that name to do so again, by inode. Those
- * of the log are the most common.
+ * Sockets with an end outside that need no choice of the user's, by inode, and what becomes of them: datagram sockets that
+ * send to a program by its name, and need only that name to do so again, as those of the log do; and, where the user has
+ * not chosen, connections to services of which it is known what they make of a new one.
  */
-export function datagramsOutside(facts: Facts): number[] {
+export function usualDecisions(facts: Facts): Map<number, 'reconnect' | 'hang-up'> {
   const inside = new Set(
     descriptorsOf(facts).map(({ descriptor }) => (descriptor.kind === 'socket' ? descriptor.inode : 0)),
   );
-  return [...inside].filter((inode) => {
+  const decisions = new Map<number, 'reconnect' | 'hang-up'>();
+  for (const inode of inside) {
     const socket = facts.unixSockets.get(inode);
-    return socket !== undefined && !inside.has(socket.peer) && isSentByName(facts, socket);
-  });
+    if (socket === undefined || socket.peer === 0 || inside.has(socket.peer)) continue;
+    const usual = usualFor(facts, socket);
+    if (isSentByName(facts, socket)) decisions.set(inode, 'reconnect');
+    else if (usual !== undefined && usual.kind !== 'block') decisions.set(inode, usual.kind);
+  }
+  return decisions;
+}
+
+/** Where the user has chosen, that goes for all. */
+function usualFor(facts: Facts, { peer, path }: UnixSocket): Usual | undefined {
+  if (facts.externalSockets !== undefined) return undefined;
+  const place = facts.unixSockets.get(peer)?.path || path;
+  return usualOf(serviceOf(place, facts.outsiders.get(`socket:${peer}`)?.name), place);
 }
 
 /** Inodes of sockets that nobody has open, but that are on their way to somebody. */
@@ -116,6 +130,12 @@ function peerFindings(facts: Facts, process: ProcessFacts, socket: UnixSocket): 
     const hint = 'It sends to it again after the resume, if that is there then.';
     return [{ ...common, verdict: 'handled', by: 'engine', hint }];
   }
+  const usual = usualFor(facts, socket);
+  if (usual?.kind === 'reconnect' && usual.isAsked && isUnderWay(facts, socket)) {
+    const asking = `${named(process)} has just asked ${peerName(place, owner)} something, and waits for the answer.`;
+    return [{ ...common, what: asking, verdict: 'blocking', by: '', hint: soon }];
+  }
+  if (usual !== undefined) return [{ ...common, ...usually(usual, listener) }];
   return [
     {
       ...common,
@@ -126,6 +146,25 @@ function peerFindings(facts: Facts, process: ProcessFacts, socket: UnixSocket): 
     },
   ];
 }
+
+const isUnderWay = (facts: Facts, { inode, peer, unsent }: UnixSocket) =>
+  unsent > 0 || (facts.unixSockets.get(peer)?.unsent ?? 0) > 0 || facts.awaited?.has(inode) === true;
+
+/** @param listener as in {@link outcomeOf}. */
+function usually(usual: Usual, listener: string): Pick<Finding, 'verdict' | 'by' | 'hint'> {
+  switch (usual.kind) {
+    case 'block':
+      return { verdict: 'blocking', by: '', hint: usual.hint };
+    case 'hang-up':
+      return { verdict: 'degraded', by: 'engine', hint: usual.hint };
+    case 'reconnect':
+      return listener === ''
+        ? { verdict: 'degraded', by: 'engine', hint: foundClosed }
+        : { verdict: 'handled', by: 'engine', hint: usual.hint };
+  }
+}
+
+const foundClosed = 'After the resume it finds the connection closed.';
 
 /** @param listener the name by which the other side can be reached again; empty where it has none. */
 function outcomeOf(
@@ -149,7 +188,7 @@ function outcomeOf(
   const hint =
     choice === 'reconnect' && listener !== ''
       ? 'It is connected again at the resume; what was under way on the old connection is not repeated.'
-      : 'After the resume it finds the connection closed.';
+      : foundClosed;
   return { verdict: 'degraded', by: 'engine', hint };
 }
 
