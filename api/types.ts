@@ -227,10 +227,15 @@ export type SuspendResult = z.infer<typeof suspendResultSchema>;
 export const clockChoices = ['keep', 'advance'] as const;
 export type ClockChoice = (typeof clockChoices)[number];
 
+/** For a network, in seconds. */
+export const longestWait = 3600;
+
 /** How something comes back, of one or of several. */
 export const resumeChoicesSchema = z.object({
   /** `keep` where it is not given. */
   clock: z.enum(clockChoices).optional(),
+  /** How long to wait for a network before it runs, in seconds; not at all where it is not given. */
+  waitNetwork: z.number().int().min(1).max(longestWait).optional(),
 });
 export type ResumeChoices = z.infer<typeof resumeChoicesSchema>;
 

@@ -123,6 +123,14 @@ export const sessionMembershipSchema = z.object({
 });
 export type SessionMembership = z.infer<typeof sessionMembershipSchema>;
 
+/** A way out of the network that the machine was in, as hashes. */
+export const recordedWaySchema = z.object({
+  way: z.string(),
+  /** With the hardware address of the gateway, where it was known. */
+  hardware: z.string().optional(),
+});
+export type RecordedWay = z.infer<typeof recordedWaySchema>;
+
 const inode = z.number().int().positive();
 
 /** A unix socket whose other end was outside, by the inode in CRIU's images, and how it is to come back. */
@@ -181,6 +189,8 @@ const common = z.object({
   externalSockets: z.array(decidedSocketSchema).optional(),
   /** Where TCP connections were kept: the nftables table (family inet) that keeps their packets away. */
   connectionLock: z.string().optional(),
+  /** Empty where the machine had no way out. Earlier snapshots have none of this. */
+  network: z.array(recordedWaySchema).optional(),
   sharedPipes: z.array(sharedPipeSchema).optional(),
   session: sessionMembershipSchema.optional(),
   /** Opaque to the format: the engine's own record of files (engine/files). */

@@ -3,6 +3,7 @@ import { TorporError } from '../../api/errors.ts';
 import {
   clockChoices,
   connectionChoices,
+  longestWait,
   type ResumeResult,
   type SuspendResult,
   socketChoices,
@@ -67,6 +68,19 @@ function choiceOf<T extends string>(
     'usage',
     `"${given}" is nothing that can become of ${what}.`,
     `Give --${option} one of: ${choices.join(', ')}.`,
+  );
+}
+
+/** @throws TorporError `usage`. */
+function secondsOf(context: Context, option: string): number | undefined {
+  const given = context.invocation.value(option);
+  if (given === undefined) return undefined;
+  const count = /^\d{1,4}$/.test(given) ? Number(given) : 0;
+  if (count >= 1 && count <= longestWait) return count;
+  throw new TorporError(
+    'usage',
+    `"${given}" is no number of seconds.`,
+    `Give --${option} a number from 1 to ${longestWait}.`,
   );
 }
 
@@ -162,6 +176,11 @@ export const resume: Command = {
         summary:
           'What time does to it: none has passed for it, which is the default, or its monotonic clock and its timers have gone on as if it had run, so that what was due meanwhile happens at once.',
       },
+      {
+        name: 'wait-network',
+        value: 'SECONDS',
+        summary: 'Let it run only when the machine has a network, or after that time.',
+      },
     ],
     examples: [
       { command: 'torpor resume gimp', meaning: 'go on with GIMP' },
@@ -174,7 +193,11 @@ export const resume: Command = {
     const [first = ''] = targets;
     const copy = context.invocation.flag('copy');
     const clock = choiceOf(context, 'clock', clockChoices, 'its clock');
-    const choices = clock === undefined ? {} : { clock };
+    const waitNetwork = secondsOf(context, 'wait-network');
+    const choices = {
+      ...(clock === undefined ? {} : { clock }),
+      ...(waitNetwork === undefined ? {} : { waitNetwork }),
+    };
     if (copy && targets.length > 1)
       throw new TorporError('usage', '--copy takes one name.', 'Make the copies one by one.');
     const results = await withOutcome(context, first, 'resumed', (client) =>

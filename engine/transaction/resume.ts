@@ -17,6 +17,7 @@ import { placeMovedSockets } from '../files/moved-sockets.ts';
 import { UserFiles } from '../files/user-files.ts';
 import type { Logger } from '../log.ts';
 import { readMounts } from '../mounts.ts';
+import { meetNetwork } from '../network/network.ts';
 import type { PluginHost } from '../plugin-host/plugin-host.ts';
 import type { ResumingPlugins } from '../plugin-host/resuming-plugins.ts';
 import { identify } from '../process.ts';
@@ -66,10 +67,15 @@ export async function resume(
   choices: ResumeChoices = {},
   member?: ResumeMember,
 ): Promise<ResumeOutcome> {
+  const ofNetwork = await meetNetwork(manifest, choices.waitNetwork ?? 0, signal);
   const { status } = record;
   const isFirst = status.kind === 'suspended' && status.snapshot === manifest.id;
-  const tryWith = (claim: Claim) =>
-    resumeOnce(parts, record, manifest, makePlace, report, signal, choices, member, claim);
+  const tryWith = async (claim: Claim) => {
+    const outcome = await resumeOnce(
+      ...([parts, record, manifest, makePlace, report, signal, choices, member, claim] as const),
+    );
+    return { ...outcome, findings: [...ofNetwork, ...outcome.findings] };
+  };
   if (manifest.connectionLock === undefined || !isFirst) return tryWith('none');
   try {
     return await tryWith('keep');

@@ -31,6 +31,7 @@ import { bytesToSave, dumpOptions } from '../inspect/inspector.ts';
 import { usualDecisions } from '../inspect/ties/unix-sockets.ts';
 import type { Installation } from '../installation.ts';
 import type { Logger } from '../log.ts';
+import { recordNetwork } from '../network/network.ts';
 import type { Budget } from '../plugin-host/budget.ts';
 import type { PluginHost } from '../plugin-host/plugin-host.ts';
 import type { SuspendingPlugins } from '../plugin-host/suspending-plugins.ts';
@@ -212,12 +213,13 @@ export async function suspend(
             await pictures;
             const decided = await sockets.decide(record.name, stage.images, place.init.pid);
             const { connections: tool } = parts.installation;
-            const [{ inspection }, files, moved, host, connectionLock] = await Promise.all([
+            const [{ inspection }, files, moved, host, connectionLock, network] = await Promise.all([
               examined,
               surroundings ?? recordNow(),
               movedSockets ?? [],
               describeHost(place.criu),
               connections === 'keep' ? lockOf(stage.images, tool, parts.log) : undefined,
+              recordNetwork(id),
               stage.sealer.finish(),
               noted,
             ]);
@@ -245,6 +247,7 @@ export async function suspend(
               ...(member === undefined ? {} : { session: member.session }),
               ...(decided.sockets.length === 0 ? {} : { externalSockets: decided.sockets }),
               ...(connectionLock === undefined ? {} : { connectionLock }),
+              network,
               ...(sharedPipes.length === 0 ? {} : { sharedPipes }),
               surroundings: withoutGoneFolders(files, moved),
               ...(moved.length === 0 ? {} : { movedSockets: moved }),
