@@ -133,12 +133,31 @@ export type RecordedWay = z.infer<typeof recordedWaySchema>;
 
 const inode = z.number().int().positive();
 
+const line = z.string().regex(/^[^\n]*$/);
+
+/** A connection to a message bus, and what the bus knew of it. */
+export const busSocketSchema = z.object({
+  inode,
+  decision: z.literal('bus'),
+  /** Where the bus listens: a path, or `@` and an abstract name. */
+  path: line.min(1),
+  /** The unique name that the program knows. */
+  unique: z.string().regex(/^:[\w.-]+$/),
+  names: z.array(z.string().regex(/^\S+$/)),
+  matches: z.array(line),
+  rulesKnown: z.boolean(),
+  /** Names that it watches, with the unique name of who had each; empty where nobody had. */
+  known: z.array(z.object({ name: z.string().regex(/^\S+$/), owner: z.string().regex(/^\S*$/) })),
+});
+export type BusSocket = z.infer<typeof busSocketSchema>;
+
 /** A unix socket whose other end was outside, by the inode in CRIU's images, and how it is to come back. */
 export const decidedSocketSchema = z.discriminatedUnion('decision', [
   z.object({ inode, decision: z.literal('reconnect') }),
   z.object({ inode, decision: z.literal('hang-up') }),
   /** Its other end was in another workload of the session. */
   z.object({ inode, decision: z.literal('session'), peer: inode, workload: z.string() }),
+  busSocketSchema,
 ]);
 export type DecidedSocket = z.infer<typeof decidedSocketSchema>;
 

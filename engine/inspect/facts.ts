@@ -168,6 +168,8 @@ export interface Outsider {
   /** Absent where it is not known. */
   ppid?: number;
   name: string;
+  /** One of ours that stands between a program and a message bus: where that listens, and the name that is shown. */
+  busLine?: { path: string; shown: string };
 }
 
 export interface FileSystem {

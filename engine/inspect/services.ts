@@ -24,7 +24,8 @@ const services: readonly Service[] = [
   {
     name: 'the session bus',
     paths: [/^\/run\/user\/\d+\/bus$/, /^@?\/tmp\/dbus-/],
-    programs: ['dbus-daemon', 'dbus-broker', 'dbus-broker-lau'],
+    // The last one is ours, which stands between since a resume.
+    programs: ['dbus-daemon', 'dbus-broker', 'dbus-broker-lau', 'torpor-buslines'],
   },
   {
     name: 'the sound server PulseAudio',

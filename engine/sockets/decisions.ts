@@ -8,8 +8,9 @@
  */
 import { TorporError } from '../../api/errors.ts';
 import type { Finding, SocketChoice } from '../../api/types.ts';
-import type { DecidedSocket } from '../../proto/manifest.ts';
+import type { BusSocket, DecidedSocket } from '../../proto/manifest.ts';
 import type { SocketsBetween } from './between.ts';
+import { areWholeMessages, type BusLine, busStateOf, type Learnt, rulesUnknown } from './buslines.ts';
 import type { ExternalSocket, SocketsOutside } from './external.ts';
 
 export interface Decisions {
@@ -18,7 +19,8 @@ export interface Decisions {
 }
 
 /** What becomes of sockets that need no choice of the user's, by inode. */
-export type UsualDecisions = ReadonlyMap<number, 'reconnect' | 'hang-up'>;
+export type UsualDecision = 'reconnect' | 'hang-up' | BusLine;
+export type UsualDecisions = ReadonlyMap<number, UsualDecision>;
 
 /** An address for people: a path, or `@` and an abstract name; empty where there is none. */
 export function addressText(address: Buffer): string {
@@ -32,6 +34,7 @@ export function addressText(address: Buffer): string {
  * @param isThere whether something takes connections at this address, as the workload sees it.
  * @param between those whose other end is suspended at the same instant: they are connected to each other again.
  * @param usual where the user has chosen `block`, or nothing.
+ * @param learnt of each bus, by where it listens.
  * @throws TorporError `blocked` where no decision would keep what is under way.
  */
 export function decide(
@@ -41,6 +44,7 @@ export function decide(
   isThere: (address: Buffer) => boolean,
   between: SocketsBetween = new Map(),
   usual: UsualDecisions = new Map(),
+  learnt: ReadonlyMap<string, Learnt> = new Map(),
 ): Decisions {
   refuseWhatCannotBeKept(name, external, waiting);
   const findings: Finding[] = [];
@@ -49,6 +53,11 @@ export function decide(
     const partner = between.get(inode);
     if (partner !== undefined) return { inode, decision: 'session', ...partner };
     const chosen = choice === 'block' ? (usual.get(inode) ?? 'reconnect') : choice;
+    if (typeof chosen === 'object') {
+      const decided = decideBus(name, socket, chosen, learnt.get(chosen.path));
+      if (!decided.rulesKnown) findings.push(rulesUnknown(whose(socket), chosen.path));
+      return decided;
+    }
     if (chosen === 'hang-up') return { inode, decision: 'hang-up' };
     if (address.length === 0 || !isThere(address)) {
       if (address.length > 0) findings.push(notThere(socket));
@@ -64,6 +73,24 @@ export function decide(
     return { inode, decision: 'reconnect' };
   });
   return { sockets, findings };
+}
+
+function decideBus(
+  name: string,
+  { inode, unread }: ExternalSocket,
+  line: BusLine,
+  learnt?: Learnt,
+): BusSocket {
+  const refuse = (why: string, hint: string) =>
+    new TorporError('blocked', `${name} cannot be suspended now: ${why}.`, hint);
+  if (!areWholeMessages(Buffer.concat(unread)))
+    throw refuse('it is just being sent something by its bus', 'Try again in a moment.');
+  const state = learnt && busStateOf(line, learnt);
+  if (state !== undefined) return { inode, decision: 'bus', ...state };
+  throw refuse(
+    `the bus at ${line.path} does not know one connection of it`,
+    'Suspend it with `--external-sockets hang-up` to let it find the connection closed.',
+  );
 }
 
 function refuseWhatCannotBeKept(

@@ -8,6 +8,8 @@
 export type Usual =
   /** A new connection is as good as the old one, once nothing is under way on it. */
   | { kind: 'reconnect'; isAsked: boolean; hint: string }
+  /** A connection of ours stands in for it (buslines.ts). */
+  | { kind: 'bus'; hint: string }
   /** The program finds it closed, which such programs are used to. */
   | { kind: 'hang-up'; hint: string }
   /** Programs end themselves when this connection does, so the suspend is refused, and why is said. */
@@ -33,6 +35,11 @@ const sound: Usual = {
 const screen =
   'Such a program ends itself when its screen hangs up, so it is not let go of by default. Start it with `torpor run`: in a capsule its screen is suspended with it.';
 
+const bus: Usual = {
+  kind: 'bus',
+  hint: 'It is connected again at the resume, with the names that it has and what it listens to. What it has asked for and not heard, and what others keep for it as long as it is connected, such as that the screen stays on, is lost.',
+};
+
 /** The first line that fits wins. */
 const lines: readonly Line[] = [
   {
@@ -52,6 +59,8 @@ const lines: readonly Line[] = [
       hint: 'What it prints goes to the journal over this connection, and printing to one that has ended would end it. Start it with its output in a file, or from a terminal.',
     },
   },
+  { service: 'the session bus', usual: bus },
+  { service: 'the system bus', usual: bus },
   { service: 'the SSH agent', usual: agent },
   { service: 'the keyring', path: /\/\.?ssh$/, usual: agent },
   { service: 'the GnuPG agent', path: /\/S\.gpg-agent\.ssh$/, usual: agent },

@@ -15,6 +15,7 @@ import { compareDocumentLocks } from '../files/document-locks.ts';
 import { ownGhosts } from '../files/ghosts.ts';
 import { placeMovedSockets } from '../files/moved-sockets.ts';
 import { UserFiles } from '../files/user-files.ts';
+import type { Installation } from '../installation.ts';
 import type { Logger } from '../log.ts';
 import { readMounts } from '../mounts.ts';
 import { meetNetwork } from '../network/network.ts';
@@ -26,6 +27,7 @@ import { type SnapshotStore, sizesOf } from '../store/snapshot-store.ts';
 import type { Cgroups } from '../workload/cgroup.ts';
 import type { Status, StatusOf, WorkloadRecord } from '../workload/record.ts';
 import type { Registry } from '../workload/registry.ts';
+import { roomCgroup } from '../workload/rooms.ts';
 import type { Workloads } from '../workload/workloads.ts';
 import { cpuFeatures } from './host.ts';
 import { mendedMappings } from './mapping-flags.ts';
@@ -41,6 +43,7 @@ export interface ResumeParts {
   workloads: Workloads;
   cgroups: Cgroups;
   store: SnapshotStore;
+  installation: Installation;
   plugins: PluginHost;
   log: Logger;
 }
@@ -158,7 +161,10 @@ async function resumeOnce(
     await placeSockets(manifest, imagesDir, rewritten);
     const clocks = await restoreClocks(manifest, imagesDir, rewritten, choices.clock ?? 'keep');
     const connections = await restoreConnections(manifest, imagesDir, rewritten, claim);
-    const sockets = await restoreSockets(manifest, imagesDir, scratch, member?.connect);
+    await using sockets = await restoreSockets(manifest, imagesDir, scratch, member?.connect, {
+      program: parts.installation.busLines,
+      cgroup: () => parts.cgroups.make(roomCgroup(id)),
+    });
     const isViewed = place.needsView || rewritten.size > 0;
     const images = isViewed
       ? await viewOfImages(imagesDir, rewritten, ghosts.renamed, join(scratch, 'images'))

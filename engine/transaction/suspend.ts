@@ -106,7 +106,11 @@ export async function suspend(
   const connections = await connectionsIn(record, place, options);
   report('inspect');
   const stage = await parts.store.stage();
-  await using sockets = await dumpSockets(externalSockets, parts.workloads.scratchFolder(id));
+  await using sockets = await dumpSockets(
+    externalSockets,
+    parts.workloads.scratchFolder(id),
+    parts.installation.busLines,
+  );
   const found = plugins.inspect(signal);
   const examined = examine(place, record.name, { externalSockets, connections }, member, found);
   examined.catch(() => {});

@@ -23,7 +23,7 @@ PACKAGES_TESTS=(
   xfce4-panel at-spi2-core # a panel with a tray, and what a screen reader hears of it
   xvfb dunst # a notification daemon and where it shows
   mc # a full-screen program, as a job
-  openssh-client gpg-agent rsyslog pulseaudio pulseaudio-utils # services outside that an application talks to
+  openssh-client gpg-agent rsyslog pulseaudio pulseaudio-utils python3-dbus python3-gi # services outside that an application talks to
   imagemagick python3-yaml # pictures of a display; reading electron-builder.yml
 )
 

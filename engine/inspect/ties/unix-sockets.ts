@@ -1,6 +1,8 @@
 /** Unix sockets: those whose other end is outside of the tree, and names that the whole network namespace shares. */
 import { pid as enginePid } from 'node:process';
 import type { Finding, SocketChoice } from '../../../api/types.ts';
+import type { BusLine } from '../../sockets/buslines.ts';
+import type { UsualDecision } from '../../sockets/decisions.ts';
 import { type Usual, usualOf } from '../../sockets/services.ts';
 import type { Facts, Outsider, ProcessFacts, UnixSocket } from '../facts.ts';
 import { descriptorsOf, named, ownerOutside, type Rule, soon } from '../rule.ts';
@@ -30,26 +32,58 @@ export const unixSockets: Rule = (facts) => {
  * send to a program by its name, and need only that name to do so again, as those of the log do; and, where the user has
  * not chosen, connections to services of which it is known what they make of a new one.
  */
-export function usualDecisions(facts: Facts): Map<number, 'reconnect' | 'hang-up'> {
+export function usualDecisions(facts: Facts): Map<number, UsualDecision> {
   const inside = new Set(
     descriptorsOf(facts).map(({ descriptor }) => (descriptor.kind === 'socket' ? descriptor.inode : 0)),
   );
-  const decisions = new Map<number, 'reconnect' | 'hang-up'>();
+  const decisions = new Map<number, UsualDecision>();
   for (const inode of inside) {
     const socket = facts.unixSockets.get(inode);
     if (socket === undefined || socket.peer === 0 || inside.has(socket.peer)) continue;
     const usual = usualFor(facts, socket);
     if (isSentByName(facts, socket)) decisions.set(inode, 'reconnect');
-    else if (usual !== undefined && usual.kind !== 'block') decisions.set(inode, usual.kind);
+    else if (usual?.kind === 'bus') decisions.set(inode, busLine(facts, socket));
+    else if (usual?.kind === 'reconnect' || usual?.kind === 'hang-up') decisions.set(inode, usual.kind);
   }
   return decisions;
 }
 
 /** Where the user has chosen, that goes for all. */
-function usualFor(facts: Facts, { peer, path }: UnixSocket): Usual | undefined {
+function usualFor(facts: Facts, socket: UnixSocket): Usual | undefined {
   if (facts.externalSockets !== undefined) return undefined;
-  const place = facts.unixSockets.get(peer)?.path || path;
-  return usualOf(serviceOf(place, facts.outsiders.get(`socket:${peer}`)?.name), place);
+  const place = facts.unixSockets.get(socket.peer)?.path || socket.path;
+  const usual = usualOf(serviceOf(place, facts.outsiders.get(`socket:${socket.peer}`)?.name), place);
+  if (usual?.kind !== 'bus') return usual;
+  // A capsule has a bus of its own, and to what is outside of it a program's way leads through the capsule's root.
+  if (facts.isCapsule) return undefined;
+  const { path, pids } = busLine(facts, socket);
+  if (path === '') return undefined;
+  return hasTwo(facts, path, pids) ? { kind: 'block', hint: whichIsWhich } : usual;
+}
+
+const whichIsWhich =
+  'It has several connections to this bus, and the bus does not tell which is which. Suspend it with `--external-sockets hang-up` to let it find them closed.';
+
+function busLine(facts: Facts, { inode, peer }: UnixSocket): BusLine {
+  const owner = facts.outsiders.get(`socket:${peer}`);
+  if (owner?.busLine !== undefined) return { kind: 'bus', ...owner.busLine, pids: [owner.pid] };
+  const holders = descriptorsOf(facts).filter(
+    ({ descriptor }) => descriptor.kind === 'socket' && descriptor.inode === inode,
+  );
+  const pids = [...new Set(holders.map(({ process }) => process.pid))];
+  return { kind: 'bus', path: facts.unixSockets.get(peer)?.path ?? '', pids };
+}
+
+/** Whether the processes that have one connection to a bus have another one. */
+function hasTwo(facts: Facts, path: string, pids: readonly number[]): boolean {
+  const own = descriptorsOf(facts).flatMap(({ process, descriptor }) =>
+    pids.includes(process.pid) && descriptor.kind === 'socket' ? [descriptor.inode] : [],
+  );
+  const toBus = [...new Set(own)].filter((inode) => {
+    const peer = facts.unixSockets.get(inode)?.peer ?? 0;
+    return peer !== 0 && facts.unixSockets.get(peer)?.path === path;
+  });
+  return toBus.length > 1;
 }
 
 /** Inodes of sockets that nobody has open, but that are on their way to somebody. */
@@ -155,6 +189,7 @@ function usually(usual: Usual, listener: string): Pick<Finding, 'verdict' | 'by'
   switch (usual.kind) {
     case 'block':
       return { verdict: 'blocking', by: '', hint: usual.hint };
+    case 'bus':
     case 'hang-up':
       return { verdict: 'degraded', by: 'engine', hint: usual.hint };
     case 'reconnect':
