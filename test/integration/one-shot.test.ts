@@ -232,7 +232,8 @@ describe.runIf(canCheckpoint)('sockets between two of a set', () => {
     const { server, client } = both;
     expect(await server.do('send last words')).toBe('sent');
     await engine.json('suspend', 'client', 'server');
-    const { findings } = await engine.json<Resumed>('resume', 'client');
+    const resumed = await engine.json<Resumed>('resume', 'client');
+    const findings = resumed.findings.filter(({ tie }) => tie !== 'clock');
     expect(findings.map(({ tie, verdict }) => [tie, verdict])).toEqual([
       ['unix-socket', 'degraded'],
       ['session', 'handled'],
