@@ -207,7 +207,7 @@ export type ConnectionChoice = (typeof connectionChoices)[number];
 
 export const suspendOptionsSchema = z.object({
   leaveRunning: z.boolean(),
-  /** `block` where it is not given. */
+  /** Where it is not given: what is usual for known services, `block` for others. */
   externalSockets: z.enum(socketChoices).optional(),
   /** Where it is not given: `keep` for a job, `close` for a capsule. */
   connections: z.enum(connectionChoices).optional(),
@@ -225,7 +225,23 @@ export const suspendResultSchema = z.object({
 });
 export type SuspendResult = z.infer<typeof suspendResultSchema>;
 
-export const resumeOptionsSchema = z.object({ copy: z.boolean() });
+/** What time does to what is resumed: for it none has passed, or its clocks and timers have gone on as if it had run. */
+export const clockChoices = ['keep', 'advance'] as const;
+export type ClockChoice = (typeof clockChoices)[number];
+
+/** For a network, in seconds. */
+export const longestWait = 3600;
+
+/** How something comes back, of one or of several. */
+export const resumeChoicesSchema = z.object({
+  /** `keep` where it is not given. */
+  clock: z.enum(clockChoices).optional(),
+  /** How long to wait for a network before it runs, in seconds; not at all where it is not given. */
+  waitNetwork: z.number().int().min(1).max(longestWait).optional(),
+});
+export type ResumeChoices = z.infer<typeof resumeChoicesSchema>;
+
+export const resumeOptionsSchema = resumeChoicesSchema.extend({ copy: z.boolean() });
 export type ResumeOptions = z.infer<typeof resumeOptionsSchema>;
 
 export const resumeResultSchema = z.object({

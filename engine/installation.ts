@@ -35,6 +35,8 @@ export interface Installation {
   sessionPreload: string;
   /** Makes connected sockets for workloads that are resumed together. */
   socketPairs: string;
+  /** Learns of, and stands between, connections to message buses. */
+  busLines: string;
   /** Has CRIU's plugin, and nothing else. */
   criuPlugins: string;
   /** What traces for CRIU, and the library that lets it. */
@@ -82,6 +84,7 @@ export function findInstallation(env: NodeJS.ProcessEnv = process.env): Installa
     restorePreload: join(build, 'native', 'libtorpor-restore.so'),
     sessionPreload: join(build, 'native', 'libtorpor-session.so'),
     socketPairs: join(build, 'native', 'torpor-socketpairs'),
+    busLines: join(build, 'native', 'torpor-buslines'),
     criuPlugins: join(build, 'native', 'criu-plugins'),
     tracer: {
       program: join(build, 'native', 'torpor-tracer'),

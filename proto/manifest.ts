@@ -123,7 +123,33 @@ export const sessionMembershipSchema = z.object({
 });
 export type SessionMembership = z.infer<typeof sessionMembershipSchema>;
 
+/** A way out of the network that the machine was in, as hashes. */
+export const recordedWaySchema = z.object({
+  way: z.string(),
+  /** With the hardware address of the gateway, where it was known. */
+  hardware: z.string().optional(),
+});
+export type RecordedWay = z.infer<typeof recordedWaySchema>;
+
 const inode = z.number().int().positive();
+
+const line = z.string().regex(/^[^\n]*$/);
+
+/** A connection to a message bus, and what the bus knew of it. */
+export const busSocketSchema = z.object({
+  inode,
+  decision: z.literal('bus'),
+  /** Where the bus listens: a path, or `@` and an abstract name. */
+  path: line.min(1),
+  /** The unique name that the program knows. */
+  unique: z.string().regex(/^:[\w.-]+$/),
+  names: z.array(z.string().regex(/^\S+$/)),
+  matches: z.array(line),
+  rulesKnown: z.boolean(),
+  /** Names that it watches, with the unique name of who had each; empty where nobody had. */
+  known: z.array(z.object({ name: z.string().regex(/^\S+$/), owner: z.string().regex(/^\S*$/) })),
+});
+export type BusSocket = z.infer<typeof busSocketSchema>;
 
 /** A unix socket whose other end was outside, by the inode in CRIU's images, and how it is to come back. */
 export const decidedSocketSchema = z.discriminatedUnion('decision', [
@@ -131,6 +157,7 @@ export const decidedSocketSchema = z.discriminatedUnion('decision', [
   z.object({ inode, decision: z.literal('hang-up') }),
   /** Its other end was in another workload of the session. */
   z.object({ inode, decision: z.literal('session'), peer: inode, workload: z.string() }),
+  busSocketSchema,
 ]);
 export type DecidedSocket = z.infer<typeof decidedSocketSchema>;
 
@@ -184,6 +211,8 @@ const common = z.object({
   externalSockets: z.array(decidedSocketSchema).optional(),
   /** Where TCP connections were kept: the nftables table (family inet) that keeps their packets away. */
   connectionLock: z.string().optional(),
+  /** Empty where the machine had no way out. Earlier snapshots have none of this. */
+  network: z.array(recordedWaySchema).optional(),
   sharedPipes: z.array(sharedPipeSchema).optional(),
   session: sessionMembershipSchema.optional(),
   /** Opaque to the format: the engine's own record of files (engine/files). */

@@ -1,5 +1,5 @@
 /** Bundles the programs into `build/`: one file each, so that they start quickly and can be installed by copying. */
-import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { build } from 'esbuild';
 import { buildIcons } from './build-icons.ts';

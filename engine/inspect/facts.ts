@@ -168,6 +168,8 @@ export interface Outsider {
   /** Absent where it is not known. */
   ppid?: number;
   name: string;
+  /** One of ours that stands between a program and a message bus: where that listens, and the name that is shown. */
+  busLine?: { path: string; shown: string };
 }
 
 export interface FileSystem {
@@ -260,7 +262,9 @@ export interface Facts {
   /** In the capsule's cgroup or pid namespace, but not below its init. */
   strangers: Outsider[];
   unixSockets: ReadonlyMap<number, UnixSocket>;
-  /** What the user has chosen for those with an end outside; `block` where nothing. */
+  /** Those with an end outside that somebody inside reads from just now, and sleeps until something comes. */
+  awaited?: ReadonlySet<number>;
+  /** What the user has chosen for those with an end outside; where nothing, that is a matter of whose end it is. */
   externalSockets?: SocketChoice;
   /** What becomes of TCP connections; `close` where nothing is chosen. */
   connections?: ConnectionChoice;

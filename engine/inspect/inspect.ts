@@ -15,6 +15,7 @@ import { readMountsOf } from './mounts.ts';
 import { findOutsiders, findStrangers, missingEnds, pointedTo } from './outsiders.ts';
 import { isContained, namespaceOf, readMemory, readProcessLine, treeBelow } from './proc.ts';
 import { processorsIn, readProcess } from './process-facts.ts';
+import { socketsAwaited } from './readers.ts';
 import { type Rule, soon, withoutAmounts } from './rule.ts';
 import { mayPing, readInternetSockets, readNetlinkSockets, readUnixSockets } from './sockets.ts';
 import { devices } from './ties/devices.ts';
@@ -96,8 +97,8 @@ export interface Surroundings {
   stateDir: string;
   /** The program that lists unix sockets. */
   sockdiag: string;
-  /** What the user has chosen for unix sockets with an end outside; `block` where nothing. */
-  externalSockets?: SocketChoice;
+  /** What the user has chosen for unix sockets with an end outside, if anything. */
+  externalSockets?: SocketChoice | undefined;
   /** What becomes of TCP connections; `close` where nothing. */
   connections?: ConnectionChoice;
   /** Workloads that are suspended at the same instant, by the pids of their processes. */
@@ -162,7 +163,7 @@ function hasChanged({ root, processes }: Facts): boolean {
 async function gather(root: number, surroundings: Surroundings): Promise<Facts> {
   const { isCapsule, cgroupPids, isInRoom = false, stateDir, sockdiag, ties } = surroundings;
   const {
-    externalSockets = 'block',
+    externalSockets,
     connections = 'close',
     companions = new Map(),
     plugins = new Map(),
@@ -209,7 +210,8 @@ async function gather(root: number, surroundings: Surroundings): Promise<Facts> 
     ...(isCapsule ? {} : { jobMounts: namespaceOf(isInRoom ? root : process.pid, 'mnt') }),
     strangers: findStrangers(root, inside, cgroupPids, !isInRoom),
     unixSockets: unix,
-    externalSockets,
+    awaited: socketsAwaited(processes, unix),
+    ...(externalSockets === undefined ? {} : { externalSockets }),
     connections,
     companions,
     plugins,

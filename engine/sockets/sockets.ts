@@ -2,17 +2,32 @@
  * External unix sockets in the two transactions: a suspend tells the plugin whether it may leave them to the restore,
  * and decides on each once the images are there; a resume does as was decided, and says what did not come out so.
  */
-import { statSync } from 'node:fs';
+import { closeSync, statSync } from 'node:fs';
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { sentenceOf } from '../../api/errors.ts';
 import type { Finding, SocketChoice } from '../../api/types.ts';
-import { type Manifest, specOf } from '../../proto/manifest.ts';
+import { type DecidedSocket, type Manifest, specOf } from '../../proto/manifest.ts';
 import { firstGivenFd } from '../criu/options.ts';
 import type { SocketsBetween } from './between.ts';
-import { type Decisions, decide, notConnected, resumedWithout } from './decisions.ts';
+import {
+  type BusLinesPlace,
+  busNotThere,
+  type Learnt,
+  learnBus,
+  type StartedBusLine,
+  startBusLine,
+} from './buslines.ts';
+import { type Decisions, decide, notConnected, resumedWithout, type UsualDecisions } from './decisions.ts';
 import { type ExternalSocket, readSocketsOutside } from './external.ts';
 import type { ConnectEnds, Connection } from './pairs.ts';
-import { encodeDumpPlan, encodeRestorePlan, type PlannedSocket, readOutcomes } from './plan.ts';
+import {
+  encodeDumpPlan,
+  encodeRestorePlan,
+  type PlannedSocket,
+  readOutcomes,
+  type SocketUser,
+} from './plan.ts';
 
 const planFile = 'sockets';
 
@@ -20,37 +35,63 @@ export interface DumpSockets extends AsyncDisposable {
   /** For CRIU. */
   readonly socketPlan: string;
   /**
-   * Before CRIU comes to any socket: in a set, once all are frozen, those that come back by the session; and datagram
-   * sockets that are connected again whatever the user has chosen for others.
+   * Before CRIU comes to any socket: in a set, once all are frozen, those that come back by the session; and those that
+   * need no choice of the user's.
    */
-  allow(between: SocketsBetween, datagrams: readonly number[]): Promise<void>;
+  allow(between: SocketsBetween, usual: UsualDecisions): Promise<void>;
   /** To be asked when CRIU has written its images. @throws TorporError `blocked` where something cannot be kept. */
   decide(name: string, imagesDir: string, init: number): Promise<Decisions>;
 }
 
-/** @param scratch a folder of root's own, which need not be there. */
-export async function dumpSockets(choice: SocketChoice, scratch: string): Promise<DumpSockets> {
+/**
+ * @param choice the user's, if any.
+ * @param scratch a folder of root's own, which need not be there.
+ * @param busLines the program that asks buses.
+ */
+export async function dumpSockets(
+  choice: SocketChoice | undefined,
+  scratch: string,
+  busLines: string,
+): Promise<DumpSockets> {
+  const others = choice ?? 'block';
   let allowed: SocketsBetween = new Map();
-  let isAnyAllowed = choice !== 'block';
+  let usually: UsualDecisions = new Map();
+  let isAnyAllowed = others !== 'block';
   return {
-    socketPlan: await writePlan(scratch, encodeDumpPlan(choice)),
-    allow: async (between, datagrams) => {
+    socketPlan: await writePlan(scratch, encodeDumpPlan(others)),
+    allow: async (between, usual) => {
       allowed = between;
-      isAnyAllowed ||= between.size > 0 || datagrams.length > 0;
-      await writePlan(scratch, encodeDumpPlan(choice, [...between.keys(), ...datagrams]));
+      usually = usual;
+      isAnyAllowed ||= between.size > 0 || usual.size > 0;
+      await writePlan(scratch, encodeDumpPlan(others, [...between.keys(), ...usual.keys()]));
     },
-    decide: async (name, imagesDir, init) =>
-      isAnyAllowed
-        ? decide(
-            name,
-            await readSocketsOutside(imagesDir),
-            choice,
-            (address) => isThere(address, init),
-            allowed,
-          )
-        : { sockets: [], findings: [] },
+    decide: async (name, imagesDir, init) => {
+      if (!isAnyAllowed) return { sockets: [], findings: [] };
+      const outside = await readSocketsOutside(imagesDir);
+      const learnt = await learnBuses(busLines, outside.external, usually);
+      return decide(name, outside, others, (address) => isThere(address, init), allowed, usually, learnt);
+    },
     [Symbol.asyncDispose]: () => rm(scratch, { recursive: true, force: true }),
   };
+}
+
+const systemBuses: readonly string[] = ['/run/dbus/system_bus_socket', '/var/run/dbus/system_bus_socket'];
+const root: SocketUser = { uid: 0, gid: 0, groups: [] };
+
+/** What each bus knows. That of the system, which is root's own, tells root alone which messages are listened to. */
+async function learnBuses(
+  program: string,
+  external: readonly ExternalSocket[],
+  usual: UsualDecisions,
+): Promise<Map<string, Learnt>> {
+  const learnt = new Map<string, Learnt>();
+  for (const { inode, owner } of external) {
+    const line = usual.get(inode);
+    if (typeof line !== 'object' || owner === undefined || learnt.has(line.path)) continue;
+    const asWhom = systemBuses.includes(line.path) ? root : owner.user;
+    learnt.set(line.path, await learnBus(program, line.path, asWhom));
+  }
+  return learnt;
 }
 
 /** Abstract names are those of the network namespace, which capsules share. A relative path counts from nobody knows where. */
@@ -67,7 +108,7 @@ function isThere(address: Buffer, init: number): boolean {
   }
 }
 
-export interface RestoreSockets {
+export interface RestoreSockets extends AsyncDisposable {
   /** Options for CRIU. */
   readonly options: { socketPlan?: string; pluginFds?: readonly number[] };
   /** When CRIU has restored: what did not come out as decided. */
@@ -79,20 +120,24 @@ export interface RestoreSockets {
  * @param imagesDir CRIU's images, verified already.
  * @param scratch a folder of root's own.
  * @param connect where others are resumed in the same call.
+ * @param busLines for connections to message buses.
  */
 export async function restoreSockets(
   manifest: Manifest,
   imagesDir: string,
   scratch: string,
   connect: ConnectEnds | undefined,
+  busLines: BusLinesPlace,
 ): Promise<RestoreSockets> {
   const { externalSockets = [], session } = manifest;
   const { external } = externalSockets.length === 0 ? { external: [] } : await readSocketsOutside(imagesDir);
   const connections = (await connect?.(external)) ?? new Map<number, Connection>();
-  if (external.length === 0) return { options: {}, findings: async () => [] };
+  if (external.length === 0)
+    return { options: {}, findings: async () => [], [Symbol.asyncDispose]: async () => {} };
   const decisions = new Map(externalSockets.map((decided) => [decided.inode, decided]));
   const pluginFds: number[] = [];
   const alone: Finding[] = [];
+  const started = await startBusLines(busLines, external, decisions, alone);
   const planned = external.map((socket): PlannedSocket => {
     const { inode, type, own, unread, address } = socket;
     const common = { inode, type, user: socket.owner?.user ?? specOf(manifest).user, own };
@@ -100,6 +145,9 @@ export async function restoreSockets(
     const connection = connections.get(inode);
     if (connection?.kind === 'given')
       return { ...common, action: 'given', fd: firstGivenFd + pluginFds.push(connection.fd) - 1 };
+    const line = started.get(inode);
+    if (line !== undefined)
+      return { ...common, action: 'given', fd: firstGivenFd + pluginFds.push(line.fd) - 1 };
     if (connection?.kind === 'by-name') return { ...common, action: 'meet', address, unread };
     if (decided?.decision === 'reconnect') return { ...common, action: 'reconnect', address, unread };
     if (decided?.decision === 'session') alone.push(resumedWithout(socket, nameIn(session, decided)));
@@ -109,7 +157,35 @@ export async function restoreSockets(
   return {
     options: { socketPlan, pluginFds },
     findings: async () => [...alone, ...findingsOf(external, await readFile(socketPlan, 'utf8'))],
+    [Symbol.asyncDispose]: async () => {
+      for (const { fd, handedOver } of started.values()) {
+        closeSync(fd);
+        handedOver();
+      }
+    },
   };
+}
+
+/** One that cannot be is hung up, and found. */
+async function startBusLines(
+  place: BusLinesPlace,
+  external: readonly ExternalSocket[],
+  decisions: ReadonlyMap<number, DecidedSocket>,
+  findings: Finding[],
+): Promise<Map<number, StartedBusLine>> {
+  const started = new Map<number, StartedBusLine>();
+  for (const { inode, unread, owner } of external) {
+    const decided = decisions.get(inode);
+    if (decided?.decision !== 'bus' || owner === undefined) continue;
+    try {
+      const line = await startBusLine(place, decided, unread, owner.user, owner.comm);
+      started.set(inode, line);
+      findings.push(...line.findings);
+    } catch (error) {
+      findings.push(busNotThere(owner.comm, decided.path, sentenceOf(error).replace(/\.$/, '')));
+    }
+  }
+  return started;
 }
 
 const nameIn = (session: Manifest['session'], { workload }: { workload: string }) =>

@@ -5,6 +5,7 @@
  */
 import { join } from 'node:path';
 import { TorporError } from '../../api/errors.ts';
+import type { ResumeChoices } from '../../api/types.ts';
 import type { Manifest } from '../../proto/manifest.ts';
 import type { CriuClient } from '../criu/client.ts';
 import type { InheritedFd } from '../criu/options.ts';
@@ -37,6 +38,7 @@ export interface ToResume {
   manifest: Manifest;
   makePlace: () => Promise<ResumePlace>;
   report: Report;
+  choices: ResumeChoices;
 }
 
 /**
@@ -55,8 +57,8 @@ export async function resumeSet(
   signal.addEventListener('abort', onAbort, { once: true });
   try {
     const results = await Promise.allSettled(
-      members.map(({ record, manifest, makePlace, report }) =>
-        resume(parts, record, manifest, makePlace, report, signal, set.member(manifest)).catch(
+      members.map(({ record, manifest, makePlace, report, choices }) =>
+        resume(parts, record, manifest, makePlace, report, signal, choices, set.member(manifest)).catch(
           (error: unknown) => {
             set.fail(manifest.id, error);
             throw error;

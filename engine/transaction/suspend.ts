@@ -29,9 +29,10 @@ import { type FileRecord, keepVolatile, recordFiles } from '../files/record.ts';
 import { UserFiles } from '../files/user-files.ts';
 import type { TreeInspection } from '../inspect/inspect.ts';
 import { bytesToSave, dumpOptions } from '../inspect/inspector.ts';
-import { datagramsOutside } from '../inspect/ties/unix-sockets.ts';
+import { usualDecisions } from '../inspect/ties/unix-sockets.ts';
 import type { Installation } from '../installation.ts';
 import type { Logger } from '../log.ts';
+import { recordNetwork } from '../network/network.ts';
 import type { PluginTime } from '../plugin-host/budget.ts';
 import type { PluginHost } from '../plugin-host/plugin-host.ts';
 import type { SuspendingPlugins } from '../plugin-host/suspending-plugins.ts';
@@ -99,13 +100,17 @@ export async function suspend(
 ): Promise<SuspendOutcome> {
   const requestedAt = performance.now();
   const { id, status } = record;
-  const { leaveRunning, externalSockets = 'block' } = options;
+  const { leaveRunning, externalSockets } = options;
   await unlessAborted(parts.plugins.settled(id), signal);
   const plugins = parts.plugins.forSuspend(record, leaveRunning, pluginTime);
   const connections = await connectionsIn(record, place, options);
   report('inspect');
   const stage = await parts.store.stage();
-  await using sockets = await dumpSockets(externalSockets, parts.workloads.scratchFolder(id));
+  await using sockets = await dumpSockets(
+    externalSockets,
+    parts.workloads.scratchFolder(id),
+    parts.installation.busLines,
+  );
   const found = plugins.inspect(signal);
   const examined = examine(place, record.name, { externalSockets, connections }, member, {
     found,
@@ -191,9 +196,9 @@ export async function suspend(
                 workloads: [...workloads],
               }));
             }
-            const datagrams = datagramsOutside(inspection.facts);
-            if (between !== undefined || datagrams.length > 0)
-              await sockets.allow(between?.sockets ?? new Map(), datagrams);
+            const usual = usualDecisions(inspection.facts);
+            if (between !== undefined || usual.size > 0)
+              await sockets.allow(between?.sockets ?? new Map(), usual);
             frozenAt = performance.now();
           },
           // Comes as soon as all are frozen. The recording runs beside the dump.
@@ -214,12 +219,13 @@ export async function suspend(
             await pictures;
             const decided = await sockets.decide(record.name, stage.images, place.init.pid);
             const { connections: tool } = parts.installation;
-            const [{ inspection }, files, moved, host, connectionLock] = await Promise.all([
+            const [{ inspection }, files, moved, host, connectionLock, network] = await Promise.all([
               examined,
               surroundings ?? recordNow(),
               movedSockets ?? [],
               describeHost(place.criu),
               connections === 'keep' ? lockOf(stage.images, tool, parts.log) : undefined,
+              recordNetwork(id),
               stage.sealer.finish(),
               noted,
             ]);
@@ -247,6 +253,7 @@ export async function suspend(
               ...(member === undefined ? {} : { session: member.session }),
               ...(decided.sockets.length === 0 ? {} : { externalSockets: decided.sockets }),
               ...(connectionLock === undefined ? {} : { connectionLock }),
+              network,
               ...(sharedPipes.length === 0 ? {} : { sharedPipes }),
               surroundings: withoutGoneFolders(files, moved),
               ...(moved.length === 0 ? {} : { movedSockets: moved }),

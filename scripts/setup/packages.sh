@@ -23,12 +23,11 @@ PACKAGES_TESTS=(
   xterm gnome-calculator gimp python3 python3-tk tmux vim htop x11-utils xdotool git shellcheck
   xfce4-panel at-spi2-core # a panel with a tray, and what a screen reader hears of it
   xvfb dunst # a notification daemon and where it shows
-  libnotify-bin python3-dbus python3-gi # programs that use a session bus
+  libnotify-bin python3-dbus python3-gi # programs that use a session bus; plugins/template-python
   xdg-desktop-portal xdg-desktop-portal-gtk xclip # what they use there, and a clipboard's owner
   mc # a full-screen program, as a job
-  xclip # what a clipboard holds
+  openssh-client gpg-agent rsyslog # services outside that a job talks to
   imagemagick python3-yaml # pictures of a display; reading electron-builder.yml
-  python3-gi # plugins/template-python
 )
 
 # The other applications of `npm run test:apps`.

@@ -1,0 +1,96 @@
+/** Suspended in one network, resumed in another, in none, and before there is one: with an engine in a network of its own. */
+import { execFile } from 'node:child_process';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { Finding, Snapshot, Workload } from '../../api/types.ts';
+import { TestEngine } from '../support/engine.ts';
+import { canCheckpoint } from './criu-fixture.ts';
+
+const run = promisify(execFile);
+const namespace = `torpor-test-${process.pid}`;
+const gateway = '10.77.0.1';
+let engine: TestEngine;
+let id: string;
+
+const ip = (...args: string[]) => run('ip', ['-n', namespace, ...args]);
+/** The gateway of a network, as it answers. */
+async function enter(hardware: string): Promise<void> {
+  await ip('route', 'replace', 'default', 'via', gateway);
+  await ip('neigh', 'replace', gateway, 'lladdr', hardware, 'dev', 'out', 'nud', 'permanent');
+}
+const leave = () => ip('route', 'del', 'default');
+
+async function suspend(): Promise<void> {
+  await engine.json<Snapshot>('suspend', id);
+}
+
+async function resume(...options: string[]): Promise<Finding[]> {
+  const { findings } = await engine.json<Workload & { findings: Finding[] }>('resume', id, ...options);
+  return findings.filter(({ tie }) => tie === 'network');
+}
+
+describe.runIf(canCheckpoint)('a network', () => {
+  beforeAll(async () => {
+    await run('ip', ['netns', 'add', namespace]);
+    await ip('link', 'set', 'lo', 'up');
+    await ip('link', 'add', 'out', 'type', 'veth', 'peer', 'name', 'far');
+    await ip('link', 'set', 'far', 'up');
+    await ip('link', 'set', 'out', 'up');
+    await ip('addr', 'add', '10.77.0.2/24', 'dev', 'out');
+    engine = await TestEngine.create({ prefix: ['nsenter', `--net=/run/netns/${namespace}`] });
+    ({ id } = await engine.start(['sleep', '1000']));
+  });
+  afterAll(async () => {
+    await engine?.[Symbol.asyncDispose]();
+    await run('ip', ['netns', 'del', namespace]);
+  });
+
+  it('that is the same is nothing to be told of', async () => {
+    await enter('02:00:00:00:00:01');
+    await suspend();
+    expect(await resume()).toEqual([]);
+  });
+
+  it('that is another one is told, also where all numbers are the same', async () => {
+    await suspend();
+    await enter('02:00:00:00:00:02');
+    expect(await resume()).toMatchObject([
+      {
+        verdict: 'degraded',
+        by: 'engine',
+        what: expect.stringContaining('in another network than when'),
+        hint: expect.stringContaining('resolver'),
+      },
+    ]);
+  });
+
+  it('that is not there any more is told', async () => {
+    await suspend();
+    await leave();
+    expect(await resume()).toMatchObject([{ what: expect.stringContaining('has no network now') }]);
+  });
+
+  it('is waited for where that is wanted, as long as is wanted', async () => {
+    await enter('02:00:00:00:00:01');
+    await suspend();
+    await leave();
+    const isResumed = resume('--wait-network', '600');
+    await sleep(1500);
+    expect((await engine.workload(id)).state).toBe('suspended');
+    await enter('02:00:00:00:00:01');
+    expect(await isResumed).toEqual([]);
+    await suspend();
+    await leave();
+    expect(await resume('--wait-network', '1')).toMatchObject([
+      { what: expect.stringContaining('no network within 1 second') },
+      { what: expect.stringContaining('has no network now') },
+    ]);
+  });
+
+  it('is not waited for in other units', async () => {
+    const outcome = await engine.run(['resume', id, '--wait-network', '1m']);
+    expect(outcome.code).toBe(2);
+    expect(outcome.stderr).toContain('from 1 to 3600');
+  });
+});
