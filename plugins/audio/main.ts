@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { connectEngine } from '../../api/client.ts';
 import type { PluginMethods } from '../../api/plugin1.ts';
 import type { Workload } from '../../api/types.ts';
-import { servePlugin } from '../common/serve.ts';
+import { servePlugin } from '../plugin.ts';
 import { Consents } from './consents.ts';
 import { openLog } from './log.ts';
 import { askForMicrophone } from './question.ts';
@@ -69,7 +69,8 @@ async function main(): Promise<void> {
       if (capsule !== undefined) await sound.resume(capsule);
     },
   };
-  const connection = await servePlugin(address, name, plugin);
+  const end = () => sound.end();
+  await servePlugin(name, plugin, { address, end });
   const engine = await connectEngine(address);
   const follow = (workload: Workload) => {
     const capsule = runningCapsule(workload);
@@ -78,21 +79,13 @@ async function main(): Promise<void> {
   };
   engine.on('workloadChanged', follow);
   engine.on('workloadForgotten', (id) => void sound.forget(id));
-  const ended = new Promise<void>((resolve) => {
-    connection.onLost(resolve);
-    engine.onLost(resolve);
-    process.once('SIGTERM', () => resolve());
-    let idleSince = Date.now();
-    setInterval(() => {
-      if (!sound.isIdle) idleSince = Date.now();
-      if (Date.now() - idleSince > idleLimitMs) resolve();
-    }, idleLimitMs / 4).unref();
-  });
+  let idleSince = Date.now();
+  setInterval(() => {
+    if (!sound.isIdle) idleSince = Date.now();
+    else if (Date.now() - idleSince > idleLimitMs) process.kill(process.pid, 'SIGTERM');
+  }, idleLimitMs / 4).unref();
   await engine.subscribe();
   for (const workload of await engine.list()) follow(workload);
-  await ended;
-  await sound.end();
-  process.exit(0);
 }
 
 await main().catch((error: unknown) => {

@@ -8,11 +8,10 @@ import { userInfo } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { connectEngine } from '../../api/client.ts';
-import { BusConnection } from '../../api/connection.ts';
 import { sentenceOf } from '../../api/errors.ts';
 import type { Workload } from '../../api/types.ts';
+import { servePlugin } from '../plugin.ts';
 import { Bridge } from './bridge.ts';
-import { servePlugin } from './plugin.ts';
 
 const name = 'io.github.torpor.Bridge';
 const systemSocket = '/run/dbus/system_bus_socket';
@@ -51,10 +50,6 @@ async function main(): Promise<void> {
   const engine = await connectEngine(address);
   const pidsOf = async (id: string) => (await engine.get(id)).pids;
   const bridge = new Bridge({ addresses, resumesPlayers, pidsOf });
-  const connection = await BusConnection.open(address);
-  const end = () => void bridge.end().finally(() => process.exit(0));
-  engine.onLost(end);
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, end);
   // Root is told of everybody's workloads, and is here for its own.
   const own = userInfo().username;
   const follow = (workload: Workload) => {
@@ -63,13 +58,13 @@ async function main(): Promise<void> {
   engine.on('workloadChanged', follow);
   engine.on('workloadForgotten', (id) => bridge.forget(id));
   await engine.subscribe();
-  await servePlugin(connection, name, bridge);
+  await servePlugin(name, bridge, { address, end: () => bridge.end() });
   for (const workload of await engine.list()) follow(workload);
   // The engine starts it again with the next capsule, and may end itself meanwhile.
   let idleSince = Date.now();
   setInterval(() => {
     if (bridge.isNeeded) idleSince = Date.now();
-    else if (Date.now() - idleSince > idleLimitMs) end();
+    else if (Date.now() - idleSince > idleLimitMs) process.kill(process.pid, 'SIGTERM');
   }, 1000);
 }
 
