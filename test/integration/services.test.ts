@@ -8,6 +8,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } 
 import type { Finding, Inspection, Snapshot, Workload } from '../../api/types.ts';
 import { TestEngine } from '../support/engine.ts';
 import { SocketClient } from '../support/sockets.ts';
+import { soundTool, UserSound } from '../support/sound.ts';
 import { canCheckpoint } from './criu-fixture.ts';
 
 let engine: TestEngine;
@@ -195,26 +196,24 @@ describe.runIf(canCheckpoint)('the system log', () => {
 
 describe.runIf(canCheckpoint)('the sound server PulseAudio', () => {
   it('has hung up, as its clients are told', async () => {
-    const pulse = join(folder, 'pulse');
-    await mkdir(pulse);
-    const path = join(pulse, 'native');
+    await using sound = await UserSound.create();
+    await sound.start();
     const heard = join(folder, 'heard');
-    await serve(
-      path,
-      [
-        ...['pulseaudio', '-n', '--daemonize=no', '--exit-idle-time=-1', '--disable-shm=yes'],
-        ...['-L', `module-native-protocol-unix auth-anonymous=1 socket=${path}`, '-L', 'module-null-sink'],
-      ],
-      { HOME: folder, XDG_RUNTIME_DIR: folder },
-    );
+    // Without memory in common with the server, which is another tie.
+    await writeFile(join(folder, 'client.conf'), 'enable-shm = no\nenable-memfd = no\n');
     const script =
       'import os, sys; os.closerange(3, 1024); out = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_APPEND); ' +
-      'os.dup2(out, 1); os.dup2(out, 2); os.close(out); os.execvp("pactl", ["pactl", "subscribe"])';
-    const child = spawn('python3', ['-c', script, heard], {
+      'os.dup2(out, 1); os.dup2(out, 2); os.close(out); os.execv(sys.argv[2], [sys.argv[2], "subscribe"])';
+    const child = spawn('python3', ['-c', script, heard, soundTool('pactl')], {
       stdio: 'ignore',
       detached: true,
       cwd: '/',
-      env: { ...process.env, HOME: folder, PULSE_SERVER: `unix:${path}` },
+      env: {
+        ...process.env,
+        HOME: folder,
+        PULSE_SERVER: sound.address,
+        PULSE_CLIENTCONFIG: join(folder, 'client.conf'),
+      },
     });
     started.push(child);
     await once(child, 'spawn');
