@@ -7,6 +7,8 @@ const tier = (name: string, testTimeout: number) => ({
     include: [`test/${name}/**/*.test.ts`],
     testTimeout,
     hookTimeout: 120_000,
+    // A second, which is the default, is not enough on a machine with something else to do.
+    expect: { poll: { timeout: 20_000 } },
     fileParallelism: false,
     pool: 'forks' as const,
   },

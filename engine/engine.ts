@@ -280,7 +280,6 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
     options: SuspendOptions,
     work: (records: WorkloadRecord[], signal: AbortSignal) => Promise<T>,
   ): Promise<T> {
-    await this.#noteSession(caller);
     const meant = [...new Map(targets.map((target) => this.#meant(target, caller))).values()];
     const idOf = new Map(
       meant.map((each) => [each, typeof each === 'number' ? this.#parts.workloads.newId() : each.id]),
@@ -294,6 +293,7 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
       ];
     });
     return this.#locks.holdAll(keys, 'suspended', async (signal) => {
+      await this.#noteSession(caller);
       const members = await Promise.all(
         [...idOf].map(async ([each, id]) => ({ meant: each, id, pids: await this.#pidsOf(each) })),
       );

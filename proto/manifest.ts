@@ -37,6 +37,14 @@ export const hostMountSchema = z.object({
 });
 export type HostMount = z.infer<typeof hostMountSchema>;
 
+const findingSchema = z.object({
+  tie: z.string(),
+  verdict: z.enum(['handled', 'degraded', 'blocking']),
+  by: z.string(),
+  what: z.string(),
+  hint: z.string(),
+});
+
 /** What a capsule is made of, apart from whether it runs. */
 export const capsuleSpecSchema = z.object({
   command: z.array(z.string()).min(1),
@@ -55,15 +63,7 @@ export const capsuleSpecSchema = z.object({
   profiles: z
     .object({
       names: z.array(z.string()),
-      findings: z.array(
-        z.object({
-          tie: z.string(),
-          verdict: z.enum(['handled', 'degraded', 'blocking']),
-          by: z.string(),
-          what: z.string(),
-          hint: z.string(),
-        }),
-      ),
+      findings: z.array(findingSchema),
       /** File names of Torpor's libraries that are loaded into the application. */
       preloads: z.array(z.string().regex(/^[a-z0-9][a-z0-9.-]*\.so$/)),
       /** Names, with `{}` for a document's, of files by which it marks what it has open. */
@@ -199,15 +199,7 @@ const common = z.object({
     /** The flags of /proc/cpuinfo. */
     cpuFeatures: z.array(z.string()),
   }),
-  findings: z.array(
-    z.object({
-      tie: z.string(),
-      verdict: z.enum(['handled', 'degraded', 'blocking']),
-      by: z.string(),
-      what: z.string(),
-      hint: z.string(),
-    }),
-  ),
+  findings: z.array(findingSchema),
   externalSockets: z.array(decidedSocketSchema).optional(),
   /** Where TCP connections were kept: the nftables table (family inet) that keeps their packets away. */
   connectionLock: z.string().optional(),

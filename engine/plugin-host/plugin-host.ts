@@ -110,7 +110,7 @@ export class PluginHost {
     const { calls } = this.time();
     for (const { name, state } of plugins) {
       const workload = await this.workloadOf(record, how);
-      await this.callByName(record, name, calls, method, [workload, Buffer.from(state, 'base64')]).catch(
+      await this.#callByName(record, name, calls, method, [workload, Buffer.from(state, 'base64')]).catch(
         (error: unknown) =>
           this.log.warn({ plugin: name, workload: record.id, why: sentenceOf(error) }, `${method} failed`),
       );
@@ -199,7 +199,7 @@ export class PluginHost {
   }
 
   /** The same of a plugin that a snapshot or a record names. @throws PluginFailure also where it is not there. */
-  async callByName<M extends Exclude<keyof PluginMethods, 'describe'>>(
+  async #callByName<M extends Exclude<keyof PluginMethods, 'describe'>>(
     record: WorkloadRecord,
     name: string,
     budget: Budget,

@@ -160,7 +160,11 @@ async function resumeOnce(
       copy: resuming.copy ?? false,
       time: pluginTime,
       signal,
-      note: (names) => noteStatus({ plugins: names }),
+      // On a full disk too they are called.
+      note: (names) =>
+        noteStatus({ plugins: names }).catch((error: unknown) =>
+          parts.log.warn({ err: error, workload: id }, 'could not write which plugins were called'),
+        ),
     });
     const seen = new UserFiles(place.view.root, specOf(manifest).user);
     const lockFindings = await compareDocumentLocks(manifest.documentLocks ?? [], seen);

@@ -91,11 +91,16 @@ describe('an application', () => {
     const icon = await window.fetch(running.icon);
     expect(icon.status).toBe(200);
     expect((await icon.arrayBuffer()).byteLength).toBeGreaterThan(300);
-    const first = await vi.waitFor(async () => {
-      const found = (await window.call('screen.windows', id)).find(({ title }) => title.includes('Mousepad'));
-      if (found === undefined) throw new Error('no window of that title');
-      return found;
-    });
+    const first = await vi.waitFor(
+      async () => {
+        const found = (await window.call('screen.windows', id)).find(({ title }) =>
+          title.includes('Mousepad'),
+        );
+        if (found === undefined) throw new Error('no window of that title');
+        return found;
+      },
+      { timeout: 20_000 },
+    );
     await window.call('screen.activate', id, first.id);
     await window.call('workload.end', id);
   });

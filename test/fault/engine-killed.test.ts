@@ -162,7 +162,7 @@ describe('the engine killed with nothing under way', () => {
       const changes: string[] = [];
       next.on('snapshotsChanged', (workload) => changes.push(workload));
       await engine.json('suspend', '--leave-running', 'counter');
-      await vi.waitFor(() => expect(changes).toEqual([counter.id]));
+      await vi.waitFor(() => expect(changes).toEqual([counter.id]), { timeout: 20_000 });
     }
   });
 });

@@ -47,7 +47,7 @@ async function killKeeper(): Promise<void> {
 async function killInit(): Promise<void> {
   const { init } = await room();
   process.kill(init, 'SIGKILL');
-  await vi.waitFor(async () => expect(await isRunning(init)).toBe(false));
+  await vi.waitFor(async () => expect(await isRunning(init)).toBe(false), { timeout: 20_000 });
 }
 
 /**

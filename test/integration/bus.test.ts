@@ -99,11 +99,11 @@ it('tells a client that the engine has ended, where the bus stays', async () => 
   expect(await client.list()).toEqual([]);
   expect(lost).toBe(0);
   await chosen[Symbol.asyncDispose]();
-  await vi.waitFor(() => expect(lost).toBe(1));
+  await vi.waitFor(() => expect(lost).toBe(1), { timeout: 20_000 });
   // Also one that asks only now; and a new engine changes nothing about it.
   late.onLost(() => lost++);
   await using again = await chooseBus(paths('default'), log, start);
-  await vi.waitFor(() => expect(lost).toBe(2));
+  await vi.waitFor(() => expect(lost).toBe(2), { timeout: 20_000 });
   await using next = await connectEngine(again.address);
   next.onLost(() => lost++);
   expect(await next.list()).toEqual([]);

@@ -217,7 +217,9 @@ it('an address is handed to the desktop’s own opener', async () => {
   await chmod(program, 0o755);
   vi.stubEnv('PATH', `${dirname(program)}:${process.env.PATH}`);
   await openExternal('https://example.org/a?b=c d');
-  await vi.waitFor(async () => expect(await readFile(said, 'utf8')).toBe('https://example.org/a?b=c%20d'));
+  await vi.waitFor(async () => expect(await readFile(said, 'utf8')).toBe('https://example.org/a?b=c%20d'), {
+    timeout: 20_000,
+  });
   vi.unstubAllEnvs();
 });
 

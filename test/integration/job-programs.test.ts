@@ -66,7 +66,8 @@ const stateOf = async (pid: number) => {
   const line = await readFile(`/proc/${pid}/stat`, 'latin1');
   return line.slice(line.lastIndexOf(')') + 2).split(' ')[0];
 };
-const isStopped = (pid: number) => vi.waitFor(async () => expect(await stateOf(pid)).toBe('T'));
+const isStopped = (pid: number) =>
+  vi.waitFor(async () => expect(await stateOf(pid)).toBe('T'), { timeout: 20_000 });
 
 describe('a job that is stopped', () => {
   it('by Ctrl+Z goes on with the resume, where no shell could continue it', async () => {
@@ -190,8 +191,9 @@ describe('a terminal', () => {
     [1500, 50],
   ])('of %d columns and %d rows shows a job too', async (columns, rows) => {
     await using job = await typeInShell(`bash -c 'stty cols ${columns} rows ${rows}; exec cat'`);
-    await vi.waitFor(async () =>
-      expect(await readFile(`/proc/${job.pid}/comm`, 'utf8').catch(() => '')).toBe('cat\n'),
+    await vi.waitFor(
+      async () => expect(await readFile(`/proc/${job.pid}/comm`, 'utf8').catch(() => '')).toBe('cat\n'),
+      { timeout: 20_000 },
     );
     const id = await comeBack(job);
     await using viewer = await attach(id, { columns, rows });
@@ -204,7 +206,9 @@ describe('a terminal', () => {
 
 it('a job that sees mounts of its own is not suspended', async () => {
   await using job = await typeInShell('unshare --mount sleep 1000');
-  await vi.waitFor(async () => expect(await readFile(`/proc/${job.pid}/comm`, 'utf8')).toBe('sleep\n'));
+  await vi.waitFor(async () => expect(await readFile(`/proc/${job.pid}/comm`, 'utf8')).toBe('sleep\n'), {
+    timeout: 20_000,
+  });
   const { message } = await engine.failure(3, 'suspend', String(job.pid));
   expect(message).toMatch(/sees other file systems than the rest of the machine.*Nothing was touched/);
   process.kill(job.pid);

@@ -275,7 +275,9 @@ describe.skipIf(!canCheckpoint)('a CRIU that is killed', { timeout: everyStep ? 
     await using cgroup = new TestCgroup(counter.root.pid);
     const steps = await countSteps(counter, cgroup);
     process.kill(counter.root.pid, 'SIGSTOP');
-    await vi.waitFor(() => expect(threadsOf([counter.root.pid]).every(({ stopped }) => stopped)).toBe(true));
+    await vi.waitFor(() => expect(threadsOf([counter.root.pid]).every(({ stopped }) => stopped)).toBe(true), {
+      timeout: 20_000,
+    });
     const before = threadsOf([counter.root.pid]);
     for (const step of [0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.8].map((part) => Math.round(part * steps))) {
       const dump = counter.dump(

@@ -104,8 +104,9 @@ describe.skipIf(!canTry)('a lock that another process has taken meanwhile', () =
     const path = `${place.folder}/Flock.locked`;
     const other = spawn('flock', [path, 'sleep', '1000'], { stdio: 'ignore', detached: true });
     try {
-      await vi.waitFor(() =>
-        expect(readFileSync('/proc/locks', 'utf8')).toContain(`:${statSync(path).ino} `),
+      await vi.waitFor(
+        () => expect(readFileSync('/proc/locks', 'utf8')).toContain(`:${statSync(path).ino} `),
+        { timeout: 20_000 },
       );
       const error = await engine.failure(3, 'resume', workload.id);
       expect(error.message).toContain(`had locked ${path}, which `);
@@ -115,8 +116,9 @@ describe.skipIf(!canTry)('a lock that another process has taken meanwhile', () =
     } finally {
       process.kill(-(other.pid ?? 0), 'SIGKILL');
     }
-    await vi.waitFor(() =>
-      expect(readFileSync('/proc/locks', 'utf8')).not.toContain(`:${statSync(path).ino} `),
+    await vi.waitFor(
+      () => expect(readFileSync('/proc/locks', 'utf8')).not.toContain(`:${statSync(path).ino} `),
+      { timeout: 20_000 },
     );
     await engine.json('resume', workload.id);
     expect(await place.check(kind)).toEqual({ works: true });
