@@ -5,9 +5,9 @@
  * has no name or is itself the one that connected, is hung up under `reconnect`, too. A datagram socket has no connection
  * that could be missed: it is connected again unless the user has chosen otherwise.
  */
-import { TorporError } from '../../api/errors.ts';
 import type { Finding, SocketChoice } from '../../api/types.ts';
 import type { DecidedSocket } from '../../proto/manifest.ts';
+import { MomentaryError } from '../momentary.ts';
 import type { SocketsBetween } from './between.ts';
 import type { ExternalSocket, SocketsOutside } from './external.ts';
 
@@ -27,7 +27,7 @@ export function addressText(address: Buffer): string {
  * Decides on every socket of a checkpoint. Pure.
  * @param isThere whether something takes connections at this address, as the workload sees it.
  * @param between those whose other end is suspended at the same instant: they are connected to each other again.
- * @throws TorporError `blocked` where no decision would keep what is under way.
+ * @throws MomentaryError where no decision would keep what is under way.
  */
 export function decide(
   name: string,
@@ -67,7 +67,7 @@ function refuseWhatCannotBeKept(
         ? `${waiting[0].comm} is just connecting to a process outside, which has not accepted yet`
         : undefined;
   if (what === undefined) return;
-  throw new TorporError('blocked', `${name} cannot be suspended now: ${what}.`, 'Try again in a moment.');
+  throw new MomentaryError(`${name} cannot be suspended now: ${what}.`);
 }
 
 /** A datagram socket with a name gets back what it has not read; a new connection begins with nothing. */

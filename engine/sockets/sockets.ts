@@ -31,24 +31,14 @@ export interface DumpSockets extends AsyncDisposable {
 /** @param scratch a folder of root's own, which need not be there. */
 export async function dumpSockets(choice: SocketChoice, scratch: string): Promise<DumpSockets> {
   let allowed: SocketsBetween = new Map();
-  let isAnyAllowed = choice !== 'block';
   return {
     socketPlan: await writePlan(scratch, encodeDumpPlan(choice)),
     allow: async (between, datagrams) => {
       allowed = between;
-      isAnyAllowed ||= between.size > 0 || datagrams.length > 0;
       await writePlan(scratch, encodeDumpPlan(choice, [...between.keys(), ...datagrams]));
     },
     decide: async (name, imagesDir, init) =>
-      isAnyAllowed
-        ? decide(
-            name,
-            await readSocketsOutside(imagesDir),
-            choice,
-            (address) => isThere(address, init),
-            allowed,
-          )
-        : { sockets: [], findings: [] },
+      decide(name, await readSocketsOutside(imagesDir), choice, (address) => isThere(address, init), allowed),
     [Symbol.asyncDispose]: () => rm(scratch, { recursive: true, force: true }),
   };
 }
