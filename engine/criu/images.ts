@@ -201,7 +201,7 @@ export async function readImages(folder: string): Promise<Images> {
     regFiles: files.flatMap(({ reg }) =>
       reg === undefined ? [] : [regFileOf(reg, uses.get(reg.id), remapOf)],
     ),
-    unixSockets: files.flatMap(({ unix }) => (unix === undefined ? [] : [unixSocketOf(unix)])),
+    unixSockets: unixSocketsIn(files),
     inetSockets: inetSocketsIn(files),
     mounts: await readMountImages(images),
     terminals: await readTerminals(images),
@@ -212,6 +212,14 @@ export async function readImages(folder: string): Promise<Images> {
 export async function readInetSockets(folder: string): Promise<InetSocketImage[]> {
   return inetSocketsIn(await new ImageFolder(folder).read('files.img', 'files', fileEntry));
 }
+
+/** As {@link readInetSockets}. */
+export async function readUnixSockets(folder: string): Promise<UnixSocketImage[]> {
+  return unixSocketsIn(await new ImageFolder(folder).read('files.img', 'files', fileEntry));
+}
+
+const unixSocketsIn = (files: readonly FileEntry[]) =>
+  files.flatMap(({ unix }) => (unix === undefined ? [] : [unixSocketOf(unix)]));
 
 const inetSocketsIn = (files: readonly FileEntry[]) =>
   files.flatMap(({ inet }) => (inet === undefined ? [] : [inetSocketOf(inet)]));

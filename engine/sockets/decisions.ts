@@ -9,6 +9,7 @@
 import { TorporError } from '../../api/errors.ts';
 import type { Finding, SocketChoice } from '../../api/types.ts';
 import type { BusSocket, DecidedSocket } from '../../proto/manifest.ts';
+import { MomentaryError } from '../momentary.ts';
 import type { SocketsBetween } from './between.ts';
 import { areWholeMessages, type BusLine, busStateOf, type Learnt, rulesUnknown } from './buslines.ts';
 import type { ExternalSocket, SocketsOutside } from './external.ts';
@@ -35,7 +36,7 @@ export function addressText(address: Buffer): string {
  * @param between those whose other end is suspended at the same instant: they are connected to each other again.
  * @param usual where the user has chosen `block`, or nothing.
  * @param learnt of each bus, by where it listens.
- * @throws TorporError `blocked` where no decision would keep what is under way.
+ * @throws MomentaryError where no decision would keep what is under way.
  */
 export function decide(
   name: string,
@@ -81,14 +82,13 @@ function decideBus(
   line: BusLine,
   learnt?: Learnt,
 ): BusSocket {
-  const refuse = (why: string, hint: string) =>
-    new TorporError('blocked', `${name} cannot be suspended now: ${why}.`, hint);
   if (!areWholeMessages(Buffer.concat(unread)))
-    throw refuse('it is just being sent something by its bus', 'Try again in a moment.');
+    throw new MomentaryError(`${name} cannot be suspended now: it is just being sent something by its bus.`);
   const state = learnt && busStateOf(line, learnt);
   if (state !== undefined) return { inode, decision: 'bus', ...state };
-  throw refuse(
-    `the bus at ${line.path} does not know one connection of it`,
+  throw new TorporError(
+    'blocked',
+    `${name} cannot be suspended now: the bus at ${line.path} does not know one connection of it.`,
     'Suspend it with `--external-sockets hang-up` to let it find the connection closed.',
   );
 }
@@ -106,7 +106,7 @@ function refuseWhatCannotBeKept(
         ? `${waiting[0].comm} is just connecting to a process outside, which has not accepted yet`
         : undefined;
   if (what === undefined) return;
-  throw new TorporError('blocked', `${name} cannot be suspended now: ${what}.`, 'Try again in a moment.');
+  throw new MomentaryError(`${name} cannot be suspended now: ${what}.`);
 }
 
 /** A datagram socket with a name gets back what it has not read; a new connection begins with nothing. */

@@ -5,7 +5,7 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type QueuedPacket, readSocketQueues } from '../../proto/images.ts';
-import { type Images, readImages, type UnixSocketImage } from '../criu/images.ts';
+import { type Images, readImages, readUnixSockets, type UnixSocketImage } from '../criu/images.ts';
 import type { SocketType, SocketUser } from './plan.ts';
 
 export interface ExternalSocket {
@@ -32,6 +32,8 @@ export interface SocketsOutside {
 
 /** @throws TorporError `failed` where an image is damaged. */
 export async function readSocketsOutside(imagesDir: string): Promise<SocketsOutside> {
+  // Most checkpoints have none, and the images of all their processes need not be read for that.
+  if (endsOutside(await readUnixSockets(imagesDir)).length === 0) return { external: [], waiting: [] };
   const images = await readImages(imagesDir);
   const queues = await readFile(join(imagesDir, 'sk-queues.img')).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return undefined;
@@ -42,15 +44,12 @@ export async function readSocketsOutside(imagesDir: string): Promise<SocketsOuts
 
 /** Pure part of {@link readSocketsOutside}. */
 export function socketsOutside(images: Images, packets: readonly QueuedPacket[]): SocketsOutside {
-  const byInode = new Map(images.unixSockets.map((socket) => [socket.inode, socket]));
   const external: ExternalSocket[] = [];
   const waiting: { comm: string }[] = [];
-  for (const socket of images.unixSockets) {
-    if (socket.isExternal || socket.peer === 0) continue;
+  for (const { socket, peer } of endsOutside(images.unixSockets)) {
     const owner = ownerOf(images, socket);
-    const peer = byInode.get(socket.peer);
     if (!socket.isMadeByPlugin) {
-      if (peer === undefined) waiting.push({ comm: owner?.comm ?? 'a process' });
+      waiting.push({ comm: owner?.comm ?? 'a process' });
       continue;
     }
     const unread = packets.filter(({ socketId }) => socketId === socket.id);
@@ -66,6 +65,18 @@ export function socketsOutside(images: Images, packets: readonly QueuedPacket[])
     });
   }
   return { external, waiting };
+}
+
+/** Those that the plugin makes, and those whose other end CRIU's images name and do not have. */
+function endsOutside(
+  sockets: readonly UnixSocketImage[],
+): { socket: UnixSocketImage; peer: UnixSocketImage | undefined }[] {
+  const byInode = new Map(sockets.map((socket) => [socket.inode, socket]));
+  return sockets.flatMap((socket) => {
+    if (socket.isExternal || socket.peer === 0) return [];
+    const peer = byInode.get(socket.peer);
+    return socket.isMadeByPlugin || peer === undefined ? [{ socket, peer }] : [];
+  });
 }
 
 function ownName({ type, rawName, owner }: UnixSocketImage): ExternalSocket['own'] {

@@ -56,17 +56,14 @@ export async function dumpSockets(
   const others = choice ?? 'block';
   let allowed: SocketsBetween = new Map();
   let usually: UsualDecisions = new Map();
-  let isAnyAllowed = others !== 'block';
   return {
     socketPlan: await writePlan(scratch, encodeDumpPlan(others)),
     allow: async (between, usual) => {
       allowed = between;
       usually = usual;
-      isAnyAllowed ||= between.size > 0 || usual.size > 0;
       await writePlan(scratch, encodeDumpPlan(others, [...between.keys(), ...usual.keys()]));
     },
     decide: async (name, imagesDir, init) => {
-      if (!isAnyAllowed) return { sockets: [], findings: [] };
       const outside = await readSocketsOutside(imagesDir);
       const learnt = await learnBuses(busLines, outside.external, usually);
       return decide(name, outside, others, (address) => isThere(address, init), allowed, usually, learnt);

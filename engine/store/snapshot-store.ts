@@ -6,6 +6,7 @@
 import { createHash, createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
 import { mkdir, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import type { z } from 'zod';
 import { TorporError } from '../../api/errors.ts';
 import {
   type Manifest,
@@ -141,11 +142,19 @@ export class SnapshotStore {
   /**
    * Makes the staged snapshot durable and gives it its name: when this has returned, the snapshot exists.
    * `finish` is called when all data is on disk, just before the manifest is written, to state the times.
+   * @throws TorporError `failed` where the manifest could not be read again: then no snapshot has been made.
    */
   async commit(stage: Stage, finish: () => ManifestBody): Promise<Manifest> {
     const files = await stage.sealer.finish();
     const manifest: Manifest = { ...finish(), version: manifestVersion, id: stage.id, files };
     const bytes = Buffer.from(JSON.stringify(manifest, null, 1));
+    const { error: unreadable } = manifestSchema.safeParse(JSON.parse(bytes.toString('utf8')));
+    if (unreadable !== undefined)
+      throw new TorporError(
+        'failed',
+        `The snapshot could not be read again: its manifest is not as expected at ${placeOf(unreadable)}.`,
+        'This is a defect of Torpor: please report it with the log of the engine (log/torpord.log in the state folder).',
+      );
     // Nothing looks at the folder before it has its name, so its parts need no order among themselves.
     await Promise.all([
       writeSynced(join(stage.folder, manifestFile), bytes),
@@ -248,7 +257,7 @@ export class SnapshotStore {
     }
     const parsed = manifestSchema.safeParse(value);
     if (!parsed.success)
-      throw this.#damaged(id, `its manifest is not as expected at ${parsed.error.issues[0]?.path.join('.')}`);
+      throw this.#damaged(id, `its manifest is not as expected at ${placeOf(parsed.error)}`);
     if (parsed.data.id !== id)
       throw this.#damaged(id, `its manifest is that of another snapshot, ${parsed.data.id}`);
     return parsed.data;
@@ -414,3 +423,6 @@ async function openKey(path: string, isNeeded: boolean): Promise<Buffer> {
   }
   return existing;
 }
+
+/** Where a manifest differs from what is expected, for people. */
+const placeOf = ({ issues }: z.ZodError): string => issues[0]?.path.join('.') ?? '';

@@ -32,6 +32,7 @@ import { bytesToSave, dumpOptions } from '../inspect/inspector.ts';
 import { usualDecisions } from '../inspect/ties/unix-sockets.ts';
 import type { Installation } from '../installation.ts';
 import type { Logger } from '../log.ts';
+import { isMomentary } from '../momentary.ts';
 import { recordNetwork } from '../network/network.ts';
 import type { PluginTime } from '../plugin-host/budget.ts';
 import type { PluginHost } from '../plugin-host/plugin-host.ts';
@@ -310,7 +311,7 @@ const freezeSeconds = [1, 1, 1, 2, 3];
 
 /**
  * Suspends, and again where that failed for what the application was at in the very moment of the freeze, and the
- * inspection had not seen: a viewer of the screen came back, a connection was being made, a process was being started, the
+ * inspection had not seen: a viewer of the screen came back, a connection was being made and not accepted yet, a process was being started, the
  * kernel told it something that it had no time to read. The application runs on in between.
  */
 export async function untilCalm<T>(suspendOnce: (freezeSeconds: number) => Promise<T>): Promise<T> {
@@ -320,8 +321,8 @@ export async function untilCalm<T>(suspendOnce: (freezeSeconds: number) => Promi
       return await suspendOnce(limits[0] ?? 1);
     } catch (error) {
       const { cause } = error as Error;
-      if (tries === mostTries || !(cause instanceof CriuError && cause.isMomentary)) throw error;
-      if (cause.isTimeout) limits.shift();
+      if (tries === mostTries || !(isMomentary(error) || isMomentary(cause))) throw error;
+      if (cause instanceof CriuError && cause.isTimeout) limits.shift();
       if (limits.length === 0) throw error;
     }
   }

@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it, vi } from 'vitest';
 import type { Phase, Workload } from '../../api/types.ts';
-import { TestEngine } from '../support/engine.ts';
+import { killIfThere, TestEngine } from '../support/engine.ts';
 import { locks, OtherSide } from '../support/other-side.ts';
 import { expectTidy, killCriu, removeSnapshots, strikeAt } from './scene.ts';
 
@@ -51,7 +51,7 @@ it.each([
           later,
           async (pid: number) => {
             await sleep(later);
-            process.kill(pid, 'SIGKILL');
+            killIfThere(pid);
           },
         ] as const,
     ),

@@ -3,7 +3,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { Phase, Snapshot } from '../../api/types.ts';
-import { TestEngine } from '../support/engine.ts';
+import { killIfThere, TestEngine } from '../support/engine.ts';
 import { TestTerminal } from '../support/terminal.ts';
 import { Counter, expectTidy, isRunning, removeSnapshots, strikeAt } from './scene.ts';
 
@@ -40,7 +40,7 @@ async function killKeeper(): Promise<void> {
   for (const pid of pids) {
     const line = await readFile(`/proc/${pid}/stat`, 'latin1').catch(() => '');
     const ppid = Number(line.slice(line.lastIndexOf(')') + 2).split(' ')[1]);
-    if (ppid === keeper) process.kill(pid, 'SIGKILL');
+    if (ppid === keeper) killIfThere(pid);
   }
 }
 

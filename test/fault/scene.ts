@@ -9,7 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'vitest';
 import { connectEngine, readEngineAddress } from '../../api/client.ts';
 import type { Phase, Snapshot, VerifyResult, Workload } from '../../api/types.ts';
-import { isThere, type Outcome, type TestEngine } from '../support/engine.ts';
+import { isThere, killIfThere, type Outcome, type TestEngine } from '../support/engine.ts';
 import { takePid } from '../support/pids.ts';
 import { childrenOf, TestTerminal } from '../support/terminal.ts';
 
@@ -286,7 +286,7 @@ async function killBelow(engine: number, isMeant: (line: ProcessLine) => boolean
     .filter((line) => line.pid !== engine && isMeant(line) && isBelow(line.pid))
     .sort((a, b) => a.startTime - b.startTime || a.pid - b.pid);
   if (oldest === undefined || !isThere(oldest.pid)) return false;
-  process.kill(oldest.pid, 'SIGKILL');
+  killIfThere(oldest.pid);
   return true;
 }
 

@@ -120,6 +120,10 @@ describe('electron-builder.yml', () => {
     expect(isThere('packaging/app/bin/torpord')).toBe(true);
     const install = readFileSync(join(root, config.deb.afterInstall), 'utf8');
     expect(install).toContain('ln -sfn "$root/resources/engine" /usr/lib/torpor');
+    const built = config.extraResources.find(({ from }) => from === 'build')?.filter ?? [];
+    const bundles = readdirSync(join(root, 'build')).filter((name) => name.endsWith('.mjs'));
+    expect(bundles).toContain('torpord.mjs');
+    expect(built).toEqual(expect.arrayContaining(bundles));
   });
 });
 

@@ -7,6 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it, vi } from 'vitest';
 import { CriuError } from '../../engine/criu/criu-error.ts';
 import { readImages } from '../../engine/criu/images.ts';
+import { killIfThere } from '../support/engine.ts';
 import { Counter, canCheckpoint, makeClient, TestCgroup } from './criu-fixture.ts';
 
 /** The number of processes in the tree's pid namespace, by its root. */
@@ -110,7 +111,7 @@ describe.skipIf(!canCheckpoint)('CriuClient', { timeout: 60_000 }, () => {
           },
           onNotify: {
             'pre-dump': () => {
-              setTimeout(() => process.kill(criu, 'SIGKILL'), delay);
+              setTimeout(() => killIfThere(criu), delay);
             },
             'post-dump': () => sleep(10_000, undefined, { ref: false }),
           },

@@ -12,6 +12,7 @@ import { Inspector } from '../../engine/inspect/inspector.ts';
 import { treeBelow } from '../../engine/inspect/proc.ts';
 import { findInstallation } from '../../engine/installation.ts';
 import { Cgroups } from '../../engine/workload/cgroup.ts';
+import { killIfThere } from '../support/engine.ts';
 
 const program = new URL('../fixtures/ties/hold.py', import.meta.url).pathname;
 const installation = findInstallation();
@@ -82,7 +83,7 @@ export class Tie implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     const ended = once(this.#child, 'exit');
     // The tracer last: what it traces ends when it is let go.
-    for (const pid of treeBelow(this.outsider).reverse()) process.kill(pid, 'SIGKILL');
+    for (const pid of treeBelow(this.outsider).reverse()) killIfThere(pid);
     await ended;
     await rm(this.folder, { recursive: true, force: true });
   }

@@ -9,6 +9,7 @@ import { endKey } from '../../engine/inspect/facts.ts';
 import { reportOf } from '../../engine/inspect/inspector.ts';
 import { findOutsiders } from '../../engine/inspect/outsiders.ts';
 import { allProcesses, namespaceOf, readProcessLine, treeBelow } from '../../engine/inspect/proc.ts';
+import { killIfThere } from '../support/engine.ts';
 import { canInspect, makeInspector, root, Tie, until } from './inspect-fixture.ts';
 
 interface Expected {
@@ -246,7 +247,7 @@ class Guest implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     const ended = this.#children.map((child) => once(child, 'exit'));
-    for (const pid of [this.stranger, this.init]) process.kill(pid, 'SIGKILL');
+    for (const pid of [this.stranger, this.init]) killIfThere(pid);
     await Promise.all(ended);
   }
 }

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { Finding, Inspection } from '../../api/types.ts';
 import { treeBelow } from '../../engine/inspect/proc.ts';
-import { TestEngine } from '../support/engine.ts';
+import { killIfThere, TestEngine } from '../support/engine.ts';
 import { kernelThread } from '../support/pids.ts';
 
 const program = new URL('../fixtures/ties.py', import.meta.url).pathname;
@@ -27,7 +27,7 @@ afterAll(async () => {
 afterEach(() => {
   // With what they started, which would outlive them.
   for (const child of children.splice(0))
-    for (const pid of treeBelow(child.pid ?? 0).reverse()) process.kill(pid, 'SIGKILL');
+    for (const pid of treeBelow(child.pid ?? 0).reverse()) killIfThere(pid);
   for (const server of servers.splice(0)) server.close();
 });
 

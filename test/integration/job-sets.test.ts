@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { Finding, Workload } from '../../api/types.ts';
 import { Counter, expectTidy, removeSnapshots } from '../fault/scene.ts';
-import { isThere, TestEngine } from '../support/engine.ts';
+import { killIfThere, TestEngine } from '../support/engine.ts';
 import { EchoServer, SocketClient, type SocketKind } from '../support/sockets.ts';
 import { clientOf } from '../support/subscriber.ts';
 import { canCheckpoint } from './criu-fixture.ts';
@@ -243,7 +243,7 @@ class Pair implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const pid of [...this.pids.map(Number), this.parent]) if (isThere(pid)) process.kill(pid, 'SIGKILL');
+    for (const pid of [...this.pids.map(Number), this.parent]) killIfThere(pid);
   }
 }
 

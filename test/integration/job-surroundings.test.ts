@@ -6,7 +6,7 @@ import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Finding, Inspection, Snapshot, Workload } from '../../api/types.ts';
 import { expectTidy } from '../fault/scene.ts';
-import { isThere, TestEngine } from '../support/engine.ts';
+import { isThere, killIfThere, TestEngine } from '../support/engine.ts';
 import { canCheckpoint } from './criu-fixture.ts';
 
 const run = promisify(execFile);
@@ -31,7 +31,7 @@ async function start(command: readonly string[]): Promise<{ pid: number } & Asyn
   return {
     pid,
     async [Symbol.asyncDispose]() {
-      if (isThere(pid)) process.kill(pid, 'SIGKILL');
+      killIfThere(pid);
     },
   };
 }

@@ -20,6 +20,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { CriuError } from '../../engine/criu/criu-error.ts';
+import { killIfThere } from '../support/engine.ts';
 import { Counter, canCheckpoint, makeClient, TestCgroup } from './criu-fixture.ts';
 
 const sources = join(import.meta.dirname, 'killed-criu');
@@ -303,7 +304,7 @@ describe.skipIf(!canCheckpoint)('a CRIU that is killed', { timeout: everyStep ? 
       const dump = counter.dump(makeClient(), {
         onStarted: (pid) => {
           criu = pid;
-          setTimeout(() => process.kill(pid, 'SIGKILL'), delay);
+          setTimeout(() => killIfThere(pid), delay);
         },
         onNotify: { 'post-dump': () => sleep(10_000, undefined, { ref: false }) },
       });
@@ -317,7 +318,7 @@ describe.skipIf(!canCheckpoint)('a CRIU that is killed', { timeout: everyStep ? 
   it('goes on alone where the tracer has ended before, and fails where it ends later', async () => {
     await using counter = await Counter.start(1, 0, threads());
     const killTracer = () => {
-      for (const pid of tracers()) process.kill(pid, 'SIGKILL');
+      for (const pid of tracers()) killIfThere(pid);
       return sleep(50);
     };
     await counter.dump(makeClient(), { onNotify: { 'pre-dump': killTracer } }, { leaveRunning: true });

@@ -2,13 +2,15 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync, readFileSync } from 'node:fs';
-import { chmod } from 'node:fs/promises';
+import { chmod, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { connectEngine } from '../../api/client.ts';
 import type { Finding, PluginReport, Snapshot, Workload } from '../../api/types.ts';
 import { TestEngine } from '../support/engine.ts';
 import { typeInShell } from '../support/job.ts';
 import { type Bad, TestPlugins } from '../support/plugins.ts';
+import { EchoServer } from '../support/sockets.ts';
 import { canCheckpoint } from './criu-fixture.ts';
 
 type Suspended = Snapshot & { findings: Finding[] };
@@ -154,6 +156,39 @@ describe.skipIf(!canCheckpoint)('plugins', () => {
       expect(await scene.state()).toBe('running');
     },
   );
+
+  it('leave time in which a connection is made that nobody has accepted yet, and it runs on', async () => {
+    await using scene = await Scene.create();
+    const { engine, plugins } = scene;
+    const address = join(plugins.folder, 'server');
+    // It takes all of its time, in which the inspection is over and the application not held still yet.
+    await plugins.add(a, { bad: { PreSuspend: 'sleep' } });
+    const file = (name: string) => JSON.stringify(join(plugins.folder, name));
+    const connects = [
+      'import os, socket, time',
+      `while "PreSuspend" not in open(${file(`${a}.calls`)}).read(): time.sleep(0.01)`,
+      'end = socket.socket(socket.AF_UNIX)',
+      `end.connect(${JSON.stringify(address)})`,
+      `while not os.path.exists(${file('go')}): time.sleep(0.01)`,
+      'end.sendall(b"at last")',
+      `open(${file('answer')}, "wb").write(end.recv(100))`,
+      'time.sleep(1000)',
+    ];
+    await writeFile(join(plugins.folder, `${a}.calls`), '');
+    await using server = await EchoServer.start('stream', address);
+    server.signal('SIGSTOP');
+    scene.id = (await engine.start(['python3', '-c', connects.join('\n')])).id;
+    const error = await engine.failure(3, 'suspend', scene.id);
+    expect(error.message).toMatch(
+      /python3.* (is just connecting|has connected to .+, which has not accepted yet)/,
+    );
+    expect(await engine.snapshots()).toEqual([]);
+    server.signal('SIGCONT');
+    await writeFile(join(plugins.folder, 'go'), '');
+    await expect
+      .poll(() => readFile(join(plugins.folder, 'answer'), 'utf8').catch(() => ''))
+      .toMatch(/at last/);
+  });
 
   it('may block by what they find, and are believed no more than that', async () => {
     await using scene = await Scene.create();

@@ -122,9 +122,9 @@ export class TestEngine implements AsyncDisposable {
   async kill(signal: NodeJS.Signals = 'SIGKILL'): Promise<void> {
     const pid = await this.pid();
     if (pid === undefined) return;
-    process.kill(pid, signal);
+    killIfThere(pid, signal);
     for (const limit = Date.now() + 10_000; isThere(pid) && Date.now() < limit; ) await sleep(5);
-    if (isThere(pid)) process.kill(pid, 'SIGKILL');
+    killIfThere(pid);
   }
 
   async logTail(lines = 12): Promise<string> {
@@ -152,6 +152,15 @@ export function isThere(pid: number): boolean {
   }
 }
 
+/** For what may end by itself at any moment. */
+export function killIfThere(pid: number, signal: NodeJS.Signals = 'SIGKILL'): void {
+  try {
+    process.kill(pid, signal);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+  }
+}
+
 /** Folders of this engine's cgroups, in whichever hierarchy they are. */
 async function cgroupFolders(tag: string): Promise<string[]> {
   const mounts = (await readFile('/proc/self/mountinfo', 'utf8')).split('\n');
@@ -166,7 +175,7 @@ async function endCgroup(path: string): Promise<void> {
     const text = await readFile(join(path, 'cgroup.procs'), 'utf8').catch(() => '');
     const pids = text.split('\n').filter(Boolean).map(Number);
     if (pids.length === 0) break;
-    for (const pid of pids) if (isThere(pid)) process.kill(pid, 'SIGKILL');
+    for (const pid of pids) killIfThere(pid);
     await sleep(10);
   }
   await rmdir(path).catch(() => {});

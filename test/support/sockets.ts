@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { chmod, chown, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { isThere, type TestEngine } from './engine.ts';
+import { killIfThere, type TestEngine } from './engine.ts';
 
 const fixture = (name: string) => new URL(`../fixtures/${name}`, import.meta.url).pathname;
 const answerLimitMs = 15_000;
@@ -115,7 +115,7 @@ export class SocketClient implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     const { code } = await this.engine.run(['end', this.id]);
-    if (code === 4 && isThere(Number(this.id))) process.kill(Number(this.id), 'SIGKILL');
+    if (code === 4) killIfThere(Number(this.id));
     await rm(this.folder, { recursive: true, force: true });
   }
 }

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { CriuError } from '../../engine/criu/criu-error.ts';
+import { MomentaryError } from '../../engine/momentary.ts';
 import { untilCalm } from '../../engine/transaction/suspend.ts';
 
 let folder: string;
@@ -39,6 +40,16 @@ describe('a suspend that failed', () => {
       return 'suspended';
     });
     expect([outcome, tries]).toEqual(['suspended', 3]);
+  });
+
+  it('is tried again for what Torpor itself has found in the images', async () => {
+    let tries = 0;
+    const outcome = await untilCalm(async () => {
+      tries++;
+      if (tries < 2) throw new MomentaryError('It is just connecting to a process outside.');
+      return 'suspended';
+    });
+    expect([outcome, tries]).toEqual(['suspended', 2]);
   });
 
   it('is given up where it does not pass', async () => {
