@@ -236,8 +236,8 @@ export const longestWait = 3600;
 export const resumeChoicesSchema = z.object({
   /** `keep` where it is not given. */
   clock: z.enum(clockChoices).optional(),
-  /** How long to wait for a network before it runs, in seconds; not at all where it is not given. */
-  waitNetwork: z.number().int().min(1).max(longestWait).optional(),
+  /** How long to wait for a network before it runs, in seconds; as its profile says where it is not given. */
+  waitNetwork: z.number().int().min(0).max(longestWait).optional(),
 });
 export type ResumeChoices = z.infer<typeof resumeChoicesSchema>;
 
@@ -308,6 +308,7 @@ export const phases = [
   'checkpoint',
   'commit',
   'release',
+  'network',
   'verify',
   'prepare',
   'restore',

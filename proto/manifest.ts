@@ -68,6 +68,8 @@ export const capsuleSpecSchema = z.object({
       preloads: z.array(z.string().regex(/^[a-z0-9][a-z0-9.-]*\.so$/)),
       /** Names, with `{}` for a document's, of files by which it marks what it has open. */
       lockFiles: z.array(z.string()),
+      /** How long a resume waits for a network, in seconds. */
+      waitNetwork: z.number().int().positive().optional(),
     })
     .optional(),
 });

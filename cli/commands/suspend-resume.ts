@@ -75,12 +75,12 @@ function choiceOf<T extends string>(
 function secondsOf(context: Context, option: string): number | undefined {
   const given = context.invocation.value(option);
   if (given === undefined) return undefined;
-  const count = /^\d{1,4}$/.test(given) ? Number(given) : 0;
-  if (count >= 1 && count <= longestWait) return count;
+  const count = /^\d{1,4}$/.test(given) ? Number(given) : -1;
+  if (count >= 0 && count <= longestWait) return count;
   throw new TorporError(
     'usage',
     `"${given}" is no number of seconds.`,
-    `Give --${option} a number from 1 to ${longestWait}.`,
+    `Give --${option} a number from 0 to ${longestWait}.`,
   );
 }
 
@@ -179,7 +179,8 @@ export const resume: Command = {
       {
         name: 'wait-network',
         value: 'SECONDS',
-        summary: 'Let it run only when the machine has a network, or after that time.',
+        summary:
+          'Let it run only when the machine has a network, or after that time; 0 for an application whose profile would wait.',
       },
     ],
     examples: [

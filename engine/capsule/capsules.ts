@@ -206,12 +206,13 @@ export class Capsules {
   }
 
   #recordOf({ adjustments }: Applied): NonNullable<CapsuleSpec['profiles']> {
-    const { profiles, findings, preloads, lockFiles } = adjustments;
+    const { profiles, findings, preloads, lockFiles, waitNetwork } = adjustments;
     return {
       names: profiles,
       findings,
       preloads: preloads.map((name) => basename(this.#installation.preloads[name])),
       lockFiles,
+      ...(waitNetwork === undefined ? {} : { waitNetwork }),
     };
   }
 

@@ -105,18 +105,27 @@ export function isSameNetwork(then: readonly RecordedWay[], now: readonly Record
   );
 }
 
+/** How long to wait where the user does not say, in seconds. */
+const usualWait = (manifest: Manifest): number =>
+  manifest.kind === 'capsule' ? (manifest.capsule.profiles?.waitNetwork ?? 0) : 0;
+
 /**
  * Before a workload runs again.
- * @param waitSeconds how long to wait for a way out, where that is wanted.
+ * @param wanted how long the user wants to wait for a way out, in seconds.
+ * @param waits called where it has to be waited.
  * @param signal ends the waiting. @throws its reason then.
  */
 export async function meetNetwork(
-  { network, workload, name }: Pick<Manifest, 'network' | 'workload' | 'name'>,
-  waitSeconds: number,
+  manifest: Manifest,
+  wanted: number | undefined,
+  waits: () => void,
   signal: AbortSignal,
 ): Promise<Finding[]> {
+  const { network, workload, name } = manifest;
+  const waitSeconds = wanted ?? usualWait(manifest);
   const end = Date.now() + waitSeconds * 1000;
   let now = await recordNetwork(workload);
+  if (now.length === 0 && waitSeconds > 0) waits();
   while (now.length === 0 && Date.now() < end) {
     await sleep(askEveryMs, undefined, { signal }).catch(() => signal.throwIfAborted());
     now = await recordNetwork(workload);

@@ -1,10 +1,13 @@
 /** Suspended in one network, resumed in another, in none, and before there is one: with an engine in a network of its own. */
 import { execFile } from 'node:child_process';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Finding, Snapshot, Workload } from '../../api/types.ts';
 import { TestEngine } from '../support/engine.ts';
+import { clientOf } from '../support/subscriber.ts';
 import { canCheckpoint } from './criu-fixture.ts';
 
 const run = promisify(execFile);
@@ -12,6 +15,7 @@ const namespace = `torpor-test-${process.pid}`;
 const gateway = '10.77.0.1';
 let engine: TestEngine;
 let id: string;
+let profiles: string;
 
 const ip = (...args: string[]) => run('ip', ['-n', namespace, ...args]);
 /** The gateway of a network, as it answers. */
@@ -38,11 +42,18 @@ describe.runIf(canCheckpoint)('a network', () => {
     await ip('link', 'set', 'far', 'up');
     await ip('link', 'set', 'out', 'up');
     await ip('addr', 'add', '10.77.0.2/24', 'dev', 'out');
-    engine = await TestEngine.create({ prefix: ['nsenter', `--net=/run/netns/${namespace}`] });
+    profiles = await mkdtemp('/var/tmp/torpor-profiles-');
+    const profile = 'title: Waits\nmatch: [{argument: "987654"}]\nwait-network: 600\n';
+    await writeFile(join(profiles, 'waits.yaml'), profile);
+    engine = await TestEngine.create({
+      prefix: ['nsenter', `--net=/run/netns/${namespace}`],
+      env: { TORPOR_PROFILES: profiles },
+    });
     ({ id } = await engine.start(['sleep', '1000']));
   });
   afterAll(async () => {
     await engine?.[Symbol.asyncDispose]();
+    await rm(profiles, { recursive: true, force: true });
     await run('ip', ['netns', 'del', namespace]);
   });
 
@@ -88,9 +99,34 @@ describe.runIf(canCheckpoint)('a network', () => {
     ]);
   });
 
+  it('is waited for without a word of the user’s by what its profile says needs one', async () => {
+    await enter('02:00:00:00:00:01');
+    ({ id } = await engine.start(['sleep', '987654']));
+    await suspend();
+    await leave();
+    expect(await resume('--wait-network', '0')).toMatchObject([
+      { what: expect.stringContaining('has no network now') },
+    ]);
+    await enter('02:00:00:00:00:01');
+    await suspend();
+    await leave();
+    const client = await clientOf(engine);
+    const waits = new Promise<void>((resolve) =>
+      client.on('progress', ({ phase }) => {
+        if (phase === 'network') resolve();
+      }),
+    );
+    const isResumed = resume();
+    await waits;
+    expect((await engine.workload(id)).state).toBe('suspended');
+    await enter('02:00:00:00:00:01');
+    expect(await isResumed).toEqual([]);
+    await client[Symbol.asyncDispose]();
+  });
+
   it('is not waited for in other units', async () => {
     const outcome = await engine.run(['resume', id, '--wait-network', '1m']);
     expect(outcome.code).toBe(2);
-    expect(outcome.stderr).toContain('from 1 to 3600');
+    expect(outcome.stderr).toContain('from 0 to 3600');
   });
 });
