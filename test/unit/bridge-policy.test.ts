@@ -75,6 +75,7 @@ it('signals are heard of the interfaces that can be called', () => {
     member: 'PropertiesChanged',
   };
   expect(hears(portal, properties, 'org.freedesktop.portal.Camera')).toBe(false);
+  expect(hears(portal, { ...changed, interface: 'constructor' }, undefined)).toBe(false);
 });
 
 it('what is carried fits into a snapshot when all limits are reached, and comes back the same', () => {
