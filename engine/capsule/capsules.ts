@@ -7,6 +7,7 @@ import { access, chmod, chown, mkdir, readFile, stat, unlink, writeFile } from '
 import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { sentenceOf, TorporError } from '../../api/errors.ts';
+import { capsuleBus } from '../../api/paths.ts';
 import { type Exit, exitSchema, type RunSpec, type Text } from '../../api/types.ts';
 import type { CapsuleSpec } from '../../proto/manifest.ts';
 import { runCommand } from '../command.ts';
@@ -73,7 +74,7 @@ export class Capsules {
 
   /** The socket of a capsule's session bus. */
   busSocket(id: string): string {
-    return join(this.#workloads.runFolder(id), 'bus', 'session');
+    return capsuleBus(this.#workloads.runFolder(id));
   }
 
   /** The RFB socket of a capsule's screen. */

@@ -3,8 +3,11 @@
  * session: of these there is one, outside, and the plugin `plugins/bridge` stands for it here.
  */
 
+import { dirname, join } from 'node:path';
+import { bridgedMark, capsuleBus } from '../../api/paths.ts';
+
 /** Where the bus listens, as a capsule sees it. */
-export const busSocketInside = '/run/torpor/bus/session';
+export const busSocketInside = capsuleBus('/run/torpor');
 
 export const sessionBusConfig = `<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
   "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
@@ -49,8 +52,7 @@ export const servicesFromOutside = [
   'org.kde.kwalletd6',
 ] as const;
 
-/** Beside the bus's socket: the bridge has been here, so that a name which is not on the bus now is not to be had. */
-const mark = '/run/torpor/bus/bridged';
+const mark = join(dirname(busSocketInside), bridgedMark);
 
 /**
  * A service file that stands before the machine's and starts nothing. An application that asks before the bridge has come

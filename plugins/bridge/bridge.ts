@@ -1,10 +1,12 @@
 /** The bridges of all capsules of one user, and what the engine asks of them. */
-import { join } from 'node:path';
+import { capsuleBus } from '../../api/paths.ts';
 import type { PluginFinding, PluginWorkload } from '../../api/plugin-types.ts';
 import type { PluginMethods } from '../../api/plugin1.ts';
 import type { Workload } from '../../api/types.ts';
-import { Capsule, type Outside } from './capsule.ts';
-import { encodeState, parseState, type State } from './carried.ts';
+import { Capsule } from './capsule.ts';
+import { emptyState, encodeState, parseState, type State } from './carried.ts';
+import type { Outside } from './clients.ts';
+import { Kept } from './kept.ts';
 import { OutsideBus } from './outside.ts';
 import type { Side } from './policy.ts';
 import { SocketLoop } from './sockets.ts';
@@ -18,18 +20,22 @@ export interface BridgeOptions {
   resumesPlayers: () => Promise<boolean>;
   /** Processes of a workload, as the host counts. */
   pidsOf: (id: string) => Promise<readonly number[]>;
+  /** Where it keeps what it holds, for a bridge that comes after it; in no folder of the capsules. */
+  keepIn?: string;
 }
 
 export class Bridge implements PluginMethods {
   readonly #options: BridgeOptions;
   readonly #loop = new SocketLoop();
   readonly #outside: Outside;
+  readonly #kept: Kept;
   readonly #capsules = new Map<string, Capsule>();
   /** Capsules that are being suspended, with what was let go of. */
   readonly #detached = new Map<string, State>();
 
   constructor(options: BridgeOptions) {
     this.#options = options;
+    this.#kept = new Kept(options.keepIn);
     const events = {
       changed: (service: Parameters<Capsule['serviceChanged']>[0]) => {
         for (const capsule of this.#capsules.values()) void capsule.serviceChanged(service).catch(() => {});
@@ -59,6 +65,7 @@ export class Bridge implements PluginMethods {
     void this.#capsules.get(id)?.end();
     this.#capsules.delete(id);
     this.#detached.delete(id);
+    this.#kept.remove(id);
   }
 
   /** Whether there is a capsule that it stands for, or will again. */
@@ -66,18 +73,26 @@ export class Bridge implements PluginMethods {
     return this.#capsules.size > 0 || this.#detached.size > 0;
   }
 
-  /** Leaves all buses. */
+  /** Leaves all buses. The applications run on. */
   async end(): Promise<void> {
     const capsules = [...this.#capsules.values()];
     this.#capsules.clear();
-    await Promise.all(capsules.map((each) => each.end()));
+    await Promise.all(capsules.map((each) => each.leave()));
     for (const bus of Object.values(this.#outside)) bus.stop();
   }
 
   #capsuleAt(id: string, socket: string): Capsule {
     const there = this.#capsules.get(id);
     if (there !== undefined) return there;
-    const capsule = new Capsule(id, socket, this.#outside, this.#loop);
+    const pids = () => this.#options.pidsOf(id);
+    const capsule = new Capsule({
+      id,
+      socket,
+      outside: this.#outside,
+      loop: this.#loop,
+      kept: this.#kept,
+      pids,
+    });
     this.#capsules.set(id, capsule);
     return capsule;
   }
@@ -126,6 +141,8 @@ export class Bridge implements PluginMethods {
     if (capsule === undefined || known !== undefined)
       return known === undefined ? Buffer.alloc(0) : encodeState(known);
     this.#capsules.delete(id);
+    // From now on, whatever is heard of it: nothing attaches to it again while it is suspended.
+    this.#detached.set(id, emptyState);
     const state = await capsule.detach(pids);
     this.#detached.set(id, state);
     return encodeState(state);
@@ -133,20 +150,19 @@ export class Bridge implements PluginMethods {
 
   async postResume(workload: PluginWorkload, state: Uint8Array): Promise<PluginFinding[]> {
     this.#detached.delete(workload.id);
-    const { capsule, isThere } = await this.#attach(workload);
-    if (!isThere) {
+    const plays = await this.#options.resumesPlayers();
+    const missing = await this.#capsuleOf(workload).restore(parseState(state), plays, attachLimitMs);
+    if (missing === undefined) {
       return [
         {
           tie: 'session-service',
           verdict: 'degraded',
           what: 'Its session bus does not answer, so that it has no services of the desktop yet.',
-          hint: 'It gets them when the bus answers.',
+          hint: 'It gets them when the bus answers, and with them what it had of them.',
         },
       ];
     }
-    const pids = await this.#options.pidsOf(workload.id);
-    const lost = await capsule.restore(parseState(state), await this.#options.resumesPlayers(), pids);
-    return lost.map((service) => ({
+    return missing.map((service) => ({
       tie: 'session-service',
       verdict: 'degraded',
       what: `What keeps the screen or the machine from sleeping could not be taken again (${service}).`,
@@ -155,26 +171,20 @@ export class Bridge implements PluginMethods {
   }
 
   async abort(workload: PluginWorkload, state: Uint8Array): Promise<void> {
-    const known = this.#detached.get(workload.id) ?? parseState(state);
     // Nothing of it runs: a resume has failed, and there will be another.
     if (workload.pids.length === 0) {
       this.forget(workload.id);
       return;
     }
+    // The engine has none where it ended before it was told: then there is what was kept.
+    const kept = state.length === 0 ? this.#kept.read(workload.id) : undefined;
+    const known = this.#detached.get(workload.id) ?? kept ?? parseState(state);
     this.#detached.delete(workload.id);
-    const { capsule, isThere } = await this.#attach(workload);
     // For its user nothing has happened: what was playing plays.
-    if (isThere) await capsule.restore(known, true, workload.pids);
+    await this.#capsuleOf(workload).restore(known, true, attachLimitMs);
   }
 
-  async #attach({ id, runFolder = '' }: PluginWorkload): Promise<{ capsule: Capsule; isThere: boolean }> {
-    const capsule = this.#capsuleAt(id, busIn(runFolder));
-    capsule.attach();
-    return { capsule, isThere: await capsule.attached(attachLimitMs) };
+  #capsuleOf({ id, runFolder = '' }: PluginWorkload): Capsule {
+    return this.#capsuleAt(id, capsuleBus(runFolder));
   }
-}
-
-/** The socket of a capsule's bus in its run folder. */
-export function busIn(runFolder: string): string {
-  return join(runFolder, 'bus', 'session');
 }

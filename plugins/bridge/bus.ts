@@ -38,6 +38,11 @@ const daemon = {
   interface: 'org.freedesktop.DBus',
 };
 
+/** RequestName, and what comes of it (D-Bus specification, message bus). */
+const doNotQueue = 4;
+const isOwner = 1;
+const isOwnerAlready = 4;
+
 export class Bus {
   /** Its own name. */
   name = '';
@@ -136,7 +141,9 @@ export class Bus {
         return;
       }
       const serial = this.send({ ...call, flags: call.flags & ~noReplyExpected });
-      this.#waiting.set(serial, resolve);
+      // Sending may be what shows that the other side has gone.
+      if (this.#hasEnded) resolve(undefined);
+      else this.#waiting.set(serial, resolve);
     });
   }
 
@@ -146,18 +153,23 @@ export class Bus {
     const late = new Promise<undefined>((resolve) => {
       timer = setTimeout(() => resolve(undefined), limitMs);
     });
-    const reply = await Promise.race([this.exchange(call), late]);
+    const exchanged = this.exchange(call);
+    const reply = await Promise.race([exchanged, late]);
     clearTimeout(timer);
-    if (reply === undefined)
-      throw new Error(`${call.destination ?? 'the bus'} has not answered ${call.member}`);
-    if (reply.type !== messageType.error) return reply;
-    closeDescriptors(reply);
-    throw new BusError(reply.errorName ?? '', textOf(reply));
+    // What comes yet is nobody's.
+    if (reply === undefined) void exchanged.then((last) => last && closeDescriptors(last));
+    return answerIn(call, reply);
   }
 
   /** A call to the bus itself. */
   ask(member: string, signature = '', values: readonly Value[] = []): Promise<Message> {
     return this.call(newCall({ ...daemon, member }, signature, values));
+  }
+
+  /** Has a name, unless somebody else has it. */
+  async own(name: string): Promise<boolean> {
+    const [result] = readBody(await this.ask('RequestName', 'su', [name, doNotQueue]));
+    return result === isOwner || result === isOwnerAlready;
   }
 
   /** A call with its answer's values. */
@@ -269,6 +281,15 @@ export class Bus {
 
 export function closeDescriptors(message: Message): void {
   for (const fd of message.fds.splice(0)) closeSync(fd);
+}
+
+/** The answer to a call. @throws BusError where it is an error, Error where there is none. */
+export function answerIn(call: Message, reply: Message | undefined): Message {
+  if (reply === undefined)
+    throw new Error(`${call.destination ?? 'the bus'} has not answered ${call.member}`);
+  if (reply.type !== messageType.error) return reply;
+  closeDescriptors(reply);
+  throw new BusError(reply.errorName ?? '', textOf(reply));
 }
 
 function textOf(message: Message): string {

@@ -32,23 +32,37 @@ const inhibitorSchema = z.discriminatedUnion('kind', [
     values: z.array(text).length(4),
     /** Where the application has it: processes as it numbers them itself, and their descriptors. */
     held: z.array(z.object({ pid: number, fd: number })).max(8),
+    /** The application's pipe, which is another after a resume. */
+    inode: number.optional(),
   }),
 ]);
 export type Inhibitor = z.infer<typeof inhibitorSchema>;
 
 const held = z.object({ path, client });
+/** What is more than the limit is left out: all else can still be brought back. */
+const upTo = <T extends z.ZodType>(most: number, each: T) =>
+  z.array(each).transform((all) => all.slice(0, most));
 
 export const stateSchema = z.object({
   version: z.literal(1),
-  inhibitors: z.array(inhibitorSchema).max(limits.inhibitors),
-  notifications: z.array(number).max(limits.notifications),
-  requests: z.array(held).max(limits.requests),
-  prompts: z.array(held).max(limits.requests),
-  secretSessions: z.array(held).max(limits.secretSessions),
+  inhibitors: upTo(limits.inhibitors, inhibitorSchema),
+  notifications: upTo(limits.notifications, number),
+  requests: upTo(limits.requests, held),
+  prompts: upTo(limits.requests, held),
+  secretSessions: upTo(limits.secretSessions, held),
   /** Players that were playing. */
-  playing: z.array(z.string().max(255)).max(limits.players),
+  playing: upTo(limits.players, z.string().max(255)),
 });
 export type State = z.infer<typeof stateSchema>;
+
+/** The same while it runs: what is shown may be shown still, to whom it was sent. */
+export const keptSchema = stateSchema.extend({
+  shown: upTo(
+    limits.notifications,
+    z.object({ number, outside: number, owner: z.string().max(longestName).optional() }),
+  ),
+});
+export type KeptState = z.infer<typeof keptSchema>;
 
 export const emptyState: State = {
   version: 1,
@@ -93,6 +107,15 @@ export interface HeldInhibitor {
 /** Something that a program inside waits for. */
 export interface Awaited extends Outlived {
   client: string;
+  /** It has ended outside, and the program has not been told yet. */
+  hasEnded?: boolean;
+}
+
+export interface ShownNotification extends Outlived {
+  /** Its number outside. */
+  outside: number;
+  /** It has been closed for this reason, and the application has not been told yet. */
+  closed?: number;
 }
 
 export interface SecretSession {
@@ -100,16 +123,46 @@ export interface SecretSession {
   outside: (Outlived & { path: string }) | undefined;
 }
 
+/** What has a limit, and may be asked for more than once at a time. */
+type Limited = 'inhibitors' | 'notifications' | 'requests' | 'prompts' | 'secretSessions';
+const most: Readonly<Record<Limited, number>> = {
+  inhibitors: limits.inhibitors,
+  notifications: limits.notifications,
+  requests: limits.requests,
+  prompts: limits.requests,
+  secretSessions: limits.secretSessions,
+};
+
 export class Carried {
-  readonly inhibitors = new Set<HeldInhibitor>();
+  readonly inhibitors: Set<HeldInhibitor>;
   /** By the number that the application has been given. */
-  readonly notifications = new Map<number, Outlived & { outside: number }>();
+  readonly notifications: Map<number, ShownNotification>;
   /** By the path that the application knows: who has asked. */
-  readonly requests = new Map<string, Awaited>();
-  readonly prompts = new Map<string, Awaited>();
-  readonly secretSessions = new Map<string, SecretSession>();
-  /** Notifications that were sent through the portal, whose names the application has chosen. */
-  readonly portalNotifications = new Map<string, { client: string; id: string }>();
+  readonly requests: Map<string, Awaited>;
+  readonly prompts: Map<string, Awaited>;
+  readonly secretSessions: Map<string, SecretSession>;
+  /** Those sent through the portal that may still be shown, the latest last. Nobody tells when one is closed. */
+  readonly #portalNotifications = new Map<string, string>();
+  /** Places for what is being asked for outside. */
+  readonly #reserved: Record<Limited, number> = {
+    ...{ inhibitors: 0, notifications: 0, requests: 0, prompts: 0, secretSessions: 0 },
+  };
+
+  /** @param changed is told of whatever is a change of {@link state}. */
+  constructor(changed: () => void = () => {}) {
+    this.inhibitors = new WatchedSet(changed);
+    this.notifications = new WatchedMap(changed);
+    this.requests = new WatchedMap(changed);
+    this.prompts = new WatchedMap(changed);
+    this.secretSessions = new WatchedMap(changed);
+  }
+
+  /** A place for one more, to be given back when that is there or has come to nothing; undefined where all are taken. */
+  reserve(kind: Limited): Disposable | undefined {
+    if (this[kind].size + this.#reserved[kind] >= most[kind]) return undefined;
+    this.#reserved[kind]++;
+    return { [Symbol.dispose]: () => void this.#reserved[kind]-- };
+  }
 
   /** A number that is nobody's and cannot be guessed from others. */
   newNumber(): number {
@@ -128,7 +181,26 @@ export class Carried {
   }
 
   byOutsideNotification(outside: number): number | undefined {
-    return [...this.notifications].find(([, each]) => each.outside === outside)?.[0];
+    return [...this.notifications].find(
+      ([, each]) => each.outside === outside && each.closed === undefined,
+    )?.[0];
+  }
+
+  /** A program has sent this through the portal, under a name that it has chosen. The oldest are forgotten. */
+  notePortalNotification(client: string, id: string): void {
+    const all = this.#portalNotifications;
+    all.delete(`${client} ${id}`);
+    all.set(`${client} ${id}`, id);
+    const [oldest] = all.keys();
+    if (all.size > limits.notifications && oldest !== undefined) all.delete(oldest);
+  }
+
+  forgetPortalNotification(client: string, id: string): void {
+    this.#portalNotifications.delete(`${client} ${id}`);
+  }
+
+  get portalNotifications(): string[] {
+    return [...this.#portalNotifications.values()];
   }
 
   /** Forgets what a program that has left held; its connection outside goes with it. */
@@ -140,23 +212,75 @@ export class Carried {
       for (const [path, each] of map) if (each.client === name) map.delete(path);
   }
 
-  state(playing: readonly string[]): State {
-    const pairs = (map: ReadonlyMap<string, { client: string }>) =>
-      [...map].map(([path, { client }]) => ({ path, client }));
+  /** What a resume needs. Each list has its limit: the state must be readable, whatever has happened. */
+  state(playing: readonly string[] = []): State {
+    const pairs = (map: ReadonlyMap<string, { client: string }>, limit: number) =>
+      [...map].slice(0, limit).map(([path, { client }]) => ({ path, client }));
     return {
       version: 1,
-      inhibitors: [...this.inhibitors].map(({ what }) => what),
-      notifications: [...this.notifications.keys()],
-      requests: pairs(this.requests),
-      prompts: pairs(this.prompts),
-      secretSessions: pairs(this.secretSessions),
-      playing: [...playing],
+      inhibitors: [...this.inhibitors].slice(0, most.inhibitors).map(({ what }) => what),
+      notifications: [...this.notifications.keys()].slice(0, most.notifications),
+      requests: pairs(this.requests, most.requests),
+      prompts: pairs(this.prompts, most.prompts),
+      secretSessions: pairs(this.secretSessions, most.secretSessions),
+      playing: playing.slice(0, limits.players),
     };
+  }
+
+  keptState(): KeptState {
+    const shown = [...this.notifications].flatMap(([number, { outside, owner, closed }]) =>
+      closed === undefined ? [{ number, outside, owner }] : [],
+    );
+    return { ...this.state(), shown: shown.slice(0, most.notifications) };
   }
 
   clear(): void {
     this.inhibitors.clear();
     for (const map of [this.notifications, this.requests, this.prompts, this.secretSessions]) map.clear();
-    this.portalNotifications.clear();
+    this.#portalNotifications.clear();
+  }
+}
+
+class WatchedSet<T> extends Set<T> {
+  readonly #changed: () => void;
+  constructor(changed: () => void) {
+    super();
+    this.#changed = changed;
+  }
+  override add(value: T): this {
+    super.add(value);
+    this.#changed();
+    return this;
+  }
+  override delete(value: T): boolean {
+    const had = super.delete(value);
+    if (had) this.#changed();
+    return had;
+  }
+  override clear(): void {
+    super.clear();
+    this.#changed();
+  }
+}
+
+class WatchedMap<K, V> extends Map<K, V> {
+  readonly #changed: () => void;
+  constructor(changed: () => void) {
+    super();
+    this.#changed = changed;
+  }
+  override set(key: K, value: V): this {
+    super.set(key, value);
+    this.#changed();
+    return this;
+  }
+  override delete(key: K): boolean {
+    const had = super.delete(key);
+    if (had) this.#changed();
+    return had;
+  }
+  override clear(): void {
+    super.clear();
+    this.#changed();
   }
 }

@@ -6,6 +6,7 @@ import type { Bus } from './bus.ts';
 import type { Message } from './message.ts';
 import type { OutsideBus } from './outside.ts';
 import type { Side } from './policy.ts';
+import { UnderWay } from './under-way.ts';
 
 /** How names are part of the paths of the portals' requests. */
 const partOf = (name: string) => name.replace(/^:/, '').replaceAll('.', '_');
@@ -14,7 +15,9 @@ const ownPath = /^(\/org\/freedesktop\/portal\/desktop\/(?:request|session)\/)([
 export class Client {
   /** Its name inside. */
   readonly name: string;
-  callsUnderWay = 0;
+  readonly callsUnderWay = new UnderWay();
+  /** It has left, and what it held has been released: nothing more is kept for it. */
+  isOver = false;
   readonly #onMessage: (client: Client, side: Side, message: Message) => void;
   readonly #connections = new Map<Side, Promise<Bus>>();
   readonly #names = new Map<Side, string>();

@@ -21,11 +21,11 @@ export interface Holder {
 export class HeldPipe {
   /** Resolves when nobody has a writing end any more, or it was closed here. */
   readonly ended: Promise<void>;
-  readonly #inode: number;
+  readonly inode: number;
   readonly #socket: Socket;
 
   private constructor(fd: number) {
-    this.#inode = fstatSync(fd).ino;
+    this.inode = fstatSync(fd).ino;
     this.#socket = new Socket({ fd, readable: true, writable: false });
     this.#socket.on('error', () => {});
     this.#socket.resume();
@@ -56,26 +56,37 @@ export class HeldPipe {
     return undefined;
   }
 
-  /** Who of these processes of the host has a writing end. */
-  holders(pids: readonly number[]): Holder[] {
-    const target = `pipe:[${this.#inode}]`;
+  /** Who of these processes of the host has a writing end of the pipe with this number. */
+  static holders(inode: number, pids: readonly number[]): Holder[] {
+    const target = `pipe:[${inode}]`;
     const found = pids.flatMap((process): Holder[] => {
-      try {
-        const pid = innerPid(process);
-        const fds = readdirSync(`/proc/${process}/fd`).filter(
-          (fd) => readlinkSync(`/proc/${process}/fd/${fd}`) === target,
-        );
-        return pid === undefined ? [] : fds.map((fd) => ({ pid, fd: Number(fd) }));
-      } catch {
-        // It has ended, or is not one whose descriptors its user may see.
-        return [];
-      }
+      const pid = innerPid(process);
+      const fds = descriptorsOf(process).filter((fd) => linkOf(`/proc/${process}/fd/${fd}`) === target);
+      return pid === undefined ? [] : fds.map((fd) => ({ pid, fd: Number(fd) }));
     });
     return found.slice(0, mostHolders);
   }
 
   close(): void {
     this.#socket.destroy();
+  }
+}
+
+/** Of a process that has ended, or is not one whose descriptors its user may see, there are none. */
+function descriptorsOf(pid: number): string[] {
+  try {
+    return readdirSync(`/proc/${pid}/fd`);
+  } catch {
+    return [];
+  }
+}
+
+function linkOf(path: string): string | undefined {
+  try {
+    return readlinkSync(path);
+  } catch {
+    // It has been closed in the meantime.
+    return undefined;
   }
 }
 

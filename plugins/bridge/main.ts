@@ -31,6 +31,12 @@ function systemAddress(): string | undefined {
   return existsSync(systemSocket) ? `unix:path=${systemSocket}` : undefined;
 }
 
+/** Capsules have a /run of their own. */
+function keepIn(): string | undefined {
+  const runtime = process.env.XDG_RUNTIME_DIR;
+  return runtime ? join(runtime, 'torpor', 'bridge') : undefined;
+}
+
 /** The user's own settings; what is missing or broken is as if nothing was set. */
 async function resumesPlayers(): Promise<boolean> {
   const folder = process.env.XDG_CONFIG_HOME || join(userInfo().homedir, '.config');
@@ -49,7 +55,8 @@ async function main(): Promise<void> {
   const addresses = { ...(session && { session }), ...(system && { system }) };
   const engine = await connectEngine(address);
   const pidsOf = async (id: string) => (await engine.get(id)).pids;
-  const bridge = new Bridge({ addresses, resumesPlayers, pidsOf });
+  const folder = keepIn();
+  const bridge = new Bridge({ addresses, resumesPlayers, pidsOf, ...(folder && { keepIn: folder }) });
   // Root is told of everybody's workloads, and is here for its own.
   const own = userInfo().username;
   const follow = (workload: Workload) => {

@@ -210,6 +210,15 @@ export function mapStrings(message: Message, map: (text: string, isPath: boolean
   return { ...message, body: writeBody(message.signature, changed, message.bigEndian) };
 }
 
+/** Whether it is more than is passed on. */
+export const isTooLarge = ({ isCut, body }: Message) => isCut === true || body.length > largestMessage;
+
+/** The first value of a body, where that is a string. @throws WireError, RangeError */
+export function firstString(message: Message): string | undefined {
+  if (!message.signature.startsWith('s')) return undefined;
+  return String(readBody({ ...message, signature: 's' })[0]);
+}
+
 /** The value of a key in a dictionary of type a{sv}. */
 export function entryOf(dictionary: Value | undefined, key: string): Value | undefined {
   if (!Array.isArray(dictionary)) return undefined;

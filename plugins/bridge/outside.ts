@@ -5,7 +5,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Bus, closeDescriptors } from './bus.ts';
 import { type Message, messageType, readBody } from './message.ts';
-import { type Service, type Side, services } from './policy.ts';
+import { hasPath, type Service, type Side, services } from './policy.ts';
 import type { SocketLoop } from './sockets.ts';
 
 const firstPauseMs = 100;
@@ -28,6 +28,7 @@ export class OutsideBus {
   readonly #owners = new Map<string, string>();
   #activatable = new Set<string>();
   #bus: Bus | undefined;
+  #isReady = false;
   #isStopped = false;
 
   constructor(side: Side, address: string, loop: SocketLoop, events: OutsideEvents) {
@@ -43,6 +44,11 @@ export class OutsideBus {
     return this.#bus?.isOpen ? this.#bus : undefined;
   }
 
+  /** Whether it is known who has the names. */
+  get isReady(): boolean {
+    return this.#isReady && this.bus !== undefined;
+  }
+
   /** Whether the service runs, or would be started for whoever calls it. */
   has(name: string): boolean {
     return this.bus !== undefined && (this.#owners.has(name) || this.#activatable.has(name));
@@ -55,7 +61,7 @@ export class OutsideBus {
   /** The service that this connection is, by the interface where it is several. */
   serviceOf(sender: string, path: string): Service | undefined {
     const own = this.#services.filter(({ name }) => this.#owners.get(name) === sender);
-    return own.find(({ paths }) => paths.some((each) => path === each || path.startsWith(`${each}/`)));
+    return own.find((each) => hasPath(each, path));
   }
 
   /** A connection of its own for a program in a capsule. @throws Error where the bus does not answer. */
@@ -97,10 +103,12 @@ export class OutsideBus {
       const [activatable] = readBody(await bus.ask('ListActivatableNames'));
       this.#activatable = new Set(activatable as string[]);
       for (const { name } of this.#services) await this.#askOwner(bus, name);
+      this.#isReady = true;
       for (const service of this.#services) this.#events.changed(service);
       await bus.ended;
     } finally {
       bus.abort();
+      this.#isReady = false;
       this.#owners.clear();
       this.#activatable.clear();
       for (const service of this.#services) this.#events.changed(service);

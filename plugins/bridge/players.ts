@@ -4,7 +4,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Bus, closeDescriptors } from './bus.ts';
-import { largestMessage, type Message, messageType, newError, readBody, type Variant } from './message.ts';
+import { largestMessage, type Message, messageType, newError, type Variant } from './message.ts';
 import type { OutsideBus } from './outside.ts';
 import { limits } from './policy.ts';
 
@@ -12,8 +12,6 @@ export const playerPrefix = 'org.mpris.MediaPlayer2.';
 const playerPath = '/org/mpris/MediaPlayer2';
 const playerInterface = 'org.mpris.MediaPlayer2.Player';
 const properties = 'org.freedesktop.DBus.Properties';
-/** RequestName: do not wait for the name (D-Bus specification). */
-const doNotQueue = 4;
 const answerLimitMs = 1500;
 const pauseLimitMs = 2000;
 
@@ -83,8 +81,7 @@ export class Players {
       player.outside = outside;
       outside.onMessage = (message) => void this.#receive(name, player, outside, message);
       for (const each of [name, `${name}${this.#suffix}`]) {
-        const reply = await outside.ask('RequestName', 'su', [each, doNotQueue]).catch(() => undefined);
-        if (reply !== undefined && readBody(reply)[0] === 1) break;
+        if (await outside.own(each).catch(() => false)) break;
       }
     }
   }
@@ -149,8 +146,8 @@ export class Players {
       this.names.map(async (name) => {
         if (!(await this.#isPlaying(name))) return [];
         await this.#tell(name, 'Pause');
-        for (const limit = Date.now() + pauseLimitMs; Date.now() < limit && (await this.#isPlaying(name)); )
-          await sleep(20);
+        const limit = performance.now() + pauseLimitMs;
+        while (performance.now() < limit && (await this.#isPlaying(name))) await sleep(20);
         return [name];
       }),
     );

@@ -40,6 +40,14 @@ const all = (treatment: Treatment, ...members: string[]) =>
 
 const portal = 'org.freedesktop.portal';
 
+/** Those with a part in what is said elsewhere. */
+export const serviceNames = {
+  notifications: 'org.freedesktop.Notifications',
+  portal: 'org.freedesktop.portal.Desktop',
+  secrets: 'org.freedesktop.secrets',
+  loginManager: 'org.freedesktop.login1',
+} as const;
+
 export const services: readonly Service[] = [
   {
     name: 'org.freedesktop.Notifications',
@@ -182,6 +190,11 @@ export const longestName = 40;
 const properties = 'org.freedesktop.DBus.Properties';
 const objectManager = 'org.freedesktop.DBus.ObjectManager';
 
+/** Whether an object at this path is the service's. */
+export function hasPath({ paths }: Service, path: string): boolean {
+  return paths.some((each) => path === each || path.startsWith(`${each}/`));
+}
+
 /** An allowed call is passed on to that interface, whether or not it names one. */
 export type Decision =
   | { kind: 'allowed'; treatment: Treatment; interface: string }
@@ -198,8 +211,7 @@ export function decide(
     kind: 'refused',
     why: `Torpor does not pass on ${what} from inside a capsule to ${service.name}.`,
   });
-  const isOwn = service.paths.some((each) => path === each || path.startsWith(`${each}/`));
-  if (!isOwn || path.length > longestPath) return refused(`calls to ${path.slice(0, 100)}`);
+  if (!hasPath(service, path) || path.length > longestPath) return refused(`calls to ${path.slice(0, 100)}`);
   if (given === 'org.freedesktop.DBus.Peer' && member === 'Ping') return allowed('pass', given);
   if (given === 'org.freedesktop.DBus.Introspectable' && member === 'Introspect')
     return allowed('pass', given);
@@ -237,9 +249,9 @@ export function hears(
   named: string | undefined,
 ): boolean {
   const { path = '', interface: given = '' } = signal;
-  if (!service.paths.some((each) => path === each || path.startsWith(`${each}/`))) return false;
+  if (!hasPath(service, path)) return false;
   if (given === properties) return named !== undefined && Object.hasOwn(service.interfaces, named);
-  return given in service.interfaces || (given === objectManager && service.side === 'system');
+  return Object.hasOwn(service.interfaces, given) || (given === objectManager && service.side === 'system');
 }
 
 /**

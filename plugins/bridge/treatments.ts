@@ -58,7 +58,7 @@ function withValues(call: Message, values: readonly Value[]): Message {
   return { ...call, body: writeBody(call.signature, values, call.bigEndian) };
 }
 
-const pass: Treat = async ({ call, exchange, carried }) => {
+const pass: Treat = async ({ call, exchange, carried, client }) => {
   const reply = await exchange(call);
   if (reply.type === messageType.reply && call.interface === 'org.freedesktop.portal.Request') {
     carried.requests.delete(call.path ?? '');
@@ -68,7 +68,7 @@ const pass: Treat = async ({ call, exchange, carried }) => {
   if (reply.type === messageType.reply && call.member === 'Close')
     carried.secretSessions.delete(call.path ?? '');
   if (call.member === 'RemoveNotification' && call.signature === 's')
-    carried.portalNotifications.delete(String(readBody(call)[0]));
+    carried.forgetPortalNotification(client, String(readBody(call)[0]));
   return reply;
 };
 
@@ -77,8 +77,8 @@ const notify: Treat = async ({ call, exchange, carried }) => {
   const values = valuesOf(call, notifySignature);
   if (values === undefined) return malformed(call, notifySignature);
   const replaced = carried.notifications.get(Number(values[1]));
-  if (replaced === undefined && carried.notifications.size >= limits.notifications)
-    return tooMany(call, 'open notifications');
+  using place = carried.reserve('notifications');
+  if (replaced === undefined && place === undefined) return tooMany(call, 'open notifications');
   // Whatever number it says, it cannot touch what another has shown.
   values[1] = replaced?.outside ?? 0;
   const reply = await exchange(withValues(call, values));
@@ -91,7 +91,8 @@ const notify: Treat = async ({ call, exchange, carried }) => {
 
 const closeNotification: Treat = async ({ call, exchange, carried }) => {
   const known = carried.notifications.get(Number(valuesOf(call, 'u')?.[0]));
-  if (known === undefined) return newError(call, errors.arguments, 'There is no such notification.');
+  if (known === undefined || known.closed !== undefined)
+    return newError(call, errors.arguments, 'There is no such notification.');
   return exchange(withValues(call, [known.outside]));
 };
 
@@ -100,7 +101,8 @@ const inhibit: Treat = async (passage) => {
   const signature = call.signature === 'susu' ? 'susu' : 'ss';
   const values = valuesOf(call, signature);
   if (values === undefined) return malformed(call, signature);
-  if (carried.inhibitors.size >= limits.inhibitors) return tooMany(call, 'inhibitors');
+  using place = carried.reserve('inhibitors');
+  if (place === undefined) return tooMany(call, 'inhibitors');
   // The second of four is a window, of a display that nobody outside knows.
   const kept = values.map((each, index) =>
     typeof each === 'number' ? (index === 1 ? 0 : each) : short(each),
@@ -140,7 +142,8 @@ const uninhibit: Treat = async ({ call, exchange, carried, client }) => {
 const inhibitByDescriptor: Treat = async ({ call, exchange, carried }) => {
   const values = valuesOf(call, 'ssss');
   if (values === undefined) return malformed(call, 'ssss');
-  if (carried.inhibitors.size >= limits.inhibitors) return tooMany(call, 'inhibitors');
+  using place = carried.reserve('inhibitors');
+  if (place === undefined) return tooMany(call, 'inhibitors');
   const kept = values.map((each) => short(each));
   const reply = await exchange(withValues(call, kept));
   const [fd, ...more] = reply.fds.splice(0);
@@ -148,7 +151,7 @@ const inhibitByDescriptor: Treat = async ({ call, exchange, carried }) => {
   if (reply.signature !== 'h' || fd === undefined) return reply;
   const { pipe, given } = HeldPipe.make();
   const held: HeldInhibitor = {
-    what: { kind: 'descriptor', values: kept, held: [] },
+    what: { kind: 'descriptor', values: kept, held: [], inode: pipe.inode },
     outside: { kind: 'descriptor', fd, owner: reply.sender },
     pipe,
   };
@@ -182,7 +185,8 @@ const withoutWindow = (values: Value[]): Value[] => ['', ...values.slice(1)];
 
 const request: Treat = async ({ call, exchange, carried, client }) => {
   if (!call.signature.startsWith('s') && call.member !== 'RetrieveSecret') return malformed(call, 's…');
-  if (carried.requests.size >= limits.requests) return tooMany(call, 'requests to its user');
+  using place = carried.reserve('requests');
+  if (place === undefined) return tooMany(call, 'requests to its user');
   const values = readBody(call);
   const isOfWindow = call.signature.startsWith('s');
   const reply = await exchange(isOfWindow ? withValues(call, withoutWindow(values)) : call);
@@ -206,7 +210,8 @@ const open: Treat = async (passage) => {
 const inhibitByRequest: Treat = async ({ call, exchange, carried, client }) => {
   const values = valuesOf(call, 'sua{sv}');
   if (values === undefined) return malformed(call, 'sua{sv}');
-  if (carried.inhibitors.size >= limits.inhibitors) return tooMany(call, 'inhibitors');
+  using place = carried.reserve('inhibitors');
+  if (place === undefined) return tooMany(call, 'inhibitors');
   const reply = await exchange(withValues(call, withoutWindow(values)));
   if (reply.signature !== 'o') return reply;
   const path = short(readBody(reply)[0], longestPath);
@@ -219,10 +224,11 @@ const inhibitByRequest: Treat = async ({ call, exchange, carried, client }) => {
 const portalNotify: Treat = async ({ call, exchange, carried, client }) => {
   const id = valuesOf(call, 'sa{sv}')?.[0];
   if (typeof id !== 'string') return malformed(call, 'sa{sv}');
-  if (!carried.portalNotifications.has(id) && carried.portalNotifications.size >= limits.notifications)
-    return tooMany(call, 'open notifications');
+  // It is kept, to be taken back.
+  if (id.length > longestPath)
+    return newError(call, errors.limit, `Torpor passes on no name longer than ${longestPath} characters.`);
   const reply = await exchange(call);
-  if (reply.type === messageType.reply) carried.portalNotifications.set(id, { client, id });
+  if (reply.type === messageType.reply) carried.notePortalNotification(client, id);
   return reply;
 };
 
@@ -235,7 +241,8 @@ const openSession: Treat = async ({ call, exchange, carried, client }) => {
   if (algorithm === undefined) return malformed(call, 'sv');
   if (algorithm !== 'plain')
     return newError(call, errors.notSupported, 'Inside a capsule the algorithm is "plain".');
-  if (carried.secretSessions.size >= limits.secretSessions) return tooMany(call, 'sessions for secrets');
+  using place = carried.reserve('secretSessions');
+  if (place === undefined) return tooMany(call, 'sessions for secrets');
   const reply = await exchange(call);
   if (reply.signature !== 'vo') return reply;
   const [output = '', outside] = readBody(reply);
@@ -246,7 +253,8 @@ const openSession: Treat = async ({ call, exchange, carried, client }) => {
 
 const prompt: Treat = async ({ call, exchange, carried, client }) => {
   if (valuesOf(call, 's') === undefined) return malformed(call, 's');
-  if (carried.prompts.size >= limits.requests) return tooMany(call, 'requests to its user');
+  using place = carried.reserve('prompts');
+  if (place === undefined) return tooMany(call, 'requests to its user');
   const reply = await exchange(withValues(call, ['']));
   if (reply.type === messageType.reply)
     carried.prompts.set(short(call.path, longestPath), { client, owner: reply.sender });

@@ -5,6 +5,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
+import type { Finding } from '../../api/types.ts';
 import { Desktop, runLoginManager, runScreenSaver, signalsOf } from '../support/buses.ts';
 import { TestEngine } from '../support/engine.ts';
 
@@ -93,8 +94,8 @@ it('a name, match rules and an inhibitor come back, also where the bus outside h
   await desktop.stop(outside.daemon);
   outside = await desktop.startBus('outside');
   saver = await runScreenSaver(desktop, outside.address);
-  const { findings } = await engine.json<{ findings: unknown[] }>('resume', 'client');
-  expect(findings).toEqual([]);
+  const { findings } = await engine.json<{ findings: Finding[] }>('resume', 'client');
+  expect(findings.filter(({ by }) => by === 'io.github.torpor.Bridge')).toEqual([]);
 
   expect(await isOwned('org.example.Client')).toBe(true);
   await vi.waitFor(() => expect(saver.inhibitions.size).toBe(1), patience);
@@ -194,11 +195,11 @@ it('what an application asks for at its very start is answered', async () => {
   const ask = `dbus-send --session --print-reply --dest=${saverName} /org/freedesktop/ScreenSaver ${saverName}.Inhibit`;
   await engine.start(['sh', '-c', `${ask} string:early string:first; exec xterm`], '--name', 'client');
   await vi.waitFor(() => expect(saver.asked).toBe(1), patience);
-  // What is not to be had outside is refused at once, and not looked for.
-  const startedAt = Date.now();
+  // What is not to be had outside is refused, and nobody is kept waiting for it until the call has lasted too long.
   const args = ['--session', '--print-reply', '--dest=org.freedesktop.secrets', '/', 'org.example.Ask'];
-  expect((await engine.run(['exec', 'client', '--', 'dbus-send', ...args])).code).not.toBe(0);
-  expect(Date.now() - startedAt).toBeLessThan(10_000);
+  const { code, stderr } = await engine.run(['exec', 'client', '--', 'dbus-send', ...args]);
+  expect(code).not.toBe(0);
+  expect(stderr).toContain('org.freedesktop.DBus.Error.Spawn.ChildExited');
 });
 
 it('serves a user who is not root, and says what it takes care of', async () => {

@@ -1,14 +1,20 @@
 /** Real message buses, programs on them and services of a desktop, all ended with the test. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import type { EventEmitter } from 'node:events';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { Message, type MessageBus, MessageType, sessionBus } from '@jellybrick/dbus-next';
 import { Bus } from '../../plugins/bridge/bus.ts';
 import { HeldPipe } from '../../plugins/bridge/held-pipe.ts';
-import { newError, newReply, readBody } from '../../plugins/bridge/message.ts';
+import {
+  messageType,
+  newError,
+  newReply,
+  readBody,
+  type Message as WireMessage,
+} from '../../plugins/bridge/message.ts';
 import { SocketLoop } from '../../plugins/bridge/sockets.ts';
 
 export class Desktop implements AsyncDisposable {
@@ -41,13 +47,25 @@ export class Desktop implements AsyncDisposable {
     throw new Error('it said nothing');
   }
 
-  /** A message bus that starts nothing by itself. @returns its address and the program. */
-  async startBus(name: string): Promise<{ address: string; socket: string; daemon: ChildProcess }> {
+  /**
+   * A message bus. It starts nothing by itself; for these names it believes that it does, so that what is sent to one
+   * waits until somebody takes it. @returns its address and the program.
+   */
+  async startBus(
+    name: string,
+    startable: readonly string[] = [],
+  ): Promise<{ address: string; socket: string; daemon: ChildProcess }> {
     const socket = join(this.folder, name);
     const config = `${socket}.conf`;
+    await mkdir(`${socket}.services`, { recursive: true });
+    for (const each of startable) {
+      const file = join(`${socket}.services`, `${each}.service`);
+      await writeFile(file, `[D-BUS Service]\nName=${each}\nExec=/bin/true\n`);
+    }
     await writeFile(
       config,
       `<busconfig><type>session</type><listen>unix:path=${socket}</listen><auth>EXTERNAL</auth>
+<servicedir>${socket}.services</servicedir>
 <policy context="default"><allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/><allow own="*"/></policy></busconfig>`,
     );
     const daemon = this.start('dbus-daemon', ['--nofork', '--print-address', `--config-file=${config}`]);
@@ -205,4 +223,18 @@ export async function runLoginManager(
   };
   await bus.ask('RequestName', 'su', ['org.freedesktop.login1', 0]);
   return { inhibitions, stop: () => bus.close() };
+}
+
+/** A service of which the test itself says what it answers, and when. Calls that nothing has answered yet wait in `asked`. */
+export async function runByHand(
+  address: string,
+  name: string,
+): Promise<{ bus: Bus; asked: WireMessage[]; stop(): Promise<void> }> {
+  const bus = await Bus.open(address, new SocketLoop());
+  const asked: WireMessage[] = [];
+  bus.onMessage = (message) => {
+    if (message.type === messageType.call) asked.push(message);
+  };
+  await bus.ask('RequestName', 'su', [name, 0]);
+  return { bus, asked, stop: () => bus.close() };
 }

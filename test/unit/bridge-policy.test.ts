@@ -75,6 +75,7 @@ it('signals are heard of the interfaces that can be called', () => {
     member: 'PropertiesChanged',
   };
   expect(hears(portal, properties, 'org.freedesktop.portal.Camera')).toBe(false);
+  expect(hears(portal, { ...changed, interface: 'constructor' }, undefined)).toBe(false);
 });
 
 it('what is carried fits into a snapshot when all limits are reached, and comes back the same', () => {
@@ -106,4 +107,23 @@ it('what is carried fits into a snapshot when all limits are reached, and comes 
   expect(parseState(bytes)).toEqual(state);
   expect(parseState(Buffer.alloc(0))).toEqual(emptyState);
   expect(() => parseState(Buffer.from('{"version":2}'))).toThrow();
+});
+
+it('is readable also where more has come together than its limits, of which the rest is kept', () => {
+  const carried = new Carried();
+  for (let index = 0; index < 2 * limits.notifications; index++)
+    carried.notifications.set(index, { outside: index, owner: ':1.1' });
+  const state = carried.state();
+  expect(parseState(encodeState(state))).toEqual(state);
+  const all = { ...state, notifications: [...carried.notifications.keys()] };
+  expect(parseState(encodeState(all))).toEqual(state);
+});
+
+it('places are taken by what is only asked for yet', () => {
+  const carried = new Carried();
+  const places = Array.from({ length: limits.inhibitors }, () => carried.reserve('inhibitors'));
+  expect(places).not.toContain(undefined);
+  expect(carried.reserve('inhibitors')).toBeUndefined();
+  places[0]?.[Symbol.dispose]();
+  expect(carried.reserve('inhibitors')).toBeDefined();
 });
