@@ -17,12 +17,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, describe, expect, it, onTestFinished } from 'vitest';
-import type { PluginReport } from '../../api/types.ts';
+import type { PluginReport, Snapshot } from '../../api/types.ts';
 import { findInstallation } from '../../engine/installation.ts';
 import { parseEntry } from '../../engine/plugin-host/entry.ts';
 import { readLinked } from '../../engine/profiles/elf.ts';
 import { filesBelow, fits, InstalledPackage, readPackageConfig } from '../support/app-package.ts';
 import { TestEngine } from '../support/engine.ts';
+import { typeInShell } from '../support/job.ts';
+import { TestTerminal } from '../support/terminal.ts';
+import { canCheckpoint } from './criu-fixture.ts';
 
 const run = promisify(execFile);
 const root = new URL('../..', import.meta.url).pathname;
@@ -220,6 +223,26 @@ describe('an installed package', () => {
         'ELECTRON_RUN_AS_NODE=1',
       );
     }
+  });
+
+  it.skipIf(!canCheckpoint)('suspends and resumes applications, and jobs in a terminal', async () => {
+    const torpor = join(there, 'torpor');
+    await using engine = await TestEngine.create({ torpor });
+    const { id } = await engine.start(['sleep', '100000']);
+    // They are no part of Electron, and may be made with it.
+    const { stdout } = await engine.run(['exec', id, '--', 'env']);
+    expect(stdout).toContain('DISPLAY=');
+    expect(stdout).not.toContain('ELECTRON_RUN_AS_NODE');
+    await engine.json('suspend', id);
+    expect(await engine.json('resume', id)).toMatchObject({ state: 'running' });
+
+    await using job = await typeInShell('cat');
+    const { workload } = await engine.json<Snapshot>('suspend', `${job.pid}`);
+    await engine.json('resume', workload);
+    await using viewer = await TestTerminal.start([torpor, 'attach', workload], { env: engine.env });
+    viewer.type('said again\n');
+    // By the terminal, and by the job.
+    await viewer.until(/said again\s+said again/);
   });
 });
 
