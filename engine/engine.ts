@@ -741,6 +741,7 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
   }
 
   async doctor(caller: Caller): Promise<DoctorCheck[]> {
+    await this.#noteSession(caller);
     return diagnose(this.#parts, await findUser(caller.uid));
   }
 

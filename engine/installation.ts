@@ -97,6 +97,11 @@ export function findInstallation(env: NodeJS.ProcessEnv = process.env): Installa
     },
     plugins: {
       torpor: join(build, 'plugins'),
+      own: {
+        places: { '@NODE@': process.execPath, '@BUILD@': build },
+        // In a package what runs the engine is Electron, which is Node only where it is told so.
+        environment: env.ELECTRON_RUN_AS_NODE ? { ELECTRON_RUN_AS_NODE: env.ELECTRON_RUN_AS_NODE } : {},
+      },
       machine: env.TORPOR_PLUGINS
         ? [env.TORPOR_PLUGINS]
         : ['/usr/share/torpor/plugins', '/etc/torpor/plugins'],

@@ -1,6 +1,6 @@
 /** Bundles the programs into `build/`: one file each, so that they start quickly and can be installed by copying. */
-import { readdir, readFile, writeFile } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
+import { copyFile, readdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { build } from 'esbuild';
 import { buildIcons } from './build-icons.ts';
 import { buildRenderer } from './build-renderer.ts';
@@ -21,7 +21,7 @@ await build({
   ...program,
   entryPoints: { 'torpor-audio': 'plugins/audio/main.ts', 'plugins/bridge': 'plugins/bridge/main.ts' },
 });
-await writeServiceFiles();
+await copyServiceFiles();
 await build({
   ...program,
   entryPoints: { 'electron/main': 'main/shells/electron/main.ts' },
@@ -41,14 +41,8 @@ await buildIcons();
 await buildRenderer();
 await writeFile('build/.built', '');
 
-/** How the engine starts Torpor's own plugins: with the program that runs this, from where they are built to. */
-async function writeServiceFiles(): Promise<void> {
+/** As they are: what is built here may run elsewhere, so that the engine fills in where it is. */
+async function copyServiceFiles(): Promise<void> {
   const folder = 'plugins/services';
-  for (const file of await readdir(folder)) {
-    const text = await readFile(join(folder, file), 'utf8');
-    const filled = text.replace(/^Exec=.*$/m, (line) =>
-      line.replaceAll('@NODE@', process.execPath).replaceAll('@BUILD@', resolve('build')),
-    );
-    await writeFile(join('build/plugins', file), filled);
-  }
+  for (const file of await readdir(folder)) await copyFile(join(folder, file), join('build/plugins', file));
 }

@@ -2,10 +2,12 @@
 import { join } from 'node:path';
 import type { User } from '../capsule/users.ts';
 import { type FileText, readSettings, readSettingsAs } from '../files/settings-folder.ts';
-import { type EntryProblem, largestEntry, type PluginEntry, parseEntry } from './entry.ts';
+import { type EntryProblem, largestEntry, type OwnPrograms, type PluginEntry, parseEntry } from './entry.ts';
 
 export interface PluginFolders {
   torpor: string;
+  /** How those of Torpor's are started. */
+  own: OwnPrograms;
   /** Of packages, and of the machine's administrator: the later one wins. */
   machine: readonly string[];
 }
@@ -22,15 +24,18 @@ export interface PluginEntries {
 /** All plugins for a user's workloads. What is broken is left out and told. */
 export async function readEntries(folders: PluginFolders, user: User): Promise<PluginEntries> {
   const own = join(user.home, userFolder);
-  const texts: FileText[][] = [
-    await readSettings(folders.torpor, files),
+  const torpors = await readSettings(folders.torpor, files);
+  const others: FileText[][] = [
     ...(await Promise.all(folders.machine.map((folder) => readSettings(folder, files)))),
     await readSettingsAs(user, own, files),
   ];
   const entries = new Map<string, PluginEntry>();
   const problems: EntryProblem[] = [];
-  for (const { file, text } of texts.flat()) {
-    const parsed = parseEntry(text, file);
+  const all = [
+    ...torpors.map(({ file, text }) => parseEntry(text, file, folders.own)),
+    ...others.flat().map(({ file, text }) => parseEntry(text, file)),
+  ];
+  for (const parsed of all) {
     if ('what' in parsed) problems.push(parsed);
     else entries.set(parsed.name, parsed);
   }

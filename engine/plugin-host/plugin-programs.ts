@@ -14,6 +14,7 @@ import { ConnectedPlugin, PluginFailure } from './connected-plugin.ts';
 import { type PluginFolders, problemSentence, readEntries } from './entries.ts';
 import type { PluginEntry } from './entry.ts';
 import { PluginProgram } from './program.ts';
+import { hindrance } from './reachable.ts';
 import type { UserSessions } from './user-sessions.ts';
 
 /** A plugin that could be called: it is there, or there is what starts it. */
@@ -250,9 +251,14 @@ export class PluginPrograms {
     return { program, isNew: true };
   }
 
+  /** @throws Error where its user cannot run it. */
   async #start(entry: PluginEntry, user: User): Promise<PluginProgram> {
+    // Of others' files nobody is told but by their own rights.
+    const why = entry.isOwn ? await hindrance(entry.exec, user) : undefined;
+    if (why !== undefined) throw new Error(why);
     const environment = {
       ...(await this.#sessions.environmentOf(user)),
+      ...entry.environment,
       TORPOR_BUS_ADDRESS: this.#busAddress,
     };
     const program = new PluginProgram(entry.exec, user, environment);

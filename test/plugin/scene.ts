@@ -190,6 +190,7 @@ export class Scene implements AsyncDisposable {
       env: {
         PATH: '/usr/local/bin:/usr/bin:/bin',
         ...env,
+        ...entry.environment,
         HOME: user.home,
         TORPOR_BUS_ADDRESS: `unix:path=${this.engine.paths.busSocket}`,
       },

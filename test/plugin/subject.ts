@@ -1,5 +1,6 @@
 /** The plugin that is put through the conformance suite, found as the engine would find it. */
 import { readFile } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { sentenceOf } from '../../api/errors.ts';
 import { findUser, type User } from '../../engine/capsule/users.ts';
 import { findInstallation } from '../../engine/installation.ts';
@@ -26,15 +27,16 @@ export async function findSubject(
   env: Readonly<Record<string, string>> = {},
 ): Promise<Subject> {
   const user = await findUser(userName);
+  const { plugins } = findInstallation();
   if (given.startsWith('/')) {
     const text = await readFile(given, 'utf8').catch((error: unknown) => {
       throw new Error(`${given} cannot be read: ${sentenceOf(error)}.`);
     });
-    const parsed = parseEntry(text, given);
+    const isOwn = dirname(given) === plugins.torpor;
+    const parsed = parseEntry(text, given, isOwn ? plugins.own : undefined);
     if ('what' in parsed) throw new Error(problemSentence(parsed));
-    return { entry: parsed, user, isGivenByFile: true, env };
+    return { entry: parsed, user, isGivenByFile: !isOwn, env };
   }
-  const { plugins } = findInstallation();
   const { entries, problems } = await readEntries(plugins, user);
   const entry = entries.find(({ name }) => name === given);
   if (entry !== undefined) return { entry, user, isGivenByFile: false, env };

@@ -12,6 +12,8 @@ describe('a plugin’s service file', () => {
     expect(parseEntry(`${text}X-Torpor-Policy=required\nX-Torpor-Resident=true\nUser=root`, file)).toEqual({
       name: 'org.example.X',
       exec: ['/bin/x', 'a b', 'c"d', 'e f', ''],
+      environment: {},
+      isOwn: false,
       policy: 'required',
       isResident: true,
       file,
@@ -36,6 +38,20 @@ describe('a plugin’s service file', () => {
     [[`Name=${'x'.repeat(20_000)}`], 0, 'it is larger than 16384 bytes'],
   ])('is refused by line and reason: %j', (lines, line, what) => {
     expect(entry(...lines)).toMatchObject({ file, line, what: expect.stringContaining(what) });
+  });
+
+  it('has places filled in, spaces and all, where it is one of Torpor’s own, and there alone', () => {
+    const text = '[D-BUS Service]\nName=org.example.X\nExec=@NODE@ @BUILD@/x.mjs --at=@BUILD@';
+    const environment = { ELECTRON_RUN_AS_NODE: '1' };
+    const places = { '@NODE@': '/opt/a b/node', '@BUILD@': '/srv/$& "c' };
+    expect(parseEntry(text, file, { places, environment })).toMatchObject({
+      exec: ['/opt/a b/node', '/srv/$& "c/x.mjs', '--at=/srv/$& "c'],
+      environment,
+      isOwn: true,
+    });
+    expect(parseEntry(text, file)).toMatchObject({
+      what: expect.stringContaining('Exec must begin with an absolute path'),
+    });
   });
 
   it('is known to be of a required plugin also where it is broken', () => {
