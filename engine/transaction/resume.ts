@@ -180,10 +180,21 @@ async function resumeOnce(
     await placeSockets(manifest, imagesDir, rewritten);
     const clocks = await restoreClocks(manifest, imagesDir, rewritten, choices.clock ?? 'keep');
     const connections = await restoreConnections(manifest, imagesDir, rewritten, claim);
-    await using sockets = await restoreSockets(manifest, imagesDir, scratch, member?.connect, {
+    const busLines = {
       program: parts.installation.busLines,
       cgroup: () => parts.cgroups.make(roomCgroup(id)),
-    });
+    };
+    await using sockets = await restoreSockets(
+      ...([
+        manifest,
+        imagesDir,
+        scratch,
+        member?.connect,
+        busLines,
+        choices.externalSockets,
+        givenUp,
+      ] as const),
+    );
     const isViewed = place.needsView || rewritten.size > 0;
     const images = isViewed
       ? await viewOfImages(imagesDir, rewritten, ghosts.renamed, join(scratch, 'images'))
