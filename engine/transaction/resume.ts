@@ -73,7 +73,7 @@ export async function resume(
   member?: ResumeMember,
 ): Promise<ResumeOutcome> {
   await unlessAborted(parts.plugins.settled(record.id), signal);
-  const ofNetwork = await meetNetwork(manifest, choices.waitNetwork ?? 0, signal);
+  const ofNetwork = member?.network ?? (await meetNetwork(manifest, choices.waitNetwork ?? 0, signal));
   const pluginTime = parts.plugins.time();
   const { status } = record;
   const isFirst = status.kind === 'suspended' && status.snapshot === manifest.id;
