@@ -232,12 +232,17 @@ export type ClockChoice = (typeof clockChoices)[number];
 /** For a network, in seconds. */
 export const longestWait = 3600;
 
+/** What may become of connections to a message bus outside that is not there at the resume. */
+export const lostSocketChoices = ['hang-up'] as const;
+
 /** How something comes back, of one or of several. */
 export const resumeChoicesSchema = z.object({
   /** `keep` where it is not given. */
   clock: z.enum(clockChoices).optional(),
   /** How long to wait for a network before it runs, in seconds; as its profile says where it is not given. */
   waitNetwork: z.number().int().min(0).max(longestWait).optional(),
+  /** Where a message bus outside cannot be had it finds its connection closed; nothing is resumed where it is not given. */
+  externalSockets: z.enum(lostSocketChoices).optional(),
 });
 export type ResumeChoices = z.infer<typeof resumeChoicesSchema>;
 

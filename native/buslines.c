@@ -3,13 +3,13 @@
  *
  *   torpor-buslines learn PATH
  *     Prints what the bus knows of all its connections: "connection UNIQUE PID", "name NAME UNIQUE", "match UNIQUE RULE",
- *     and "rules known" where it tells match rules.
+ *     and "rules known" where it tells match rules. Ends without them where a bus tells more than any has to tell.
  *   torpor-buslines stand PATH UNIQUE
  *     Stands between a program, which has the unique name UNIQUE and had its connection before, and the bus: takes on a
  *     connection of its own what the lines of standard input say ("name NAME", "match RULE", and "owner NAME UNIQUE"
- *     for whom the program knows, "unread HEX" for what it had not read yet; at last "end"). Prints "lost NAME" and
- *     "unmatched RULE" for what it could not have, and "ready FD" with the program's end, which it keeps open until its
- *     standard input ends. Then it carries messages and descriptors, with the two unique names changed for each
+ *     for whom the program knows, "unread HEX" for what it had not read yet; at last "end"). Prints "lost NAME" for a
+ *     name that another program has, "refused NAME" and "unmatched RULE" for what the bus does not give, and
+ *     "ready FD" with the program's end, which it keeps open until its standard input ends. Then it carries messages and descriptors, with the two unique names changed for each
  *     other, until either side hangs up.
  *
  * Neither side is trusted: a message has a limit, no more than one is held for each direction, and nothing is read while the
@@ -21,6 +21,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -31,12 +32,17 @@
 #define STATS BUS ".Debug.Stats"
 #define SET_UP_SECONDS 15
 #define READ_AT_ONCE (64 * 1024)
+/* Of a bus with hundreds of programs that listen to hundreds of things each, `learn` prints a tenth of it. */
+#define LEARNT_LIMIT (4 * 1024 * 1024)
 /* What arrives while a connection is set up. */
 #define HELD_LIMIT (8 * 1024 * 1024)
 /* SCM_MAX_FD of the kernel; the bus's own limit for one message is lower. */
 #define MOST_DESCRIPTORS 253
 /* Serial numbers of our own calls, far from those that a program has come to. */
 #define FIRST_SERIAL 0xf0000000u
+
+/* The bus's answers to RequestName. */
+enum { PRIMARY_OWNER = 1, IN_QUEUE = 2, ALREADY_OWNER = 4 };
 
 struct descriptors {
 	int fds[MOST_DESCRIPTORS];
@@ -246,6 +252,18 @@ static void begin(struct bus *bus, const char *path)
 
 /* ---- learn ---- */
 
+__attribute__((format(printf, 1, 2))) static void tell_learnt(const char *format, ...)
+{
+	static size_t told;
+	va_list values;
+	va_start(values, format);
+	int length = vprintf(format, values);
+	va_end(values);
+	told += length > 0 ? (size_t)length : 0;
+	if (told > LEARNT_LIMIT)
+		die("the bus says too much");
+}
+
 static void print_match_rules(struct bus *bus)
 {
 	struct message answer;
@@ -265,11 +283,11 @@ static void print_match_rules(struct bus *bus)
 			const char *rule = next_string(&walk);
 			/* A rule is one line, whoever has made it. */
 			if (!walk.failed && strchr(rule, '\n') == NULL)
-				printf("match %s %s\n", unique, rule);
+				tell_learnt("match %s %s\n", unique, rule);
 		}
 	}
 	if (!walk.failed)
-		printf("rules known\n");
+		tell_learnt("rules known\n");
 }
 
 static void learn(const char *path)
@@ -291,9 +309,9 @@ static void learn(const char *path)
 		const char *name = next_string(&walk);
 		if (name[0] == ':' && strcmp(name, bus.unique) != 0) {
 			if (ask(&bus, "GetConnectionUnixProcessID", name, &answer))
-				printf("connection %s %u\n", name, (unsigned int)number_of(&answer));
+				tell_learnt("connection %s %u\n", name, (unsigned int)number_of(&answer));
 		} else if (name[0] != ':' && ask(&bus, "GetNameOwner", name, &answer)) {
-			printf("name %s %s\n", name, text_of(&answer));
+			tell_learnt("name %s %s\n", name, text_of(&answer));
 		}
 	}
 	print_match_rules(&bus);
@@ -314,12 +332,12 @@ static void take_name(struct bus *bus, const char *name, const char *shown, stru
 {
 	struct message answer;
 	struct call call = { .interface = BUS, .member = "RequestName", .text = name, .has_flags = true };
-	bool is_owner = call_bus(bus, &call, &answer) && (number_of(&answer) == 1 || number_of(&answer) == 4);
-	if (is_owner)
+	uint32_t result = call_bus(bus, &call, &answer) ? number_of(&answer) : 0;
+	if (result == PRIMARY_OWNER || result == ALREADY_OWNER)
 		return;
 	const char *const texts[] = { name, NULL };
 	append_signal(told, bus->serial++, shown, "NameLost", texts);
-	printf("lost %s\n", name);
+	printf("%s %s\n", result == IN_QUEUE ? "lost" : "refused", name);
 }
 
 static void take_rule(struct bus *bus, const char *rule, const struct names *names)

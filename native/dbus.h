@@ -67,7 +67,7 @@ uint32_t next_number(struct walk *walk);
 /* Appends the message with names changed in its header, and in its body where that is the bus's own or for the bus. */
 void append_renamed(struct buffer *out, const struct message *message, const struct names *names);
 
-/* Appends a call to the bus itself. @param second may be NULL. @param flags are put last where has_flags is set. */
+/* A call to the bus itself. Where there is no text it has no arguments; flags come last where has_flags is set. */
 struct call {
 	const char *interface;
 	const char *member;
@@ -75,6 +75,7 @@ struct call {
 	bool has_flags;
 	uint32_t flags;
 };
+/* Appends such a call. */
 void append_call(struct buffer *out, uint32_t serial, const struct call *call);
 /* Appends a signal as the bus itself sends it, with texts up to a NULL. */
 void append_signal(struct buffer *out, uint32_t serial, const char *destination, const char *member,

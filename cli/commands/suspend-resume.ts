@@ -4,6 +4,7 @@ import {
   clockChoices,
   connectionChoices,
   longestWait,
+  lostSocketChoices,
   type ResumeResult,
   type SuspendResult,
   socketChoices,
@@ -182,6 +183,12 @@ export const resume: Command = {
         summary:
           'Let it run only when the machine has a network, or after that time; 0 for an application whose profile would wait.',
       },
+      {
+        name: 'external-sockets',
+        value: 'hang-up',
+        summary:
+          'Resume a job also where a message bus that it was connected to is not there: it finds the connection closed, by which many programs end.',
+      },
     ],
     examples: [
       { command: 'torpor resume gimp', meaning: 'go on with GIMP' },
@@ -195,9 +202,11 @@ export const resume: Command = {
     const copy = context.invocation.flag('copy');
     const clock = choiceOf(context, 'clock', clockChoices, 'its clock');
     const waitNetwork = secondsOf(context, 'wait-network');
+    const externalSockets = choiceOf(context, 'external-sockets', lostSocketChoices, 'external sockets');
     const choices = {
       ...(clock === undefined ? {} : { clock }),
       ...(waitNetwork === undefined ? {} : { waitNetwork }),
+      ...(externalSockets === undefined ? {} : { externalSockets }),
     };
     if (copy && targets.length > 1)
       throw new TorporError('usage', '--copy takes one name.', 'Make the copies one by one.');

@@ -18,13 +18,15 @@ const nanosecondsPerMillisecond = 1_000_000n;
  * @returns what there is to say of the time that it stood still.
  */
 export async function restoreClocks(
-  manifest: Manifest,
+  manifest: Pick<Manifest, 'takenAt' | 'standstillMs'>,
   imagesDir: string,
   rewritten: Map<string, Buffer>,
   choice: ClockChoice,
 ): Promise<Finding> {
   const standstill = standstillOf(manifest, Date.now());
-  const nanoseconds = BigInt(Math.max(0, Math.round(standstill))) * nanosecondsPerMillisecond;
+  const wall = BigInt(Math.round(standstill)) * nanosecondsPerMillisecond;
+  // Where the date was put back nobody knows how long it stood still.
+  const nanoseconds = wall > 0n ? wall : 0n;
   const change = async (name: string, how: (image: Buffer) => Buffer) => {
     const image = rewritten.get(name) ?? (await readFile(join(imagesDir, name)));
     const changed = how(image);
@@ -32,7 +34,7 @@ export async function restoreClocks(
   };
   const advances = choice === 'advance';
   await change('files.img', (image) =>
-    moveTimerDescriptors(image, nanoseconds, advances ? 'all' : 'times-of-day'),
+    moveTimerDescriptors(image, { wall, own: advances ? nanoseconds : 0n }),
   );
   for (const name of advances ? await readdir(imagesDir) : []) {
     if (/^timens-\d+\.img$/.test(name)) await change(name, (image) => moveClocks(image, nanoseconds));

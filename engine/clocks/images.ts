@@ -6,8 +6,13 @@
 import { fileEntry, rewriteImage } from '../../proto/images.ts';
 import { decode, delimitedField, encode, message, rawFields, required } from '../../proto/wire.ts';
 
-/** Which timers come due as if time had gone on; the others go on with what was left. */
-export type TimersMoved = 'all' | 'times-of-day';
+/** How much less timers have left, in nanoseconds. */
+export interface TimeGone {
+  /** Of those that are set to a time of the day. Less than nothing where the date was put back: they have more left. */
+  wall: bigint;
+  /** Of all others. */
+  own: bigint;
+}
 
 const nanosecondsPerSecond = 1_000_000_000n;
 const microsecondsPerSecond = 1_000_000n;
@@ -53,15 +58,15 @@ const timerfd = message('timerfd_entry', { clock: required(4, 'uint32'), setFlag
 const timerfdLeft = timeLeft('timerfd_entry', 7, 8);
 
 /** `files.img` in which timers of descriptors have this much less left. */
-export function moveTimerDescriptors(image: Buffer, nanoseconds: bigint, which: TimersMoved): Buffer {
+export function moveTimerDescriptors(image: Buffer, { wall, own }: TimeGone): Buffer {
   return rewriteImage('files', image, (entry) => {
     if (decode(fileEntry, entry).timerfd === undefined) return entry;
     return withFields(entry, 'file_entry', (number, content) => {
       if (number !== timerfdOfFileEntry) return undefined;
       const set = decode(timerfd, content);
       const isTimeOfDay = timesOfDay.has(set.clock) && (set.setFlags & setToMoment) !== 0;
-      const isMoved = which === 'all' ? timeClocks.has(set.clock) : isTimeOfDay;
-      return isMoved ? withLessLeft(content, timerfdLeft, nanosecondsPerSecond, nanoseconds) : undefined;
+      const gone = isTimeOfDay ? wall : timeClocks.has(set.clock) ? own : 0n;
+      return gone === 0n ? undefined : withLessLeft(content, timerfdLeft, nanosecondsPerSecond, gone);
     });
   });
 }
@@ -108,7 +113,7 @@ function withFields(
   );
 }
 
-/** A timer with less left, but never with nothing, which would be one that is not set. */
+/** A timer with so much less left, or more where that is less than nothing, but never with nothing, which would be one that is not set. */
 function withLessLeft(
   timer: Buffer,
   entry: ReturnType<typeof timeLeft>,

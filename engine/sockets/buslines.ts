@@ -13,6 +13,7 @@ import { TorporError } from '../../api/errors.ts';
 import type { Finding } from '../../api/types.ts';
 import { takeDescriptor } from '../../native/take-descriptor.ts';
 import type { BusSocket } from '../../proto/manifest.ts';
+import { unlessAborted } from '../abort.ts';
 import { runCommand } from '../command.ts';
 import type { SocketUser } from './plan.ts';
 
@@ -41,18 +42,34 @@ export interface Learnt {
 const mostTexts = 4096;
 const longestText = 4096;
 
+/** By the specification. Whatever else a bus tells, or a program listens to, is no name to be asked for. */
+const longestName = 255;
+const uniqueName = /^:[\w-]+(?:\.[\w-]+)*$/;
+const wellKnownName = /^[A-Za-z_-][\w-]*(?:\.[A-Za-z_-][\w-]*)+$/;
+const isWellKnown = (text: string) => text.length <= longestName && wellKnownName.test(text);
+
+/** Whether this can be what a bus calls a connection. */
+export const isUniqueName = (text: string): boolean => text.length <= longestName && uniqueName.test(text);
+
+/** Whether a bus that listens here can be told of in a line. */
+export const isBusPath = (path: string): boolean => path !== '' && !path.includes('\n');
+
 /** Pure. Of lines that are none of those it knows, nothing is made. */
 export function parseLearnt(text: string): Learnt {
   const connections = new Map<number, string[]>();
   const owners = new Map<string, string>();
   const rules = new Map<string, string[]>();
-  const push = <K>(map: Map<K, string[]>, key: K, value: string) =>
-    map.set(key, [...(map.get(key) ?? []), value]);
+  const push = <K>(map: Map<K, string[]>, key: K, value: string) => {
+    const texts = map.get(key);
+    if (texts === undefined) map.set(key, [value]);
+    else if (texts.length < mostTexts) texts.push(value);
+  };
   let areRulesKnown = false;
   for (const line of text.split('\n')) {
-    const [, word, first = '', rest = ''] = /^(\w+) (\S+)(?: (.*))?$/.exec(line) ?? [];
-    if (word === 'connection') push(connections, Number(rest), first);
-    if (word === 'name') owners.set(first, rest);
+    // A rule is anything but the end of a line.
+    const [, word, first = '', rest = ''] = /^(\w+) (\S+)(?: (.*))?$/s.exec(line) ?? [];
+    if (word === 'connection' && isUniqueName(first)) push(connections, Number(rest), first);
+    if (word === 'name' && isWellKnown(first) && isUniqueName(rest)) owners.set(first, rest);
     if (word === 'match') push(rules, first, rest);
     if (line === 'rules known') areRulesKnown = true;
   }
@@ -60,7 +77,7 @@ export function parseLearnt(text: string): Learnt {
 }
 
 /**
- * What is to be taken on again for one connection. Pure.
+ * What is to be taken on again for one connection, in the words of its program. Pure.
  * @returns undefined where the bus has not one connection of it, but none or several.
  */
 export function busStateOf(
@@ -71,35 +88,60 @@ export function busStateOf(
   const [unique] = own;
   if (unique === undefined || own.length > 1) return undefined;
   const fits = (text: string) => text !== '' && text.length <= longestText;
-  const matches = (rules?.get(unique) ?? []).filter(fits).slice(0, mostTexts);
+  // What stands between exchanges the two for one another, and the bus knows that one's name only.
+  const asShown = (text: string) =>
+    shown === undefined ? text : text === unique ? shown : text === shown ? unique : text;
+  const matches = (rules?.get(unique) ?? [])
+    .filter(fits)
+    .map((rule) => rule.replace(/'([^']*)'/g, (_whole, value: string) => `'${asShown(value)}'`));
   const watched = new Set(matches.flatMap(namesIn));
   return {
     path,
     unique: shown ?? unique,
     names: [...owners]
-      .filter(([name, owner]) => owner === unique && fits(name))
+      .filter(([, owner]) => owner === unique)
       .map(([name]) => name)
       .slice(0, mostTexts),
     matches,
     rulesKnown: rules !== undefined,
-    known: [...watched].map((name) => ({ name, owner: owners.get(name) ?? '' })),
+    known: [...watched].slice(0, mostTexts).map((name) => ({ name, owner: asShown(owners.get(name) ?? '') })),
   };
 }
 
 /** Well-known names, of whose owners a match rule makes sure that its connection hears. */
 function namesIn(rule: string): string[] {
-  const names = Array.from(rule.matchAll(/\b(?:arg0|sender)='([^':]+\.[^':]+)'/g), ([, name = '']) => name);
-  return names.filter((name) => name !== 'org.freedesktop.DBus');
+  const names = Array.from(rule.matchAll(/\b(?:arg0|sender)='([^']*)'/g), ([, name = '']) => name);
+  return names.filter((name) => isWellKnown(name) && name !== 'org.freedesktop.DBus');
 }
 
+/**
+ * A limit for all buses of a workload together. Ours gives up with each of them before that, unless somebody has
+ * stopped it: it is its user's, as the buses may be, and others wait meanwhile.
+ */
+export class BusTime {
+  readonly #end = performance.now() + busLimitMs;
+
+  get leftMs(): number {
+    return Math.max(0, this.#end - performance.now());
+  }
+}
+const busLimitMs = 20_000;
+const tooLate = `its user's buses did not answer within ${busLimitMs / 1000} seconds`;
+
 /** As a program of the user's. @throws TorporError `blocked` where the bus does not answer. */
-export async function learnBus(program: string, path: string, user: SocketUser): Promise<Learnt> {
+export async function learnBus(
+  program: string,
+  path: string,
+  user: SocketUser,
+  time: BusTime,
+): Promise<Learnt> {
   const [command = '', ...args] = [...asUser(user), program, 'learn', path];
-  const { status, stdout, stderr } = await runCommand(command, args);
+  const limits = { timeoutMs: time.leftMs, killSignal: 'SIGKILL' } as const;
+  const { status, stdout, stderr } = await runCommand(command, args, limits);
   if (status === 0) return parseLearnt(stdout);
   throw new TorporError(
     'blocked',
-    `The bus at ${path} did not tell what it knows of its connections: ${reasonIn(stderr)}.`,
+    `The bus at ${path} did not tell what it knows of its connections: ${time.leftMs === 0 ? tooLate : reasonIn(stderr)}.`,
     'Try again, or let the program find the connection closed: `--external-sockets hang-up`.',
   );
 }
@@ -148,19 +190,29 @@ export interface StartedBusLine {
   handedOver: () => void;
 }
 
-/** @throws TorporError `failed` where the bus cannot be reached. */
+/** Of what it says more is not kept. */
+const mostSaid = 256;
+const longestSaid = 2 * longestText;
+
+/**
+ * @param signal ends the waiting. @throws its reason then.
+ * @throws TorporError `failed` where the bus cannot be reached.
+ */
 export async function startBusLine(
   { program, cgroup }: BusLinesPlace,
   { path, unique, names, matches, known, rulesKnown }: BusSocket,
   unread: readonly Buffer[],
   user: SocketUser,
   comm: string,
+  time: BusTime,
+  signal: AbortSignal,
 ): Promise<StartedBusLine> {
+  signal.throwIfAborted();
   const [command = '', ...args] = [...asUser(user), program, 'stand', path, unique];
   const child = spawn(command, args, { stdio: ['pipe', 'pipe', 'pipe'], detached: true, cwd: '/' });
   child.stdin.on('error', () => {});
   // Of one that ends at once nothing is heard later.
-  const ready = untilReady(child);
+  const ready = unlessAborted(untilReady(child, time), signal);
   ready.catch(() => {});
   const lines = [
     ...(unread.length === 0 ? [] : [`unread ${Buffer.concat(unread).toString('hex')}`]),
@@ -170,6 +222,10 @@ export async function startBusLine(
     'end',
   ];
   const pid = child.pid ?? 0;
+  const letGo = () => {
+    child.unref();
+    for (const stream of [child.stdout, child.stderr]) stream.destroy();
+  };
   try {
     await once(child, 'spawn');
     const folder = await cgroup();
@@ -181,32 +237,45 @@ export async function startBusLine(
     child.stdin.write(lines.map((line) => `${line}\n`).join(''));
     const said = await ready;
     const fd = takeDescriptor(pid, said.descriptor);
-    child.unref();
-    for (const stream of [child.stdout, child.stderr]) stream.destroy();
+    letGo();
     const findings = said.lost.map((what) => lost(comm, what));
     if (!rulesKnown) findings.push(rulesUnknown(comm, path));
     return { fd, findings, handedOver: () => child.stdin.destroy() };
   } catch (error) {
     child.kill('SIGKILL');
+    child.stdin.destroy();
+    letGo();
     throw error;
   }
 }
 
-async function untilReady(child: ChildProcess): Promise<{ descriptor: number; lost: string[] }> {
+async function untilReady(
+  child: ChildProcess,
+  time: BusTime,
+): Promise<{ descriptor: number; lost: string[] }> {
   return await new Promise((resolve, reject) => {
-    let said = '';
+    const failed = (why: string) => reject(new TorporError('failed', why));
+    const limit = setTimeout(() => failed(tooLate), time.leftMs);
+    child.once('exit', () => clearTimeout(limit));
+    const lost: string[] = [];
+    let begun = '';
     let complaint = '';
     child.stdout?.setEncoding('utf8').on('data', (text: string) => {
-      said += text;
-      const ready = /^ready (\d+)\n/m.exec(said);
-      if (ready === null) return;
-      const rest = said.split('\n').filter((line) => /^(lost|unmatched) /.test(line));
-      resolve({ descriptor: Number(ready[1]), lost: rest });
+      const lines = (begun + text).split('\n');
+      begun = (lines.pop() ?? '').slice(0, longestSaid);
+      for (const line of lines) {
+        const [, descriptor] = /^ready (\d+)$/.exec(line) ?? [];
+        if (descriptor !== undefined) {
+          clearTimeout(limit);
+          resolve({ descriptor: Number(descriptor), lost });
+        } else if (lost.length < mostSaid && /^(lost|refused|unmatched) /.test(line)) {
+          lost.push(line.slice(0, longestSaid));
+        }
+      }
     });
     child.stderr?.setEncoding('utf8').on('data', (text: string) => {
-      complaint += text;
+      complaint = (complaint + text).slice(-longestSaid);
     });
-    const failed = (why: string) => reject(new TorporError('failed', why));
     child.once('error', ({ message }) => failed(message));
     child.once('close', () => failed(reasonIn(complaint)));
   });
@@ -222,15 +291,24 @@ const degraded = (what: string, hint: string): Finding => ({
 
 function lost(comm: string, line: string): Finding {
   const [word, ...rest] = line.split(' ');
-  return word === 'lost'
-    ? degraded(
-        `${comm} had the name ${rest.join(' ')} on its bus, which another program has now.`,
+  const what = rest.join(' ');
+  switch (word) {
+    case 'lost':
+      return degraded(
+        `${comm} had the name ${what} on its bus, which another program has now.`,
         'It has been told so, and gets the name when the other one gives it up.',
-      )
-    : degraded(
-        `The bus did not take a match rule of ${comm}: ${rest.join(' ')}.`,
+      );
+    case 'refused':
+      return degraded(
+        `${comm} had the name ${what} on its bus, which the bus does not give it any more.`,
+        'It has been told that it lost the name; allow it again in the settings of the bus, and start it again where that matters.',
+      );
+    default:
+      return degraded(
+        `The bus did not take a match rule of ${comm}: ${what}.`,
         'It does not hear what this rule was for; start it again where that matters.',
       );
+  }
 }
 
 /** Said at the suspend as well as at the resume. */
@@ -240,9 +318,19 @@ export const rulesUnknown = (comm: string, path: string): Finding =>
     'After the resume it hears only what is sent to it alone; start it again where that matters.',
   );
 
-/** What a resume says where there is no bus. */
+/**
+ * Where its bus cannot be had now nothing is resumed: many programs end when their bus hangs up, and it may be there soon.
+ */
+export const busMissing = (comm: string, path: string, why: string): TorporError =>
+  new TorporError(
+    'blocked',
+    `${comm} could not be connected again to the bus at ${path}: ${why}.`,
+    'Start that bus, which for a session bus is to log in, and resume again. Or let it find the connection closed, by which many programs end: `torpor resume --external-sockets hang-up`.',
+  );
+
+/** What a resume says where the user lets the program find its connection closed. */
 export const busNotThere = (comm: string, path: string, why: string): Finding =>
   degraded(
     `${comm} could not be connected again to the bus at ${path}: ${why}.`,
-    'It finds the connection closed; many programs end then.',
+    'It finds the connection closed, as was wanted; many programs end then.',
   );

@@ -37,7 +37,7 @@ const screen =
 
 const bus: Usual = {
   kind: 'bus',
-  hint: 'It is connected again at the resume, with the names that it has and what it listens to. What it has asked for and not heard, and what others keep for it as long as it is connected, such as that the screen stays on, is lost.',
+  hint: 'It is connected again at the resume, with the names that it has and what it listens to; without that bus it is not resumed. What it has asked for and not heard, and what others keep for it as long as it is connected, such as that the screen stays on, is lost.',
 };
 
 /** The first line that fits wins. */

@@ -6,12 +6,14 @@ import { closeSync, statSync } from 'node:fs';
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { sentenceOf } from '../../api/errors.ts';
-import type { Finding, SocketChoice } from '../../api/types.ts';
+import type { Finding, ResumeChoices, SocketChoice } from '../../api/types.ts';
 import { type DecidedSocket, type Manifest, specOf } from '../../proto/manifest.ts';
 import { firstGivenFd } from '../criu/options.ts';
 import type { SocketsBetween } from './between.ts';
 import {
   type BusLinesPlace,
+  BusTime,
+  busMissing,
   busNotThere,
   type Learnt,
   learnBus,
@@ -65,7 +67,9 @@ export async function dumpSockets(
     },
     decide: async (name, imagesDir, init) => {
       const outside = await readSocketsOutside(imagesDir);
-      const learnt = await learnBuses(busLines, outside.external, usually);
+      // A bus that stands still itself would not answer, and need not.
+      const toBuses = outside.external.filter(({ inode }) => !allowed.has(inode));
+      const learnt = await learnBuses(busLines, toBuses, usually);
       return decide(name, outside, others, (address) => isThere(address, init), allowed, usually, learnt);
     },
     [Symbol.asyncDispose]: () => rm(scratch, { recursive: true, force: true }),
@@ -82,11 +86,12 @@ async function learnBuses(
   usual: UsualDecisions,
 ): Promise<Map<string, Learnt>> {
   const learnt = new Map<string, Learnt>();
+  const time = new BusTime();
   for (const { inode, owner } of external) {
     const line = usual.get(inode);
     if (typeof line !== 'object' || owner === undefined || learnt.has(line.path)) continue;
     const asWhom = systemBuses.includes(line.path) ? root : owner.user;
-    learnt.set(line.path, await learnBus(program, line.path, asWhom));
+    learnt.set(line.path, await learnBus(program, line.path, asWhom, time));
   }
   return learnt;
 }
@@ -118,6 +123,9 @@ export interface RestoreSockets extends AsyncDisposable {
  * @param scratch a folder of root's own.
  * @param connect where others are resumed in the same call.
  * @param busLines for connections to message buses.
+ * @param choice what becomes of those whose bus cannot be had.
+ * @param signal ends the waiting. @throws its reason then.
+ * @throws TorporError `blocked` where a bus cannot be had, and the user has not chosen.
  */
 export async function restoreSockets(
   manifest: Manifest,
@@ -125,6 +133,8 @@ export async function restoreSockets(
   scratch: string,
   connect: ConnectEnds | undefined,
   busLines: BusLinesPlace,
+  choice: ResumeChoices['externalSockets'],
+  signal: AbortSignal,
 ): Promise<RestoreSockets> {
   const { externalSockets = [], session } = manifest;
   const { external } = externalSockets.length === 0 ? { external: [] } : await readSocketsOutside(imagesDir);
@@ -134,55 +144,80 @@ export async function restoreSockets(
   const decisions = new Map(externalSockets.map((decided) => [decided.inode, decided]));
   const pluginFds: number[] = [];
   const alone: Finding[] = [];
-  const started = await startBusLines(busLines, external, decisions, alone);
-  const planned = external.map((socket): PlannedSocket => {
-    const { inode, type, own, unread, address } = socket;
-    const common = { inode, type, user: socket.owner?.user ?? specOf(manifest).user, own };
-    const decided = decisions.get(inode);
-    const connection = connections.get(inode);
-    if (connection?.kind === 'given')
-      return { ...common, action: 'given', fd: firstGivenFd + pluginFds.push(connection.fd) - 1 };
-    const line = started.get(inode);
-    if (line !== undefined)
-      return { ...common, action: 'given', fd: firstGivenFd + pluginFds.push(line.fd) - 1 };
-    if (connection?.kind === 'by-name') return { ...common, action: 'meet', address, unread };
-    if (decided?.decision === 'reconnect') return { ...common, action: 'reconnect', address, unread };
-    if (decided?.decision === 'session') alone.push(resumedWithout(socket, nameIn(session, decided)));
-    return { ...common, action: 'hang-up', unread };
-  });
-  const socketPlan = await writePlan(scratch, encodeRestorePlan(planned));
-  return {
-    options: { socketPlan, pluginFds },
-    findings: async () => [...alone, ...findingsOf(external, await readFile(socketPlan, 'utf8'))],
-    [Symbol.asyncDispose]: async () => {
-      for (const { fd, handedOver } of started.values()) {
-        closeSync(fd);
-        handedOver();
-      }
-    },
-  };
+  const started = new StartedBusLines();
+  try {
+    alone.push(...(await started.start(busLines, external, decisions, choice, signal)));
+    const planned = external.map((socket): PlannedSocket => {
+      const { inode, type, own, unread, address } = socket;
+      const common = { inode, type, user: socket.owner?.user ?? specOf(manifest).user, own };
+      const decided = decisions.get(inode);
+      const connection = connections.get(inode);
+      if (connection?.kind === 'given')
+        return { ...common, action: 'given', fd: firstGivenFd + pluginFds.push(connection.fd) - 1 };
+      const line = started.of(inode);
+      if (line !== undefined)
+        return { ...common, action: 'given', fd: firstGivenFd + pluginFds.push(line.fd) - 1 };
+      if (connection?.kind === 'by-name') return { ...common, action: 'meet', address, unread };
+      if (decided?.decision === 'reconnect') return { ...common, action: 'reconnect', address, unread };
+      if (decided?.decision === 'session') alone.push(resumedWithout(socket, nameIn(session, decided)));
+      return { ...common, action: 'hang-up', unread };
+    });
+    const socketPlan = await writePlan(scratch, encodeRestorePlan(planned));
+    return {
+      options: { socketPlan, pluginFds },
+      findings: async () => [...alone, ...findingsOf(external, await readFile(socketPlan, 'utf8'))],
+      [Symbol.asyncDispose]: async () => started[Symbol.dispose](),
+    };
+  } catch (error) {
+    started[Symbol.dispose]();
+    throw error;
+  }
 }
 
-/** One that cannot be is hung up, and found. */
-async function startBusLines(
-  place: BusLinesPlace,
-  external: readonly ExternalSocket[],
-  decisions: ReadonlyMap<number, DecidedSocket>,
-  findings: Finding[],
-): Promise<Map<number, StartedBusLine>> {
-  const started = new Map<number, StartedBusLine>();
-  for (const { inode, unread, owner } of external) {
-    const decided = decisions.get(inode);
-    if (decided?.decision !== 'bus' || owner === undefined) continue;
-    try {
-      const line = await startBusLine(place, decided, unread, owner.user, owner.comm);
-      started.set(inode, line);
-      findings.push(...line.findings);
-    } catch (error) {
-      findings.push(busNotThere(owner.comm, decided.path, sentenceOf(error).replace(/\.$/, '')));
+/** Those that stand between and a bus; they end with this, unless CRIU has their programs' ends. */
+class StartedBusLines implements Disposable {
+  readonly #lines = new Map<number, StartedBusLine>();
+
+  /**
+   * @returns what did not come out as it was.
+   * @throws TorporError `blocked` where one cannot be had, and the user has not chosen.
+   */
+  async start(
+    place: BusLinesPlace,
+    external: readonly ExternalSocket[],
+    decisions: ReadonlyMap<number, DecidedSocket>,
+    choice: ResumeChoices['externalSockets'],
+    signal: AbortSignal,
+  ): Promise<Finding[]> {
+    const findings: Finding[] = [];
+    const time = new BusTime();
+    for (const { inode, unread, owner } of external) {
+      const decided = decisions.get(inode);
+      if (decided?.decision !== 'bus' || owner === undefined) continue;
+      try {
+        const line = await startBusLine(place, decided, unread, owner.user, owner.comm, time, signal);
+        this.#lines.set(inode, line);
+        findings.push(...line.findings);
+      } catch (error) {
+        signal.throwIfAborted();
+        const why = sentenceOf(error).replace(/\.$/, '');
+        if (choice !== 'hang-up') throw busMissing(owner.comm, decided.path, why);
+        findings.push(busNotThere(owner.comm, decided.path, why));
+      }
+    }
+    return findings;
+  }
+
+  of(inode: number): StartedBusLine | undefined {
+    return this.#lines.get(inode);
+  }
+
+  [Symbol.dispose](): void {
+    for (const { fd, handedOver } of this.#lines.values()) {
+      closeSync(fd);
+      handedOver();
     }
   }
-  return started;
 }
 
 const nameIn = (session: Manifest['session'], { workload }: { workload: string }) =>

@@ -73,7 +73,8 @@ export async function resume(
   member?: ResumeMember,
 ): Promise<ResumeOutcome> {
   await unlessAborted(parts.plugins.settled(record.id), signal);
-  const ofNetwork = await meetNetwork(manifest, choices.waitNetwork, () => report('network'), signal);
+  const ofNetwork =
+    member?.network ?? (await meetNetwork(manifest, choices.waitNetwork, () => report('network'), signal));
   const pluginTime = parts.plugins.time();
   const { status } = record;
   const isFirst = status.kind === 'suspended' && status.snapshot === manifest.id;
@@ -180,10 +181,21 @@ async function resumeOnce(
     await placeSockets(manifest, imagesDir, rewritten);
     const clocks = await restoreClocks(manifest, imagesDir, rewritten, choices.clock ?? 'keep');
     const connections = await restoreConnections(manifest, imagesDir, rewritten, claim);
-    await using sockets = await restoreSockets(manifest, imagesDir, scratch, member?.connect, {
+    const busLines = {
       program: parts.installation.busLines,
       cgroup: () => parts.cgroups.make(roomCgroup(id)),
-    });
+    };
+    await using sockets = await restoreSockets(
+      ...([
+        manifest,
+        imagesDir,
+        scratch,
+        member?.connect,
+        busLines,
+        choices.externalSockets,
+        givenUp,
+      ] as const),
+    );
     const isViewed = place.needsView || rewritten.size > 0;
     const images = isViewed
       ? await viewOfImages(imagesDir, rewritten, ghosts.renamed, join(scratch, 'images'))

@@ -10,14 +10,25 @@ import { isThere, TestEngine } from '../support/engine.ts';
 import { canCheckpoint } from './criu-fixture.ts';
 
 /** How long the timers are set for: long enough that a loaded machine has suspended before. */
-const seconds = 25;
-/** More than that is no matter of how fast the machine is. */
-const tolerance = 8;
+const seconds = 35;
+/** What clocks are read in, and what they are compared in. */
+const grain = 0.5;
 
 interface Clocks {
   monotonic: number;
   boot: number;
   real: number;
+}
+
+/** Around a time in which it stood still. What was between these moments bounds what the machine has needed for it. */
+interface Standstill {
+  /** The last that it wrote before. */
+  stopped: Clocks;
+  /** By the clock on the wall. */
+  suspended: number;
+  asked: number;
+  /** The first that it wrote after. */
+  resumed: Clocks;
 }
 
 interface WentOff extends Clocks {
@@ -73,17 +84,15 @@ class Timers implements AsyncDisposable {
   }
 
   /** Suspends it until all its timers would have gone off. @returns the clocks when it stopped and at its resume. */
-  async suspendAndResume(choice: ClockChoice | undefined): Promise<{
-    stopped: Clocks;
-    resumed: Clocks;
-    findings: Finding[];
-  }> {
+  async suspendAndResume(choice: ClockChoice | undefined): Promise<Standstill & { findings: Finding[] }> {
     const { real: started } = await this.read('started');
     const { workload } = await engine.json<Snapshot>('suspend', this.target);
+    const suspended = Date.now() / 1000;
     this.target = workload;
     const stopped = await this.read('now');
     expect(await this.wentOff()).toEqual([]);
     await sleep(Math.max(0, (started + seconds + 2) * 1000 - Date.now()));
+    const asked = Date.now() / 1000;
     const options = choice === undefined ? [] : ['--clock', choice];
     const { findings } = await engine.json<Workload & { findings: Finding[] }>(
       'resume',
@@ -96,9 +105,9 @@ class Timers implements AsyncDisposable {
         expect(now.real).toBeGreaterThan(stopped.real + 1);
         return now;
       },
-      { timeout: 20_000, interval: 20 },
+      { timeout: 60_000, interval: 20 },
     );
-    return { stopped, resumed, findings: findings.filter(({ tie }) => tie === 'clock') };
+    return { stopped, suspended, asked, resumed, findings: findings.filter(({ tie }) => tie === 'clock') };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -114,67 +123,85 @@ const relative = [
   ...['timerfd', 'timerfd-absolute', 'timerfd-boot-absolute', 'timerfd-real'],
 ];
 
-/** These went off at once, and those with what was left. */
+/**
+ * These went off at once, and those with what was left. It stopped at some moment from the last that it wrote to the end of
+ * the suspend, and how long that took is a matter of the machine; so is how late a timer is heard.
+ */
 async function expectTimers(
   timers: Timers,
-  { stopped, resumed }: { stopped: Clocks; resumed: Clocks },
+  { stopped, suspended, asked, resumed }: Standstill,
   names: { atOnce: readonly string[]; withRest: readonly string[] },
 ): Promise<void> {
-  const { real: started } = await timers.read('started');
-  const rest = started + seconds - stopped.real;
+  const started = await timers.read('started');
+  const most = started.real + seconds - stopped.real + grain;
+  const least = started.real + seconds - suspended - grain;
   const early: string[] = [];
   for (const name of [...names.atOnce, ...names.withRest]) {
     const { real } = await timers.read(name);
-    if (real - resumed.real < rest / 2) early.push(name);
-    else expect(Math.abs(real - resumed.real - rest), name).toBeLessThan(tolerance);
+    if (real < asked + least) early.push(name);
+    else expect(real - resumed.real, name).toBeLessThan(2 * seconds);
   }
   expect(early).toEqual(names.atOnce);
   // The kernel's sleeps end, and say what was left; who slept decides. Only one to a moment is taken up again.
   const sleeper = await timers.read('nanosleep');
   expect(sleeper).toMatchObject({ result: 'EINTR' });
-  expect(Math.abs((sleeper.rest ?? 0) - rest)).toBeLessThan(tolerance);
+  expect(sleeper.rest).toBeGreaterThan(least);
+  expect(sleeper.rest).toBeLessThan(most);
   expect(await timers.read('poll')).toMatchObject({ result: 'EINTR' });
   expect(await timers.read('nanosleep-absolute')).toMatchObject({ result: '' });
 }
 
-describe.runIf(canCheckpoint).concurrent.each(['capsule', 'job'] as const)('time in a %s', (kind) => {
-  it('does not pass: clocks and timers go on where they were, but for times of the day', async () => {
-    await using timers = await Timers.start(kind);
-    const outcome = await timers.suspendAndResume(undefined);
-    const { stopped, resumed, findings } = outcome;
-    expect(resumed.real - stopped.real).toBeGreaterThan(seconds / 2);
-    expect(resumed.monotonic - stopped.monotonic).toBeLessThan(tolerance);
-    expect(resumed.boot - stopped.boot).toBeLessThan(tolerance);
-    expect(findings).toMatchObject([
-      {
-        verdict: 'handled',
-        what: expect.stringMatching(
-          /stood still for \d+ seconds: its monotonic clock and its timers go on where/,
-        ),
-      },
-    ]);
-    await expectTimers(timers, outcome, {
-      atOnce: timesOfDay,
-      withRest: [...relative, 'nanosleep-absolute'],
-    });
-  });
+const clocksOfItsOwn = ['monotonic', 'boot'] as const;
+const limitMs = 300_000;
 
-  it('has passed where the user wants that', async () => {
-    await using timers = await Timers.start(kind);
-    const outcome = await timers.suspendAndResume('advance');
-    const { stopped, resumed, findings } = outcome;
-    const passed = resumed.real - stopped.real;
-    expect(passed).toBeGreaterThan(seconds / 2);
-    expect(Math.abs(resumed.monotonic - stopped.monotonic - passed)).toBeLessThan(tolerance / 2);
-    expect(Math.abs(resumed.boot - stopped.boot - passed)).toBeLessThan(tolerance / 2);
-    expect(findings).toMatchObject([
-      { verdict: 'handled', what: expect.stringContaining('has gone on by that') },
-    ]);
-    await expectTimers(timers, outcome, {
-      atOnce: [...timesOfDay, ...relative, 'nanosleep-absolute'],
-      withRest: [],
-    });
-  });
+describe.runIf(canCheckpoint).concurrent.each(['capsule', 'job'] as const)('time in a %s', (kind) => {
+  it(
+    'does not pass: clocks and timers go on where they were, but for times of the day',
+    async () => {
+      await using timers = await Timers.start(kind);
+      const outcome = await timers.suspendAndResume(undefined);
+      const { stopped, suspended, asked, resumed, findings } = outcome;
+      for (const clock of clocksOfItsOwn) {
+        const passed = resumed[clock] - stopped[clock];
+        expect(passed).toBeGreaterThan(0);
+        expect(passed).toBeLessThan(suspended - stopped.real + (resumed.real - asked) + grain);
+      }
+      expect(findings).toMatchObject([
+        {
+          verdict: 'handled',
+          what: expect.stringMatching(/stood still for .*: its monotonic clock and its timers go on where/),
+        },
+      ]);
+      await expectTimers(timers, outcome, {
+        atOnce: timesOfDay,
+        withRest: [...relative, 'nanosleep-absolute'],
+      });
+    },
+    limitMs,
+  );
+
+  it(
+    'has passed where the user wants that',
+    async () => {
+      await using timers = await Timers.start(kind);
+      const outcome = await timers.suspendAndResume('advance');
+      const { stopped, suspended, asked, resumed, findings } = outcome;
+      for (const clock of clocksOfItsOwn) {
+        const difference = resumed[clock] - stopped[clock] - (resumed.real - stopped.real);
+        // The engine counts from just before the freeze, and not what CRIU needs to set them.
+        expect(difference).toBeLessThan(suspended - stopped.real + grain);
+        expect(difference).toBeGreaterThan(asked - resumed.real - grain);
+      }
+      expect(findings).toMatchObject([
+        { verdict: 'handled', what: expect.stringContaining('has gone on by that') },
+      ]);
+      await expectTimers(timers, outcome, {
+        atOnce: [...timesOfDay, ...relative, 'nanosleep-absolute'],
+        withRest: [],
+      });
+    },
+    limitMs,
+  );
 });
 
 it('refuses a choice that there is not', async () => {

@@ -2,12 +2,10 @@
 import { execFile } from 'node:child_process';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { Finding, Snapshot, Workload } from '../../api/types.ts';
 import { TestEngine } from '../support/engine.ts';
-import { clientOf } from '../support/subscriber.ts';
 import { canCheckpoint } from './criu-fixture.ts';
 
 const run = promisify(execFile);
@@ -32,6 +30,14 @@ async function suspend(): Promise<void> {
 async function resume(...options: string[]): Promise<Finding[]> {
   const { findings } = await engine.json<Workload & { findings: Finding[] }>('resume', id, ...options);
   return findings.filter(({ tie }) => tie === 'network');
+}
+
+/** Then the engine has it in hand, and there is nothing else to do for it. */
+async function untilItWaits(): Promise<void> {
+  await vi.waitFor(
+    async () => expect((await engine.run(['suspend', id])).stderr).toContain('is just being resumed'),
+    { timeout: 60_000, interval: 100 },
+  );
 }
 
 describe.runIf(canCheckpoint)('a network', () => {
@@ -87,7 +93,7 @@ describe.runIf(canCheckpoint)('a network', () => {
     await suspend();
     await leave();
     const isResumed = resume('--wait-network', '600');
-    await sleep(1500);
+    await untilItWaits();
     expect((await engine.workload(id)).state).toBe('suspended');
     await enter('02:00:00:00:00:01');
     expect(await isResumed).toEqual([]);
@@ -110,18 +116,30 @@ describe.runIf(canCheckpoint)('a network', () => {
     await enter('02:00:00:00:00:01');
     await suspend();
     await leave();
-    const client = await clientOf(engine);
-    const waits = new Promise<void>((resolve) =>
-      client.on('progress', ({ phase }) => {
-        if (phase === 'network') resolve();
-      }),
-    );
     const isResumed = resume();
-    await waits;
+    await untilItWaits();
     expect((await engine.workload(id)).state).toBe('suspended');
     await enter('02:00:00:00:00:01');
     expect(await isResumed).toEqual([]);
-    await client[Symbol.asyncDispose]();
+  });
+
+  it('that a set waits for keeps no other set waiting', async () => {
+    const others: string[] = [];
+    for (const _each of [1, 2, 3]) others.push((await engine.start(['sleep', '1000'])).id);
+    const [beside = '', ...set] = others;
+    try {
+      await enter('02:00:00:00:00:01');
+      await engine.json('suspend', id, beside);
+      await leave();
+      const areResumed = engine.json<Workload[]>('resume', id, beside, '--wait-network', '600');
+      await untilItWaits();
+      await engine.json('suspend', ...set);
+      expect((await engine.workload(id)).state).toBe('suspended');
+      await enter('02:00:00:00:00:01');
+      expect((await areResumed).map(({ state }) => state)).toEqual(['running', 'running']);
+    } finally {
+      for (const each of others) await engine.run(['end', each]);
+    }
   });
 
   it('is not waited for in other units', async () => {

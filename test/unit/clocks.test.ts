@@ -1,5 +1,8 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { durationText, findingOf, standstillOf } from '../../engine/clocks/clocks.ts';
+import { durationText, findingOf, restoreClocks, standstillOf } from '../../engine/clocks/clocks.ts';
 import { moveClocks, moveProcessTimers, moveTimerDescriptors } from '../../engine/clocks/images.ts';
 import { makeImage, readImage } from '../../proto/images.ts';
 import { encode, message, optional, repeated, required } from '../../proto/wire.ts';
@@ -94,15 +97,42 @@ describe('timers of descriptors', () => {
     );
 
   it('that are set to a time of the day have less left, the others as much as they had', () => {
-    const moved = moveTimerDescriptors(image, 10n * second, 'times-of-day');
+    const moved = moveTimerDescriptors(image, { wall: 10n * second, own: 0n });
     expect(left(moved)).toEqual([undefined, [30n, 5n], [20n, 5n], [30n, 5n], [0n, 1n], [0n, 0n]]);
     expect(readImage('files', file, moved)[2]).toEqual({
       ...descriptor(0, 1, 20n),
     });
   });
 
+  it.each(['keep', 'advance'] as const)(
+    'that are set to a time of the day go off at that also where the date was put back (%s)',
+    async (choice) => {
+      const folder = await mkdtemp(join(tmpdir(), 'torpor-clocks-'));
+      try {
+        await writeFile(join(folder, 'files.img'), image);
+        const rewritten = new Map<string, Buffer>();
+        // It was suspended in what is an hour from now.
+        const takenAt = new Date(Date.now() + 3_600_000).toISOString();
+        await restoreClocks({ takenAt, standstillMs: 0 }, folder, rewritten, choice);
+        const moved = left(rewritten.get('files.img') ?? image).map((each) => each?.[0]);
+        const [first, timeOfDay = 0n, ...others] = moved.slice(1);
+        expect([first, ...others]).toEqual([30n, 30n, moved[4], 0n]);
+        for (const [seconds, was] of [
+          [timeOfDay, 30n],
+          [moved[4] ?? 0n, 3n],
+        ] as const) {
+          expect(seconds).toBeLessThanOrEqual(was + 3600n);
+          // A machine with much else to do may have taken its time.
+          expect(seconds).toBeGreaterThan(was + 3000n);
+        }
+      } finally {
+        await rm(folder, { recursive: true, force: true });
+      }
+    },
+  );
+
   it('all have less left, if any, where time has passed', () => {
-    const moved = moveTimerDescriptors(image, 10n * second, 'all');
+    const moved = moveTimerDescriptors(image, { wall: 10n * second, own: 10n * second });
     expect(left(moved)).toEqual([undefined, [20n, 5n], [20n, 5n], [20n, 5n], [0n, 1n], [0n, 0n]]);
   });
 
@@ -112,7 +142,7 @@ describe('timers of descriptors', () => {
       encode(file, { type: 1, id: 1, later: 'x' }),
       encode(file, descriptor(1, 1, 30n)),
     );
-    expect(moveTimerDescriptors(other, second, 'times-of-day')).toEqual(other);
+    expect(moveTimerDescriptors(other, { wall: second, own: 0n })).toEqual(other);
   });
 });
 

@@ -1,7 +1,7 @@
 /** Unix sockets: those whose other end is outside of the tree, and names that the whole network namespace shares. */
 import { pid as enginePid } from 'node:process';
 import type { Finding, SocketChoice } from '../../../api/types.ts';
-import type { BusLine } from '../../sockets/buslines.ts';
+import { type BusLine, isBusPath } from '../../sockets/buslines.ts';
 import type { UsualDecision } from '../../sockets/decisions.ts';
 import { type Usual, usualOf } from '../../sockets/services.ts';
 import type { Facts, Outsider, ProcessFacts, UnixSocket } from '../facts.ts';
@@ -59,7 +59,7 @@ function usualFor(facts: Facts, socket: UnixSocket): Usual | undefined {
   // A capsule has a bus of its own, and to what is outside of it a program's way leads through the capsule's root.
   if (facts.isCapsule) return undefined;
   const { path, pids } = busLine(facts, socket);
-  if (path === '') return undefined;
+  if (!isBusPath(path)) return undefined;
   return hasTwo(facts, path, pids) ? { kind: 'block', hint: whichIsWhich } : usual;
 }
 
@@ -181,6 +181,11 @@ function peerFindings(facts: Facts, process: ProcessFacts, socket: UnixSocket): 
   if (usual?.kind === 'reconnect' && usual.isAsked && isUnderWay(facts, socket)) {
     const asking = `${named(process)} has just asked ${peerName(place, owner)} something, and waits for the answer.`;
     return [{ ...common, what: asking, verdict: 'blocking', by: '', hint: soon }];
+  }
+  // It may be in the middle of a message, whose second half would be the first thing that a new connection hears.
+  if (usual?.kind === 'bus' && socket.unsent > 0) {
+    const saying = `${named(process)} is just saying something to ${peerName(place, owner)}, which has not read it yet.`;
+    return [{ ...common, what: saying, verdict: 'blocking', by: '', hint: soon }];
   }
   if (usual !== undefined) return [{ ...common, ...usually(usual, listener) }];
   return [
