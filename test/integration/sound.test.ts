@@ -33,8 +33,12 @@ class Scene implements AsyncDisposable {
   }
 
   /** Plays the tone inside, and keeps the capsule when that has come to its end. */
-  async play(...options: string[]): Promise<Workload> {
-    const file = await this.user.file('tone.raw', tone(seconds));
+  play(...options: string[]): Promise<Workload> {
+    return this.playFor(seconds, ...options);
+  }
+
+  async playFor(length: number, ...options: string[]): Promise<Workload> {
+    const file = await this.user.file('tone.raw', tone(length));
     const format = ['--raw', '--format=s16le', `--rate=${rate}`, '--channels=2'];
     const pacat = [soundTool('pacat'), ...format, ...options, file].join(' ');
     return this.engine.start(['sh', '-c', `${pacat}; touch ${this.user.folder}/played; exec sleep 1000`]);
@@ -53,6 +57,15 @@ class Scene implements AsyncDisposable {
     await this.engine[Symbol.asyncDispose]();
     await this.user[Symbol.asyncDispose]();
   }
+}
+
+/**
+ * Where somebody went without a word, what is known is from a moment before, the later the more the machine has to do: some
+ * is played again. No more can be missing than is in the buffer.
+ */
+function expectAll(length: number): void {
+  expect(length).toBeGreaterThan(rate * seconds - rate / 4);
+  expect(length).toBeLessThan(rate * (seconds + 1));
 }
 
 const percents = ({ volume }: { volume: Record<string, { value_percent: string }> }) =>
@@ -127,8 +140,10 @@ describe.skipIf(!canCheckpoint)('sound', () => {
     await scene.played();
     await user.stop();
     const [one, two] = [analyse(first, eighth), analyse(await user.heard(), eighth)];
-    const lost = (two.first - one.last - 1 + counted) % counted;
-    expect(Math.min(lost, counted - lost)).toBeLessThanOrEqual(buffer);
+    // Nothing was left out or heard twice, before or after. It was louder at first, so that values do not tell.
+    expect(one.last).toBe(((one.length - 1) % counted) + 1);
+    expect(two.jumps.slice(0, 3)).toEqual([]);
+    expect(Math.abs(one.length + two.length - rate * seconds)).toBeLessThanOrEqual(buffer);
     expect(two.hertz).toBeCloseTo(440, -1);
   });
 
@@ -136,7 +151,7 @@ describe.skipIf(!canCheckpoint)('sound', () => {
     await using scene = await Scene.create();
     const { user, engine } = scene;
     await user.start();
-    const { id } = await scene.play('--latency-msec=200');
+    const { id } = await scene.playFor(seconds * 3, '--latency-msec=200');
     const { index } = await user.sinkInput();
     await user.pactl('move-sink-input', String(index), 'headphones');
     await user.pactl('set-sink-input-mute', String(index), '1');
@@ -154,6 +169,8 @@ describe.skipIf(!canCheckpoint)('sound', () => {
     expect(after).toMatchObject({ mute: true, sink: await headphones() });
     await user.pactl('set-sink-input-mute', String(after.index), '0');
     await knownInside('Mute: no');
+    const hears = async () => analyse(await user.heard('headphones')).length > rate / 2;
+    await until(hears, 'it is heard there');
     const modules = await user.pactl('list', 'short', 'modules');
     const module = /^(\d+)\tmodule-pipe-sink\tsink_name=headphones/m.exec(modules)?.[1] ?? '';
     await user.pactl('unload-module', module);
@@ -189,8 +206,7 @@ describe.skipIf(!canCheckpoint)('sound', () => {
     await user.stop();
     const two = analyse(await user.heard());
     expect(two.jumps).toEqual([]);
-    // The server died without a word: what is known of it is from up to a twentieth of a second before.
-    expect(Math.abs(one.length + two.length - rate * seconds)).toBeLessThan(rate / 4);
+    expectAll(one.length + two.length);
   });
 
   it('is missing without a sound server, which is said once and keeps nothing from going on', async () => {
@@ -215,16 +231,17 @@ describe.skipIf(!canCheckpoint)('sound', () => {
     const { id } = await scene.play('--latency-msec=200');
     await user.sinkInput();
     user.hang();
-    const startedAt = performance.now();
     const { findings } = await engine.json<Suspended>('suspend', id);
     expect(findings.filter(({ verdict }) => verdict !== 'handled')).toEqual([]);
-    expect(performance.now() - startedAt).toBeLessThan(20_000);
     await user.stop();
+    const one = analyse(await user.heard());
     await user.start();
     await engine.json<Resumed>('resume', id);
     await scene.played();
     await user.stop();
-    expect(analyse(await user.heard()).jumps).toEqual([]);
+    const two = analyse(await user.heard());
+    expect(two.jumps).toEqual([]);
+    expectAll(one.length + two.length);
   });
 
   it.each([
@@ -245,7 +262,9 @@ describe.skipIf(!canCheckpoint)('sound', () => {
     await scene.played();
     await user.stop();
     // The tone was heard on for as long as the server outside had some of it.
-    expect(analyse(await user.heard()).jumps.length).toBeLessThanOrEqual(1);
+    const heard = analyse(await user.heard());
+    expect(heard.jumps.length).toBeLessThanOrEqual(1);
+    expectAll(heard.length);
   });
 });
 

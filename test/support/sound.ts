@@ -4,6 +4,7 @@
  */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { existsSync } from 'node:fs';
 import { cp, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -97,7 +98,11 @@ interface Server {
   recorder: (device: string, home: string) => string[];
 }
 
-const libraries = join(prefix, 'lib/x86_64-linux-gnu');
+const architecture = 'lib/x86_64-linux-gnu';
+const libraries = join(prefix, architecture);
+/** What a desktop program has brought onto this machine is not unpacked a second time. */
+const unpackedOrInstalled = (path: string) =>
+  [prefix, '/usr'].map((root) => join(root, path)).find((found) => existsSync(found)) ?? '';
 const spec = [`--rate=${rate}`, '--channels=2', '--format=s16le'];
 
 /** Its speakers are a pipe, which plays what it is given once and for all, as a sound card does. */
@@ -143,12 +148,12 @@ const pipeWire: Server = {
       DBUS_SESSION_BUS_ADDRESS: bus,
       PIPEWIRE_RUNTIME_DIR: home,
       PIPEWIRE_CONFIG_DIR: own,
-      PIPEWIRE_MODULE_DIR: join(libraries, 'pipewire-0.3'),
-      SPA_PLUGIN_DIR: join(libraries, 'spa-0.2'),
-      SPA_DATA_DIR: join(prefix, 'share/spa-0.2'),
+      PIPEWIRE_MODULE_DIR: unpackedOrInstalled(join(architecture, 'pipewire-0.3')),
+      SPA_PLUGIN_DIR: unpackedOrInstalled(join(architecture, 'spa-0.2')),
+      SPA_DATA_DIR: unpackedOrInstalled('share/spa-0.2'),
       WIREPLUMBER_CONFIG_DIR: policy,
       WIREPLUMBER_DATA_DIR: policy,
-      WIREPLUMBER_MODULE_DIR: join(libraries, 'wireplumber-0.4'),
+      WIREPLUMBER_MODULE_DIR: unpackedOrInstalled(join(architecture, 'wireplumber-0.4')),
     };
     start('pipewire', [], env);
     const listening = async () => (await readdir(home)).includes('pipewire-0');
