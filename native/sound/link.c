@@ -151,7 +151,7 @@ static bool hear_of_mixer(struct stream *stream, const struct message *message, 
 	return true;
 }
 
-static void kill_stream(struct stream *stream)
+void kill_stream(struct stream *stream)
 {
 	struct bytes message =
 		begin_command(stream->recording ? COMMAND_RECORD_STREAM_KILLED : COMMAND_PLAYBACK_STREAM_KILLED, NO_TAG);

@@ -18,6 +18,9 @@
 enum facility { FACILITY_PLAYBACK = 2, FACILITY_RECORDING = 3, FACILITY_CLIENT = 5 };
 enum event { EVENT_NEW = 0, EVENT_CHANGE = 0x10, EVENT_REMOVE = 0x20 };
 
+/* PulseAudio's numbers. */
+enum error { ERROR_ACCESS = 1, ERROR_INVALID = 3, ERROR_NO_ENTITY = 5, ERROR_NO_EXTENSION = 21, ERROR_NOT_IMPLEMENTED = 23 };
+
 struct client {
 	struct client *next;
 	struct connection connection;
@@ -96,6 +99,7 @@ struct bytes begin_command(uint32_t command, uint32_t tag);
 /* Sends and frees it. */
 void send_command(struct client *client, struct bytes *command);
 void acknowledge(struct client *client, uint32_t tag);
+void refuse(struct client *client, uint32_t tag, enum error error);
 void tell_subscribers(enum facility facility, enum event event, uint32_t number);
 void tell_change(const struct stream *stream);
 
@@ -136,6 +140,8 @@ void relay_went(void);
 /* Handles what the relay has said. Returns false where it makes no sense. */
 bool hear_relay(void);
 void open_at_relay(struct stream *stream);
+/* Ends it against the client's will. */
+void kill_stream(struct stream *stream);
 void send_properties(const struct stream *stream);
 
 /* ---- commands of the protocol that others than commands.c send ---- */

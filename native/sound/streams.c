@@ -15,7 +15,7 @@
 #define DEFAULT_FRAGMENT_USEC 100000
 /* What a sound card may take ahead and give back: PulseAudio and PipeWire take no more than two seconds. */
 #define KEPT_USEC 2500000
-/* How often time passes where nobody hears, or nothing is recorded. */
+/* Where nobody hears, or nothing is recorded, time passes in no smaller steps. */
 #define TICK_USEC 10000
 #define CHUNK (MESSAGE_MAX - sizeof(struct samples))
 
@@ -90,6 +90,8 @@ void end_stream(struct stream *stream)
 	while (*place != stream)
 		place = &(*place)->next;
 	*place = stream->next;
+	if (stream->draining)
+		refuse(stream->client, stream->drain_tag, ERROR_NO_ENTITY);
 	send_message(&server.relay, MESSAGE_CLOSE, stream->number, NULL, 0);
 	tell_subscribers(stream->recording ? FACILITY_RECORDING : FACILITY_PLAYBACK, EVENT_REMOVE, stream->number);
 	free_properties(&stream->properties);
@@ -216,6 +218,12 @@ void set_prebuffering(struct stream *stream, bool prebuffering)
 		tell_client(stream, COMMAND_STARTED);
 }
 
+/* What has come of a frame stays: the rest of it follows. */
+static void forget_recorded(struct stream *stream)
+{
+	consume(&stream->recorded, (size_t)whole_frames(stream, (int64_t)stream->recorded.length));
+}
+
 /* ---- the client's acts ---- */
 
 void write_samples(struct stream *stream, int64_t offset, uint32_t seek, const uint8_t *data, size_t length)
@@ -279,7 +287,7 @@ void cork_stream(struct stream *stream, bool corked)
 void flush_stream(struct stream *stream)
 {
 	if (stream->recording) {
-		consume(&stream->recorded, stream->recorded.length);
+		forget_recorded(stream);
 		return;
 	}
 	stream->heard = stream->sent = stream->written = whole_frames(stream, heard_now(stream));
@@ -451,19 +459,20 @@ static void deliver(struct stream *stream)
 {
 	/* Who does not read loses what comes, as with a sound card. */
 	if (stream->client->connection.out.length > MAXIMUM_BYTES)
-		consume(&stream->recorded, stream->recorded.length);
-	while (stream->recorded.length >= stream->sizes.fragment) {
+		forget_recorded(stream);
+	size_t done = 0;
+	for (uint32_t length = stream->sizes.fragment; stream->recorded.length - done >= length; done += length) {
 		uint32_t frame[5] = {0};
-		uint32_t length = stream->sizes.fragment;
 		uint32_t header[2] = {length, stream->channel};
 		for (int index = 0; index < 2; index++)
 			for (int byte = 0; byte < 4; byte++)
 				((uint8_t *)frame)[index * 4 + byte] = (uint8_t)(header[index] >> (24 - byte * 8));
 		append(&stream->client->connection.out, frame, sizeof(frame));
-		append(&stream->client->connection.out, stream->recorded.data, length);
-		consume(&stream->recorded, length);
-		stream->delivered += length;
+		append(&stream->client->connection.out, stream->recorded.data + done, length);
 	}
+	if (done > 0)
+		consume(&stream->recorded, done);
+	stream->delivered += (int64_t)done;
 }
 
 /* Silence, as long as nothing is recorded: a program that waits for its microphone would wait for ever. */
@@ -493,6 +502,16 @@ void advance(struct stream *stream, int64_t now)
 		advance_playing(stream, now);
 }
 
+/* How many bytes must pass before the client is told anything: it is given some, asked for more, or at the end. */
+static int64_t until_next(const struct stream *stream)
+{
+	if (stream->recording)
+		return (int64_t)stream->sizes.fragment - (int64_t)stream->recorded.length;
+	int64_t left = stream->written - stream->sent;
+	int64_t until_request = (int64_t)stream->sizes.request + left + stream->requested - target_of(stream);
+	return until_request > 0 && until_request < left ? until_request : left;
+}
+
 int64_t due_at(const struct stream *stream)
 {
 	int64_t now = now_usec();
@@ -503,5 +522,8 @@ int64_t due_at(const struct stream *stream)
 	if (stream->draining && stream->drained_at > 0)
 		return stream->drained_at;
 	bool is_ticking = stream->recording ? !stream->live : stream->carrier == CARRIER_NOWHERE && is_playing(stream);
-	return is_ticking ? now + TICK_USEC : INT64_MAX;
+	if (!is_ticking)
+		return INT64_MAX;
+	int64_t at = stream->clock_at + usec_of_bytes(&stream->spec, until_next(stream));
+	return at > now + TICK_USEC ? at : now + TICK_USEC;
 }

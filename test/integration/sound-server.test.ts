@@ -5,7 +5,17 @@ import { connect, type Socket } from 'node:net';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { rate, soundTool, tone } from '../support/sound.ts';
 import { SoundInside } from '../support/sound-inside.ts';
-import { frame, greeting, number, stream } from '../support/sound-protocol.ts';
+import {
+  bytesOf,
+  command,
+  frame,
+  greeting,
+  name,
+  number,
+  properties,
+  SoundProgram,
+  stream,
+} from '../support/sound-protocol.ts';
 
 let inside: SoundInside;
 
@@ -27,6 +37,61 @@ it('plays to nobody in time where there is no relay, and answers what mixers ask
   for (const what of ['sinks', 'sources', 'clients', 'sink-inputs', 'source-outputs', 'modules', 'cards'])
     expect(tool('pactl', ['list', what]), what).toMatchObject({ status: 0, stderr: '' });
   expect(tool('pactl', ['info']).stdout).toContain('Default Sink: torpor');
+});
+
+it('gives nothing to hear of what is played', async () => {
+  using program = await SoundProgram.connect(inside.socket);
+  const { number: playing } = await program.play({});
+  for (const options of [{ of: playing }, { source: 'torpor.monitor' }, { source: '@DEFAULT_MONITOR@' }])
+    await expect(program.record(options), JSON.stringify(options)).rejects.toThrow('error 5');
+  await expect(program.record({ source: 'torpor.microphone' })).resolves.toMatchObject({
+    number: playing + 1,
+  });
+});
+
+it('ends a stream that a mixer ends, and what waited for it', async () => {
+  using program = await SoundProgram.connect(inside.socket);
+  using mixer = await SoundProgram.connect(inside.socket);
+  const [played, other, recorded] = [await program.play({}), await program.play({}), await program.record()];
+  program.write(played.stream, tone(1));
+  program.write(other.stream, tone(1));
+  const drained = [played, other].map(({ stream }) => program.ask(command.drain, number(stream)));
+  const ended = Promise.all(drained.map((each) => expect(each).rejects.toThrow('error 5')));
+  await mixer.ask(command.killSinkInput, number(played.number));
+  await mixer.ask(command.killSourceOutput, number(recorded.number));
+  await program.ask(command.deletePlayback, number(other.stream));
+  await ended;
+  expect(program.told.filter(([what]) => what === command.killed)).toEqual([[command.killed, played.stream]]);
+  expect(program.told.filter(([what]) => what === command.recordingKilled)).toEqual([
+    [command.recordingKilled, recorded.stream],
+  ]);
+  for (const what of [command.moduleInfo, command.cardInfo])
+    await expect(mixer.ask(what, number(0), name(undefined))).rejects.toThrow('error 5');
+});
+
+it('keeps no more properties than programs have', async () => {
+  using program = await SoundProgram.connect(inside.socket);
+  const before = await inside.computed();
+  const names = Array.from({ length: 60_000 }, (_, index) => `test.${index}`);
+  for (let start = 0; start < names.length; start += 200)
+    await program.ask(command.updateProperties, number(2), properties(names.slice(start, start + 200)));
+  await program.ask(command.updateProperties, number(2), properties(names));
+  // Each compared with each takes it minutes.
+  expect((await inside.computed()) - before).toBeLessThan(500);
+  expect(tool('pactl', ['list', 'clients']).stdout.match(/test\.\d+/g)?.length).toBeLessThanOrEqual(256);
+});
+
+it('takes no volume from outside that is not for the channels of a stream', async () => {
+  using program = await SoundProgram.connect(inside.socket);
+  const { number: playing } = await program.play({ target: bytesOf(1) });
+  const [volume, kind] = [Buffer.alloc(132), Buffer.alloc(12)];
+  volume.writeUInt8(1);
+  volume.writeUInt32LE(0x8000, 4);
+  for (const [index, value] of [6, playing, volume.length].entries()) kind.writeUInt32LE(value, index * 4);
+  await throwAt(inside.relaySocket, [Buffer.concat([kind, volume])]);
+  expect(tool('pactl', ['list', 'sink-inputs']).stdout).toMatch(
+    /Volume: front-left: .*100%.*front-right: .*100%/,
+  );
 });
 
 /** Numbers that are the same in every run: an additive generator (Knuth, The Art of Computer Programming, 3.2.2). */

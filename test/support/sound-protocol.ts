@@ -16,17 +16,17 @@ export const command = {
   setClientName: 9,
   drain: 12,
   latency: 14,
-  lookupSource: 11,
-  sinkInput: 29,
+  moduleInfo: 25,
+  sampleInfo: 33,
   cork: 41,
-  flush: 42,
+  killSinkInput: 49,
+  killSourceOutput: 50,
   request: 61,
   overflow: 62,
-  underflow: 63,
   killed: 64,
   recordingKilled: 65,
-  moduleInfo: 25,
-  killSinkInput: 55,
+  updateProperties: 82,
+  cardInfo: 88,
   bufferChanged: 94,
 } as const;
 
@@ -52,11 +52,19 @@ export function number(value: number): Buffer {
 }
 
 const flag = (value: boolean) => text(value ? '1' : '0');
-const name = (value: string | undefined) => (value === undefined ? text('N') : text(`t${value}\0`));
+export const name = (value: string | undefined) => (value === undefined ? text('N') : text(`t${value}\0`));
 const spec = text('a\x03\x02\x00\x00\xbb\x80');
 const map = text('m\x02\x01\x02');
 const normalVolume = text('v\x02\x00\x01\x00\x00\x00\x01\x00\x00');
 const noProperties = text('PN');
+
+/** Names with a value each. */
+export const properties = (names: readonly string[]) =>
+  Buffer.concat([
+    text('P'),
+    ...names.map((each) => Buffer.concat([name(each), number(1), text('x\0\0\0\x01v')])),
+    text('N'),
+  ]);
 
 /** Without shared memory, with any cookie. */
 const authorisation = Buffer.concat([number(32), text('x'), Buffer.from([0, 0, 1, 0]), Buffer.alloc(256)]);
