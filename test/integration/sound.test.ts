@@ -49,6 +49,20 @@ class Scene implements AsyncDisposable {
     return stdout;
   }
 
+  /** Waits until it can be asked. */
+  async answers(id: string): Promise<void> {
+    const ask = () => this.engine.run(['exec', id, '--', soundTool('pactl'), 'info']);
+    await until(async () => (await ask()).code === 0, 'the sound server inside answers');
+  }
+
+  async serversInside(id: string): Promise<number[]> {
+    const { pids } = await this.engine.workload(id);
+    const named = await Promise.all(
+      pids.map(async (pid) => ({ pid, name: await readFile(`/proc/${pid}/comm`, 'utf8').catch(() => '') })),
+    );
+    return named.filter(({ name }) => name.trim() === 'torpor-sound').map(({ pid }) => pid);
+  }
+
   async played(): Promise<void> {
     await until(async () => existsSync(`${this.user.folder}/played`), 'all is played', 60_000);
   }
@@ -242,6 +256,35 @@ describe.skipIf(!canCheckpoint)('sound', () => {
     const two = analyse(await user.heard());
     expect(two.jumps).toEqual([]);
     expectAll(one.length + two.length);
+  });
+
+  it('is there again after the sound server inside has ended', async () => {
+    await using scene = await Scene.create();
+    const { user, engine } = scene;
+    await user.start();
+    const { id } = await engine.start(['sleep', '1000']);
+    await scene.answers(id);
+    for (const pid of await scene.serversInside(id)) process.kill(pid, 'SIGKILL');
+    await until(async () => (await scene.serversInside(id)).length === 1, 'it is started again');
+    await scene.answers(id);
+    const file = await user.file('tone.raw', tone(2));
+    const pacat = [soundTool('pacat'), '--raw', `--rate=${rate}`, '--channels=2', '--format=s16le', file];
+    expect((await engine.run(['exec', id, '--', ...pacat])).code).toBe(0);
+    await until(async () => analyse(await user.heard()).length > rate, 'it is heard');
+  });
+
+  it('does not keep a suspend waiting for a sound server inside that is stopped', async () => {
+    await using scene = await Scene.create();
+    const { user, engine } = scene;
+    await user.start();
+    const { id } = await scene.play('--latency-msec=200');
+    await user.sinkInput();
+    for (const pid of await scene.serversInside(id)) process.kill(pid, 'SIGSTOP');
+    await engine.json<Suspended>('suspend', id);
+    await engine.json<Resumed>('resume', id);
+    await scene.played();
+    await user.stop();
+    expectAll(analyse(await user.heard()).length);
   });
 
   it.each([
