@@ -4,7 +4,17 @@ import { readdir, readFile } from 'node:fs/promises';
 import { describe, expect, it } from 'vitest';
 import type { Finding, Snapshot, Workload } from '../../api/types.ts';
 import { isThere, TestEngine } from '../support/engine.ts';
-import { analyse, counted, rate, soundTool, tone, UserSound, until } from '../support/sound.ts';
+import {
+  analyse,
+  counted,
+  placesIn,
+  rate,
+  ruler,
+  soundTool,
+  tone,
+  UserSound,
+  until,
+} from '../support/sound.ts';
 import { canCheckpoint } from './criu-fixture.ts';
 
 type Suspended = Snapshot & { findings: Finding[] };
@@ -37,8 +47,12 @@ class Scene implements AsyncDisposable {
     return this.playFor(seconds, ...options);
   }
 
-  async playFor(length: number, ...options: string[]): Promise<Workload> {
-    const file = await this.user.file('tone.raw', tone(length));
+  playFor(length: number, ...options: string[]): Promise<Workload> {
+    return this.playSamples(tone(length), ...options);
+  }
+
+  async playSamples(samples: Buffer, ...options: string[]): Promise<Workload> {
+    const file = await this.user.file('tone.raw', samples);
     const format = ['--raw', '--format=s16le', `--rate=${rate}`, '--channels=2'];
     const pacat = [soundTool('pacat'), ...format, ...options, file].join(' ');
     return this.engine.start(['sh', '-c', `${pacat}; touch ${this.user.folder}/played; exec sleep 1000`]);
@@ -134,7 +148,7 @@ describe.skipIf(!canCheckpoint)('sound', () => {
     await using scene = await Scene.create('PipeWire');
     const { user, engine } = scene;
     await user.start();
-    const { id } = await scene.play('--latency-msec=200');
+    const { id } = await scene.playSamples(ruler(seconds), '--latency-msec=200');
     const before = await user.sinkInput();
     expect(before.properties['application.name']).toBe('pacat');
     await user.pactl('set-sink-input-volume', String(before.index), half);
@@ -153,12 +167,11 @@ describe.skipIf(!canCheckpoint)('sound', () => {
     expect(after).toMatchObject({ mute: false, channel_map: before.channel_map });
     await scene.played();
     await user.stop();
-    const [one, two] = [analyse(first, eighth), analyse(await user.heard(), eighth)];
-    // Nothing was left out or heard twice, before or after. It was louder at first, so that values do not tell.
-    expect(one.last).toBe(((one.length - 1) % counted) + 1);
-    expect(two.jumps.slice(0, 3)).toEqual([]);
-    expect(Math.abs(one.length + two.length - rate * seconds)).toBeLessThanOrEqual(buffer);
-    expect(two.hertz).toBeCloseTo(440, -1);
+    // On a machine with much else to do PipeWire leaves out some on the way; what counts is where it went on.
+    const { last } = placesIn(first, eighth);
+    const second = await user.heard();
+    expect(Math.abs(placesIn(second, eighth).first - last - 1)).toBeLessThanOrEqual(buffer);
+    expect(analyse(second).length).toBeGreaterThan(rate);
   });
 
   it('keeps the device and the muting that the user chose, and follows when that device goes', async () => {

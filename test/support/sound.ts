@@ -30,6 +30,35 @@ export function tone(seconds: number): Buffer {
   return Buffer.from(samples.buffer);
 }
 
+/** Has no divisor in common with the other, so that the two together repeat only after minutes. */
+const countedLeft = 4093;
+
+/** A counter on either side: it tells the place of each sample, also where some before it are missing. */
+export function ruler(seconds: number): Buffer {
+  const samples = new Int16Array(rate * seconds * 2);
+  for (let index = 0; index < rate * seconds; index++) {
+    samples[index * 2] = ((index % countedLeft) + 1) * step;
+    samples[index * 2 + 1] = ((index % counted) + 1) * step;
+  }
+  return Buffer.from(samples.buffer);
+}
+
+/** The places of the first and the last sample of a {@link ruler} in a recording. @param factor see {@link analyse}. */
+export function placesIn(recording: Buffer, factor = 1): { first: number; last: number } {
+  const at = (offset: number) => Math.round(recording.readInt16LE(offset) / (step * factor));
+  const place = (offset: number) => {
+    const [left, right] = [at(offset) - 1, at(offset + 2) - 1];
+    for (let found = right; found < counted * countedLeft; found += counted)
+      if (found % countedLeft === left) return found;
+    return Number.NaN;
+  };
+  let start = 0;
+  let end = recording.length - (recording.length % 4) - 4;
+  while (start < end && at(start) === 0) start += 4;
+  while (end > start && at(end) === 0) end -= 4;
+  return { first: place(start), last: place(end) };
+}
+
 export interface Heard {
   /** Samples of the counter that are not silence. */
   length: number;
