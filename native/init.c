@@ -38,6 +38,8 @@
 #define ALSA_SETTINGS "/run/torpor-log/alsa.conf"
 #define READY_LIMIT_MS 20000
 #define SOUND_LIMIT_MS 5000
+/* One that cannot stay is not to be started again and again. */
+#define SOUND_RESTART_MS 10000
 #define LAUNCHER_LIMIT_MS 10000
 /* The bus starts what it is asked for some milliseconds after who asked has ended. */
 #define REQUEST_LIMIT_MS 200
@@ -45,6 +47,7 @@
 #define TICK_MS 20
 #define WINDOW_CHECK_MS 500
 #define WINDOW_WATCH_MS 60000
+#define IDLE_MS 60000
 #define LOG_TAIL 2000
 
 struct service {
@@ -68,6 +71,7 @@ static char **user_environment;
 static bool application_ended;
 static int application_status;
 static bool terminating;
+static long long sound_started_at;
 
 /* CLOCK_MONOTONIC, which the capsule's time namespace keeps going across a suspend. */
 static long long now_ms(void)
@@ -347,10 +351,24 @@ static void start_sound(void)
 	if (access(SOUND_SERVER, X_OK) != 0)
 		return;
 	char *arguments[] = {SOUND_SERVER, sound_path, NULL};
+	sound_started_at = now_ms();
 	if (start_service(&sound, "/", arguments) != 0)
 		return;
-	for (long long limit = now_ms() + SOUND_LIMIT_MS; sound.pid && now_ms() < limit && !accepts_connections(sound_path);)
+	for (long long limit = now_ms() + SOUND_LIMIT_MS;
+	     sound.pid && !terminating && now_ms() < limit && !accepts_connections(sound_path);)
 		wait_a_tick(TICK_MS);
+}
+
+/* Programs that can will connect again. Returns when to look after it again, in milliseconds from now. */
+static int look_after_sound(void)
+{
+	long long early = sound_started_at + SOUND_RESTART_MS - now_ms();
+	if (sound.pid || access(SOUND_SERVER, X_OK) != 0)
+		return IDLE_MS;
+	if (early > 0)
+		return (int)early;
+	start_sound();
+	return SOUND_RESTART_MS;
 }
 
 static void start_window_manager(void)
@@ -565,6 +583,7 @@ static void watch_application(void)
 		}
 		if (window_manager.pid == 0)
 			start_window_manager();
+		int idle_ms = look_after_sound();
 		if (application_ended) {
 			if (ended_at == 0)
 				ended_at = now_ms();
@@ -577,7 +596,7 @@ static void watch_application(void)
 			window_seen = note_window(window_seen);
 			wait_a_tick(now_ms() - started_at < 3000 ? TICK_MS * 2 : WINDOW_CHECK_MS);
 		} else {
-			wait_a_tick(60000);
+			wait_a_tick(idle_ms);
 		}
 	}
 }

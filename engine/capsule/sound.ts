@@ -20,17 +20,19 @@ export async function cutRelay(pids: readonly number[]): Promise<void> {
   for (const limit = Date.now() + cutLimitMs; ; await sleep(5)) {
     const holder = await holderOf(socketName, pids);
     if (holder === undefined) return;
+    const name = (await readFile(`/proc/${holder}/comm`, 'utf8').catch(() => '')).trim();
     if (Date.now() > limit) {
       throw new TorporError(
         'failed',
-        'Its sound server could not be disconnected.',
-        'Try again; `torpor plugins` says how the plugin io.github.torpor.Audio is.',
+        `Its sound could not be disconnected: ${name} (process ${holder}) inside of it does not let go.`,
+        'Try again. Where that does not help, end that process; a sound server is started anew by itself.',
       );
     }
-    const name = await readFile(`/proc/${holder}/comm`, 'utf8').catch(() => '');
-    if (name.trim() !== server) continue;
+    if (name !== server) continue;
     try {
       process.kill(holder, 'SIGUSR1');
+      // Anything inside may have stopped it.
+      process.kill(holder, 'SIGCONT');
     } catch {
       // It has ended.
     }

@@ -29,6 +29,8 @@ enum {
 	COMMAND_SET_DEFAULT_SOURCE = 45,
 	COMMAND_SET_PLAYBACK_STREAM_NAME = 46,
 	COMMAND_SET_RECORD_STREAM_NAME = 47,
+	COMMAND_KILL_SINK_INPUT = 49,
+	COMMAND_KILL_SOURCE_OUTPUT = 50,
 	COMMAND_GET_RECORD_LATENCY = 57,
 	COMMAND_CORK_RECORD_STREAM = 58,
 	COMMAND_FLUSH_RECORD_STREAM = 59,
@@ -53,9 +55,6 @@ enum {
 	COMMAND_SET_SOURCE_OUTPUT_MUTE = 99,
 };
 
-enum { ERROR_ACCESS = 1, ERROR_INVALID = 3, ERROR_NO_ENTITY = 5, ERROR_NO_EXTENSION = 21, ERROR_NOT_IMPLEMENTED = 23 };
-
-#define ENCODING_PCM 1
 #define MASK_OF(facility) (1u << (facility))
 
 struct bytes begin_command(uint32_t command, uint32_t tag)
@@ -84,10 +83,10 @@ void acknowledge(struct client *client, uint32_t tag)
 	send_command(client, &reply);
 }
 
-static void refuse(struct client *client, uint32_t tag, uint32_t error)
+void refuse(struct client *client, uint32_t tag, enum error error)
 {
 	struct bytes reply = begin_command(COMMAND_ERROR, tag);
-	put_u32(&reply, error);
+	put_u32(&reply, (uint32_t)error);
 	send_command(client, &reply);
 }
 
@@ -260,13 +259,22 @@ static void create_playback(struct client *client, uint32_t tag, struct reader *
 	advance(stream, now_usec());
 }
 
+/* Of what is played there is nothing to be heard: neither of a device, nor, as a level, of one stream. */
+static bool is_monitor(const char *source, uint32_t stream)
+{
+	static const char ending[] = ".monitor";
+	size_t length = source ? strlen(source) : 0;
+	return stream != INVALID || (source && strcmp(source, "@DEFAULT_MONITOR@") == 0) ||
+	       (length >= sizeof(ending) - 1 && strcmp(source + length - (sizeof(ending) - 1), ending) == 0);
+}
+
 static void create_record(struct client *client, uint32_t tag, struct reader *reader)
 {
 	struct stream *stream = new_stream(client, true);
 	stream->spec = read_spec_value(reader);
 	stream->map = read_map(reader);
 	read_u32(reader); /* which source: there is one */
-	read_string(reader);
+	const char *source = read_string(reader);
 	stream->wished.maximum = read_u32(reader);
 	stream->corked = read_bool(reader);
 	stream->wished.fragment = read_u32(reader);
@@ -274,7 +282,7 @@ static void create_record(struct client *client, uint32_t tag, struct reader *re
 	read_bool(reader); /* peak_detect */
 	stream->adjust_latency = read_bool(reader);
 	read_properties(reader, &stream->properties);
-	read_u32(reader); /* direct_on_input */
+	bool of_monitor = is_monitor(source, read_u32(reader));
 	if (client->version >= 14)
 		stream->early_requests = read_bool(reader);
 	if (client->version >= 15) {
@@ -290,9 +298,9 @@ static void create_record(struct client *client, uint32_t tag, struct reader *re
 		read_bool(reader);
 		read_bool(reader);
 	}
-	if (reader->failed || !complete_stream(stream)) {
+	if (reader->failed || of_monitor || !complete_stream(stream)) {
 		forget_stream(stream);
-		refuse(client, tag, ERROR_INVALID);
+		refuse(client, tag, !reader->failed && of_monitor ? ERROR_NO_ENTITY : ERROR_INVALID);
 		return;
 	}
 	struct bytes reply = begin_command(COMMAND_REPLY, tag);
@@ -319,6 +327,7 @@ static void tell_latency(struct stream *stream, uint32_t tag, struct reader *rea
 	read_time(reader, asked_at);
 	struct timeval wall;
 	gettimeofday(&wall, NULL);
+	advance(stream, now_usec());
 	uint32_t now[2] = {(uint32_t)wall.tv_sec, (uint32_t)wall.tv_usec};
 	bool playing = stream->recording ? !stream->corked : is_playing(stream);
 	struct bytes reply = begin_command(COMMAND_REPLY, tag);
@@ -478,15 +487,19 @@ static bool act_on_numbered(struct client *client, uint32_t command, uint32_t ta
 {
 	bool is_volume = command == COMMAND_SET_SINK_INPUT_VOLUME || command == COMMAND_SET_SOURCE_OUTPUT_VOLUME;
 	bool is_mute = command == COMMAND_SET_SINK_INPUT_MUTE || command == COMMAND_SET_SOURCE_OUTPUT_MUTE;
-	if (!is_volume && !is_mute)
+	bool is_kill = command == COMMAND_KILL_SINK_INPUT || command == COMMAND_KILL_SOURCE_OUTPUT;
+	if (!is_volume && !is_mute && !is_kill)
 		return false;
-	bool recording = command == COMMAND_SET_SOURCE_OUTPUT_VOLUME || command == COMMAND_SET_SOURCE_OUTPUT_MUTE;
+	bool recording = command == COMMAND_SET_SOURCE_OUTPUT_VOLUME || command == COMMAND_SET_SOURCE_OUTPUT_MUTE ||
+			 command == COMMAND_KILL_SOURCE_OUTPUT;
 	struct stream *stream = find_numbered(read_u32(reader), recording);
 	if (!stream) {
 		refuse(client, tag, ERROR_NO_ENTITY);
 		return true;
 	}
-	if (is_volume) {
+	if (is_kill) {
+		kill_stream(stream);
+	} else if (is_volume) {
 		struct volume volume = read_volume(reader);
 		/* One value is for all channels. */
 		for (unsigned int index = volume.channels; volume.channels == 1 && index < stream->spec.channels; index++)

@@ -14,6 +14,7 @@ enum {
 	COMMAND_GET_SINK_INFO_LIST = 22,
 	COMMAND_GET_SOURCE_INFO = 23,
 	COMMAND_GET_SOURCE_INFO_LIST = 24,
+	COMMAND_GET_MODULE_INFO = 25,
 	COMMAND_GET_MODULE_INFO_LIST = 26,
 	COMMAND_GET_CLIENT_INFO = 27,
 	COMMAND_GET_CLIENT_INFO_LIST = 28,
@@ -21,22 +22,16 @@ enum {
 	COMMAND_GET_SINK_INPUT_INFO_LIST = 30,
 	COMMAND_GET_SOURCE_OUTPUT_INFO = 31,
 	COMMAND_GET_SOURCE_OUTPUT_INFO_LIST = 32,
+	COMMAND_GET_SAMPLE_INFO = 33,
 	COMMAND_GET_SAMPLE_INFO_LIST = 34,
+	COMMAND_GET_CARD_INFO = 88,
 	COMMAND_GET_CARD_INFO_LIST = 89,
 };
 
-#define ERROR_NO_ENTITY 5
 #define DRIVER "torpor"
 #define STATE_RUNNING 0
 
 static const struct sample_spec usual_spec = {48000, FORMAT_S16LE, 2};
-
-static void put_nothing_found(struct client *client, uint32_t tag)
-{
-	struct bytes reply = begin_command(COMMAND_ERROR, tag);
-	put_u32(&reply, ERROR_NO_ENTITY);
-	send_command(client, &reply);
-}
 
 static bool is_device(const char *name, const char *own, const char *usual)
 {
@@ -154,7 +149,7 @@ static void describe_device(struct client *client, uint32_t tag, struct reader *
 	bool found = index == 0 || (index == INVALID && is_device(name, is_source ? SOURCE_NAME : SINK_NAME,
 								  is_source ? "@DEFAULT_SOURCE@" : "@DEFAULT_SINK@"));
 	if (!found) {
-		put_nothing_found(client, tag);
+		refuse(client, tag, ERROR_NO_ENTITY);
 		return;
 	}
 	struct bytes reply = begin_command(COMMAND_REPLY, tag);
@@ -169,7 +164,7 @@ static void describe_stream(struct client *client, uint32_t tag, struct reader *
 {
 	const struct stream *stream = find_numbered(read_u32(reader), recording);
 	if (!stream) {
-		put_nothing_found(client, tag);
+		refuse(client, tag, ERROR_NO_ENTITY);
 		return;
 	}
 	struct bytes reply = begin_command(COMMAND_REPLY, tag);
@@ -188,7 +183,7 @@ static void describe_client(struct client *client, uint32_t tag, struct reader *
 		send_command(client, &reply);
 		return;
 	}
-	put_nothing_found(client, tag);
+	refuse(client, tag, ERROR_NO_ENTITY);
 }
 
 static void put_streams(struct bytes *reply, const struct client *client, bool recording)
@@ -247,6 +242,11 @@ bool describe(struct client *client, uint32_t command, uint32_t tag, struct read
 		return true;
 	case COMMAND_GET_CLIENT_INFO:
 		describe_client(client, tag, reader);
+		return true;
+	case COMMAND_GET_MODULE_INFO:
+	case COMMAND_GET_SAMPLE_INFO:
+	case COMMAND_GET_CARD_INFO:
+		refuse(client, tag, ERROR_NO_ENTITY);
 		return true;
 	}
 	struct bytes reply = begin_command(COMMAND_REPLY, tag);

@@ -33,6 +33,9 @@ void open_at_relay(struct stream *stream)
 	stream->refused = false;
 	stream->heard = stream->wanted_until = stream->sent;
 	stream->wanted_capacity = 0;
+	/* What was told of time was told by another server. */
+	stream->carried_from = stream->out = stream->sent;
+	stream->heard_at = stream->out_at = stream->delay_usec = 0;
 	struct bytes properties = {0};
 	write_properties(&properties, &stream->properties);
 	/* Without them rather than not at all. */
@@ -72,6 +75,7 @@ static void rewind_to(struct stream *stream, int64_t heard)
 	stream->heard = stream->sent = heard;
 	stream->carrier = CARRIER_NONE;
 	stream->live = false;
+	stream->delay_usec = 0;
 	stream->clock_at = now_usec();
 }
 
@@ -81,7 +85,7 @@ void relay_went(void)
 	server.patience_until = now_usec() + PATIENCE_USEC;
 	for (struct stream *stream = server.streams; stream; stream = stream->next)
 		if (stream->carrier == CARRIER_RELAY)
-			rewind_to(stream, heard_now(stream));
+			rewind_to(stream, out_now(stream));
 }
 
 /* Copies what a message holds; returns false where it is of another length. */
@@ -104,6 +108,7 @@ static bool hear_of_wishes(struct stream *stream, const struct message *message,
 		return true;
 	stream->wanted_until = wanted.until;
 	stream->wanted_capacity = wanted.capacity;
+	tell_target(stream);
 	return true;
 }
 
@@ -120,9 +125,7 @@ static bool hear_of_time(struct stream *stream, const struct message *message, c
 		rewind_to(stream, timing.heard);
 		return true;
 	}
-	stream->heard = timing.heard < stream->sent ? timing.heard : stream->sent;
-	stream->heard_at = now_usec();
-	stream->delay_usec = (int64_t)timing.delay_usec;
+	learn_time(stream, timing.heard, (int64_t)timing.delay_usec);
 	return true;
 }
 
@@ -133,6 +136,9 @@ static bool hear_of_mixer(struct stream *stream, const struct message *message, 
 		struct volume volume;
 		if (!copy(&volume, sizeof(volume), message, contents) || volume.channels > CHANNELS_MAX)
 			return false;
+		/* The user's server would not take it back. */
+		if (volume.channels != stream->spec.channels)
+			return true;
 		stream->volume = volume;
 		stream->volume_set = true;
 	} else {
@@ -145,7 +151,7 @@ static bool hear_of_mixer(struct stream *stream, const struct message *message, 
 	return true;
 }
 
-static void kill_stream(struct stream *stream)
+void kill_stream(struct stream *stream)
 {
 	struct bytes message =
 		begin_command(stream->recording ? COMMAND_RECORD_STREAM_KILLED : COMMAND_PLAYBACK_STREAM_KILLED, NO_TAG);
@@ -168,7 +174,7 @@ static bool hear_of_stream(struct stream *stream, const struct message *message,
 		return hear_of_mixer(stream, message, contents);
 	case MESSAGE_REFUSED:
 		if (stream->carrier == CARRIER_RELAY)
-			rewind_to(stream, heard_now(stream));
+			rewind_to(stream, out_now(stream));
 		stream->refused = true;
 		return true;
 	case MESSAGE_AGAIN:

@@ -18,6 +18,9 @@
 enum facility { FACILITY_PLAYBACK = 2, FACILITY_RECORDING = 3, FACILITY_CLIENT = 5 };
 enum event { EVENT_NEW = 0, EVENT_CHANGE = 0x10, EVENT_REMOVE = 0x20 };
 
+/* PulseAudio's numbers. */
+enum error { ERROR_ACCESS = 1, ERROR_INVALID = 3, ERROR_NO_ENTITY = 5, ERROR_NO_EXTENSION = 21, ERROR_NOT_IMPLEMENTED = 23 };
+
 struct client {
 	struct client *next;
 	struct connection connection;
@@ -62,8 +65,12 @@ struct stream {
 	int64_t first_kept;
 	int64_t wanted_until;
 	uint32_t wanted_capacity;
-	int64_t heard_at; /* when the relay told it */
+	int64_t heard_at; /* when the relay told it; 0 where it has told nothing since the stream began to move */
 	int64_t delay_usec;
+	int64_t carried_from; /* who carries it now has played nothing before this */
+	/* What the device has taken comes out later: of `out`, at `out_at`, or 0 where that is not known. */
+	int64_t out, out_at;
+	uint32_t told_target; /* the size of the buffer, as the client knows it */
 	int64_t requested; /* asked of the client and not written yet */
 	int64_t playing_since;
 	bool prebuffering, draining;
@@ -92,6 +99,7 @@ struct bytes begin_command(uint32_t command, uint32_t tag);
 /* Sends and frees it. */
 void send_command(struct client *client, struct bytes *command);
 void acknowledge(struct client *client, uint32_t tag);
+void refuse(struct client *client, uint32_t tag, enum error error);
 void tell_subscribers(enum facility facility, enum event event, uint32_t number);
 void tell_change(const struct stream *stream);
 
@@ -114,6 +122,12 @@ void set_stream_volume(struct stream *stream, const struct volume *volume);
 void set_stream_mute(struct stream *stream, bool muted);
 /* What is heard now, reckoned on from what the relay told last. */
 int64_t heard_now(const struct stream *stream);
+/* What has come out by now, which is less than what the device has taken. */
+int64_t out_now(const struct stream *stream);
+/* The relay has told what the device has taken, and after what time that comes out. */
+void learn_time(struct stream *stream, int64_t heard, int64_t delay_usec);
+/* The client has the buffer that the user's server gives it, if that is larger than what it wished for. */
+void tell_target(struct stream *stream);
 bool is_playing(const struct stream *stream);
 /* Passes on whatever can be passed on. */
 void advance(struct stream *stream, int64_t now);
@@ -126,6 +140,8 @@ void relay_went(void);
 /* Handles what the relay has said. Returns false where it makes no sense. */
 bool hear_relay(void);
 void open_at_relay(struct stream *stream);
+/* Ends it against the client's will. */
+void kill_stream(struct stream *stream);
 void send_properties(const struct stream *stream);
 
 /* ---- commands of the protocol that others than commands.c send ---- */
@@ -139,6 +155,7 @@ enum {
 	COMMAND_RECORD_STREAM_KILLED = 65,
 	COMMAND_SUBSCRIBE_EVENT = 66,
 	COMMAND_STARTED = 86,
+	COMMAND_PLAYBACK_BUFFER_CHANGED = 94,
 };
 #define NO_TAG INVALID
 

@@ -15,7 +15,7 @@
 #define DEFAULT_FRAGMENT_USEC 100000
 /* What a sound card may take ahead and give back: PulseAudio and PipeWire take no more than two seconds. */
 #define KEPT_USEC 2500000
-/* How often time passes where nobody hears, or nothing is recorded. */
+/* Where nobody hears, or nothing is recorded, time passes in no smaller steps. */
 #define TICK_USEC 10000
 #define CHUNK (MESSAGE_MAX - sizeof(struct samples))
 
@@ -53,6 +53,7 @@ void adjust_sizes(struct stream *stream)
 	int64_t fullest = (int64_t)sizes.target + frame - sizes.request;
 	sizes.prebuffer = between(0, whole_frames(stream, wished->prebuffer), fullest);
 	stream->sizes = sizes;
+	stream->told_target = sizes.target;
 }
 
 struct stream *find_stream(const struct client *client, uint32_t channel, bool recording)
@@ -89,6 +90,8 @@ void end_stream(struct stream *stream)
 	while (*place != stream)
 		place = &(*place)->next;
 	*place = stream->next;
+	if (stream->draining)
+		refuse(stream->client, stream->drain_tag, ERROR_NO_ENTITY);
 	send_message(&server.relay, MESSAGE_CLOSE, stream->number, NULL, 0);
 	tell_subscribers(stream->recording ? FACILITY_RECORDING : FACILITY_PLAYBACK, EVENT_REMOVE, stream->number);
 	free_properties(&stream->properties);
@@ -166,9 +169,32 @@ static int64_t emptied_to(const struct stream *stream)
 	return position < stream->sent ? position : stream->sent;
 }
 
+/* How much the buffer holds: a device that takes much at a time runs dry where the user's server is given less. */
+static uint32_t target_of(const struct stream *stream)
+{
+	int64_t capacity = stream->carrier == CARRIER_RELAY ? whole_frames(stream, stream->wanted_capacity) : 0;
+	return between(stream->sizes.target, capacity, stream->sizes.maximum);
+}
+
+void tell_target(struct stream *stream)
+{
+	uint32_t target = target_of(stream);
+	if (target == stream->told_target || stream->client->version < 15)
+		return;
+	stream->told_target = target;
+	struct bytes message = begin_command(COMMAND_PLAYBACK_BUFFER_CHANGED, NO_TAG);
+	put_u32(&message, stream->channel);
+	put_u32(&message, stream->sizes.maximum);
+	put_u32(&message, target);
+	put_u32(&message, stream->sizes.prebuffer);
+	put_u32(&message, stream->sizes.request);
+	put_usec(&message, 0);
+	send_command(stream->client, &message);
+}
+
 static void request_samples(struct stream *stream)
 {
-	int64_t missing = (int64_t)stream->sizes.target - (stream->written - emptied_to(stream)) - stream->requested;
+	int64_t missing = (int64_t)target_of(stream) - (stream->written - emptied_to(stream)) - stream->requested;
 	missing = whole_frames(stream, missing);
 	if (missing <= 0 || (missing < stream->sizes.request && !stream->prebuffering))
 		return;
@@ -185,10 +211,17 @@ void set_prebuffering(struct stream *stream, bool prebuffering)
 	stream->prebuffering = prebuffering;
 	if (!was || prebuffering)
 		return;
-	stream->clock_at = stream->heard_at = now_usec();
+	stream->clock_at = now_usec();
+	stream->heard_at = 0;
 	stream->playing_since = stream->heard;
 	if (stream->client->version >= 13)
 		tell_client(stream, COMMAND_STARTED);
+}
+
+/* What has come of a frame stays: the rest of it follows. */
+static void forget_recorded(struct stream *stream)
+{
+	consume(&stream->recorded, (size_t)whole_frames(stream, (int64_t)stream->recorded.length));
 }
 
 /* ---- the client's acts ---- */
@@ -205,7 +238,9 @@ void write_samples(struct stream *stream, int64_t offset, uint32_t seek, const u
 	position = whole_frames(stream, position);
 	int64_t size = whole_frames(stream, (int64_t)length);
 	stream->requested -= size + (seek == SEEK_RELATIVE ? position - stream->written : 0);
-	if (position > stream->heard + stream->sizes.maximum - size) {
+	/* By what it was asked to fill; what was heard is told later. */
+	int64_t emptied = emptied_to(stream) > stream->heard ? emptied_to(stream) : stream->heard;
+	if (position > emptied + stream->sizes.maximum - size) {
 		tell_client(stream, COMMAND_OVERFLOW);
 		return;
 	}
@@ -234,10 +269,15 @@ void cork_stream(struct stream *stream, bool corked)
 		return;
 	int64_t now = now_usec();
 	advance(stream, now);
-	if (corked)
+	if (corked) {
+		stream->out = out_now(stream);
 		stream->heard = heard_now(stream);
+	}
 	stream->corked = corked;
-	stream->clock_at = stream->heard_at = now;
+	stream->clock_at = now;
+	stream->out_at = stream->out_at > 0 ? now : 0;
+	/* What the device had taken ahead it may have given back. */
+	stream->heard_at = stream->drained_at = 0;
 	uint32_t value = corked;
 	send_message(&server.relay, MESSAGE_CORK, stream->number, &value, sizeof(value));
 	tell_change(stream);
@@ -247,11 +287,12 @@ void cork_stream(struct stream *stream, bool corked)
 void flush_stream(struct stream *stream)
 {
 	if (stream->recording) {
-		consume(&stream->recorded, stream->recorded.length);
+		forget_recorded(stream);
 		return;
 	}
 	stream->heard = stream->sent = stream->written = whole_frames(stream, heard_now(stream));
-	stream->heard_at = now_usec();
+	stream->carried_from = stream->out = stream->written;
+	stream->heard_at = stream->out_at = 0;
 	stream->wanted_until = stream->written;
 	stream->wanted_capacity = 0;
 	stream->epoch++;
@@ -303,10 +344,33 @@ bool is_playing(const struct stream *stream)
 
 int64_t heard_now(const struct stream *stream)
 {
-	if (!is_playing(stream) || stream->carrier != CARRIER_RELAY)
+	if (!is_playing(stream) || stream->carrier != CARRIER_RELAY || stream->heard_at == 0)
 		return stream->heard;
 	int64_t position = stream->heard + bytes_in_usec(&stream->spec, now_usec() - stream->heard_at);
 	return position < stream->sent ? position : stream->sent;
+}
+
+int64_t out_now(const struct stream *stream)
+{
+	int64_t passed = stream->corked || stream->out_at == 0 ? 0 : now_usec() - stream->out_at;
+	int64_t position = stream->out + bytes_in_usec(&stream->spec, passed);
+	position = position < stream->sent ? position : stream->sent;
+	return position > stream->carried_from ? position : stream->carried_from;
+}
+
+void learn_time(struct stream *stream, int64_t heard, int64_t delay_usec)
+{
+	int64_t now = now_usec();
+	heard = heard < stream->sent ? heard : stream->sent;
+	/* As long as nothing more is taken, the delay tells of silence that follows. */
+	bool has_moved = heard != stream->heard;
+	if (!stream->corked && (has_moved || stream->out_at < now)) {
+		stream->out = heard;
+		stream->out_at = has_moved ? now + delay_usec : now;
+	}
+	stream->heard = heard;
+	stream->heard_at = now;
+	stream->delay_usec = delay_usec;
 }
 
 static void choose_carrier(struct stream *stream, int64_t now)
@@ -356,8 +420,10 @@ static void send_samples(struct stream *stream)
 
 static void finish_playing(struct stream *stream, int64_t now)
 {
-	if (stream->heard < stream->written)
+	if (stream->heard < stream->written) {
+		stream->drained_at = 0;
 		return;
+	}
 	if (!stream->draining) {
 		if (stream->prebuffering || stream->written == 0)
 			return;
@@ -393,19 +459,20 @@ static void deliver(struct stream *stream)
 {
 	/* Who does not read loses what comes, as with a sound card. */
 	if (stream->client->connection.out.length > MAXIMUM_BYTES)
-		consume(&stream->recorded, stream->recorded.length);
-	while (stream->recorded.length >= stream->sizes.fragment) {
+		forget_recorded(stream);
+	size_t done = 0;
+	for (uint32_t length = stream->sizes.fragment; stream->recorded.length - done >= length; done += length) {
 		uint32_t frame[5] = {0};
-		uint32_t length = stream->sizes.fragment;
 		uint32_t header[2] = {length, stream->channel};
 		for (int index = 0; index < 2; index++)
 			for (int byte = 0; byte < 4; byte++)
 				((uint8_t *)frame)[index * 4 + byte] = (uint8_t)(header[index] >> (24 - byte * 8));
 		append(&stream->client->connection.out, frame, sizeof(frame));
-		append(&stream->client->connection.out, stream->recorded.data, length);
-		consume(&stream->recorded, length);
-		stream->delivered += length;
+		append(&stream->client->connection.out, stream->recorded.data + done, length);
 	}
+	if (done > 0)
+		consume(&stream->recorded, done);
+	stream->delivered += (int64_t)done;
 }
 
 /* Silence, as long as nothing is recorded: a program that waits for its microphone would wait for ever. */
@@ -435,15 +502,28 @@ void advance(struct stream *stream, int64_t now)
 		advance_playing(stream, now);
 }
 
+/* How many bytes must pass before the client is told anything: it is given some, asked for more, or at the end. */
+static int64_t until_next(const struct stream *stream)
+{
+	if (stream->recording)
+		return (int64_t)stream->sizes.fragment - (int64_t)stream->recorded.length;
+	int64_t left = stream->written - stream->sent;
+	int64_t until_request = (int64_t)stream->sizes.request + left + stream->requested - target_of(stream);
+	return until_request > 0 && until_request < left ? until_request : left;
+}
+
 int64_t due_at(const struct stream *stream)
 {
 	int64_t now = now_usec();
 	if (stream->carrier == CARRIER_NONE)
 		return server.relay.fd < 0 ? server.patience_until : INT64_MAX;
-	if (stream->draining && stream->drained_at > 0)
-		return stream->drained_at;
 	if (stream->corked)
 		return INT64_MAX;
+	if (stream->draining && stream->drained_at > 0)
+		return stream->drained_at;
 	bool is_ticking = stream->recording ? !stream->live : stream->carrier == CARRIER_NOWHERE && is_playing(stream);
-	return is_ticking ? now + TICK_USEC : INT64_MAX;
+	if (!is_ticking)
+		return INT64_MAX;
+	int64_t at = stream->clock_at + usec_of_bytes(&stream->spec, until_next(stream));
+	return at > now + TICK_USEC ? at : now + TICK_USEC;
 }

@@ -34,6 +34,14 @@ void remove_property(struct properties *properties, const char *name)
 	free_property(found);
 }
 
+static unsigned int count_properties(const struct properties *properties)
+{
+	unsigned int count = 0;
+	for (const struct property *property = properties->first; property; property = property->next)
+		count++;
+	return count;
+}
+
 void set_property(struct properties *properties, const char *name, const void *value, uint32_t length)
 {
 	struct property *property = calloc(1, sizeof(*property));
@@ -45,6 +53,10 @@ void set_property(struct properties *properties, const char *name, const void *v
 	copy[length] = 0;
 	*property = (struct property){.name = name_copy, .length = length, .value = copy};
 	remove_property(properties, name);
+	if (count_properties(properties) == PROPERTIES_MAX) {
+		free_property(property);
+		return;
+	}
 	property->next = properties->first;
 	properties->first = property;
 }
@@ -219,10 +231,12 @@ void read_properties(struct reader *reader, struct properties *properties)
 {
 	if (!take_tag(reader, 'P'))
 		return;
-	for (;;) {
+	for (unsigned int count = 0;; count++) {
 		const char *name = read_string(reader);
 		if (reader->failed || !name)
 			return;
+		if (count == PROPERTIES_MAX)
+			reader->failed = true;
 		uint32_t length = read_u32(reader);
 		if (!take_tag(reader, 'x') || take_u32(reader) != length)
 			reader->failed = true;
@@ -240,11 +254,6 @@ uint8_t read_format(struct reader *reader, struct properties *properties)
 	uint8_t encoding = read_u8(reader);
 	read_properties(reader, properties);
 	return encoding;
-}
-
-bool is_at_end(const struct reader *reader)
-{
-	return reader->failed || reader->at == reader->length;
 }
 
 /* ---- writing ---- */
@@ -357,7 +366,6 @@ void put_properties(struct bytes *bytes, const struct properties *properties)
 
 /* ---- formats ---- */
 
-#define ENCODING_PCM 1
 
 static const char *const format_names[FORMAT_MAX] = {"u8",    "aLaw",  "uLaw",	"s16le", "s16be",    "float32le", "float32be",
 						     "s32le", "s32be", "s24le", "s24be", "s24-32le", "s24-32be"};

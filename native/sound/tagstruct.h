@@ -16,6 +16,11 @@ struct properties {
 	struct property *first;
 };
 
+/* More are not kept: each is compared with all that are there. Programs have some twenty. */
+#define PROPERTIES_MAX 256
+/* Plain samples, among the encodings that a format can have. */
+#define ENCODING_PCM 1
+
 /* PA_UPDATE_SET, MERGE and REPLACE. */
 enum update { UPDATE_SET = 0, UPDATE_MERGE = 1, UPDATE_REPLACE = 2 };
 
@@ -45,11 +50,10 @@ struct channel_map read_map(struct reader *reader);
 struct volume read_volume(struct reader *reader);
 /* Seconds and microseconds. */
 void read_time(struct reader *reader, uint32_t time[2]);
-/* Added to what is there. */
+/* Added to what is there. Too many are a failure. */
 void read_properties(struct reader *reader, struct properties *properties);
 /* Returns the encoding. */
 uint8_t read_format(struct reader *reader, struct properties *properties);
-bool is_at_end(const struct reader *reader);
 
 void put_u32(struct bytes *bytes, uint32_t value);
 void put_u8(struct bytes *bytes, uint8_t value);

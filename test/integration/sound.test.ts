@@ -4,7 +4,17 @@ import { readdir, readFile } from 'node:fs/promises';
 import { describe, expect, it } from 'vitest';
 import type { Finding, Snapshot, Workload } from '../../api/types.ts';
 import { isThere, TestEngine } from '../support/engine.ts';
-import { analyse, counted, rate, soundTool, tone, UserSound, until } from '../support/sound.ts';
+import {
+  analyse,
+  counted,
+  placesIn,
+  rate,
+  ruler,
+  soundTool,
+  tone,
+  UserSound,
+  until,
+} from '../support/sound.ts';
 import { canCheckpoint } from './criu-fixture.ts';
 
 type Suspended = Snapshot & { findings: Finding[] };
@@ -33,8 +43,16 @@ class Scene implements AsyncDisposable {
   }
 
   /** Plays the tone inside, and keeps the capsule when that has come to its end. */
-  async play(...options: string[]): Promise<Workload> {
-    const file = await this.user.file('tone.raw', tone(seconds));
+  play(...options: string[]): Promise<Workload> {
+    return this.playFor(seconds, ...options);
+  }
+
+  playFor(length: number, ...options: string[]): Promise<Workload> {
+    return this.playSamples(tone(length), ...options);
+  }
+
+  async playSamples(samples: Buffer, ...options: string[]): Promise<Workload> {
+    const file = await this.user.file('tone.raw', samples);
     const format = ['--raw', '--format=s16le', `--rate=${rate}`, '--channels=2'];
     const pacat = [soundTool('pacat'), ...format, ...options, file].join(' ');
     return this.engine.start(['sh', '-c', `${pacat}; touch ${this.user.folder}/played; exec sleep 1000`]);
@@ -45,6 +63,20 @@ class Scene implements AsyncDisposable {
     return stdout;
   }
 
+  /** Waits until it can be asked. */
+  async answers(id: string): Promise<void> {
+    const ask = () => this.engine.run(['exec', id, '--', soundTool('pactl'), 'info']);
+    await until(async () => (await ask()).code === 0, 'the sound server inside answers');
+  }
+
+  async serversInside(id: string): Promise<number[]> {
+    const { pids } = await this.engine.workload(id);
+    const named = await Promise.all(
+      pids.map(async (pid) => ({ pid, name: await readFile(`/proc/${pid}/comm`, 'utf8').catch(() => '') })),
+    );
+    return named.filter(({ name }) => name.trim() === 'torpor-sound').map(({ pid }) => pid);
+  }
+
   async played(): Promise<void> {
     await until(async () => existsSync(`${this.user.folder}/played`), 'all is played', 60_000);
   }
@@ -53,6 +85,15 @@ class Scene implements AsyncDisposable {
     await this.engine[Symbol.asyncDispose]();
     await this.user[Symbol.asyncDispose]();
   }
+}
+
+/**
+ * Where somebody went without a word, what is known is from a moment before, the later the more the machine has to do: some
+ * is played again. No more can be missing than is in the buffer.
+ */
+function expectAll(length: number): void {
+  expect(length).toBeGreaterThan(rate * seconds - rate / 4);
+  expect(length).toBeLessThan(rate * (seconds + 1));
 }
 
 const percents = ({ volume }: { volume: Record<string, { value_percent: string }> }) =>
@@ -107,7 +148,7 @@ describe.skipIf(!canCheckpoint)('sound', () => {
     await using scene = await Scene.create('PipeWire');
     const { user, engine } = scene;
     await user.start();
-    const { id } = await scene.play('--latency-msec=200');
+    const { id } = await scene.playSamples(ruler(seconds), '--latency-msec=200');
     const before = await user.sinkInput();
     expect(before.properties['application.name']).toBe('pacat');
     await user.pactl('set-sink-input-volume', String(before.index), half);
@@ -126,17 +167,18 @@ describe.skipIf(!canCheckpoint)('sound', () => {
     expect(after).toMatchObject({ mute: false, channel_map: before.channel_map });
     await scene.played();
     await user.stop();
-    const [one, two] = [analyse(first, eighth), analyse(await user.heard(), eighth)];
-    const lost = (two.first - one.last - 1 + counted) % counted;
-    expect(Math.min(lost, counted - lost)).toBeLessThanOrEqual(buffer);
-    expect(two.hertz).toBeCloseTo(440, -1);
+    // On a machine with much else to do PipeWire leaves out some on the way; what counts is where it went on.
+    const { last } = placesIn(first, eighth);
+    const second = await user.heard();
+    expect(Math.abs(placesIn(second, eighth).first - last - 1)).toBeLessThanOrEqual(buffer);
+    expect(analyse(second).length).toBeGreaterThan(rate);
   });
 
   it('keeps the device and the muting that the user chose, and follows when that device goes', async () => {
     await using scene = await Scene.create();
     const { user, engine } = scene;
     await user.start();
-    const { id } = await scene.play('--latency-msec=200');
+    const { id } = await scene.playFor(seconds * 3, '--latency-msec=200');
     const { index } = await user.sinkInput();
     await user.pactl('move-sink-input', String(index), 'headphones');
     await user.pactl('set-sink-input-mute', String(index), '1');
@@ -154,6 +196,8 @@ describe.skipIf(!canCheckpoint)('sound', () => {
     expect(after).toMatchObject({ mute: true, sink: await headphones() });
     await user.pactl('set-sink-input-mute', String(after.index), '0');
     await knownInside('Mute: no');
+    const hears = async () => analyse(await user.heard('headphones')).length > rate / 2;
+    await until(hears, 'it is heard there');
     const modules = await user.pactl('list', 'short', 'modules');
     const module = /^(\d+)\tmodule-pipe-sink\tsink_name=headphones/m.exec(modules)?.[1] ?? '';
     await user.pactl('unload-module', module);
@@ -189,8 +233,7 @@ describe.skipIf(!canCheckpoint)('sound', () => {
     await user.stop();
     const two = analyse(await user.heard());
     expect(two.jumps).toEqual([]);
-    // The server died without a word: what is known of it is from up to a twentieth of a second before.
-    expect(Math.abs(one.length + two.length - rate * seconds)).toBeLessThan(rate / 4);
+    expectAll(one.length + two.length);
   });
 
   it('is missing without a sound server, which is said once and keeps nothing from going on', async () => {
@@ -215,16 +258,46 @@ describe.skipIf(!canCheckpoint)('sound', () => {
     const { id } = await scene.play('--latency-msec=200');
     await user.sinkInput();
     user.hang();
-    const startedAt = performance.now();
     const { findings } = await engine.json<Suspended>('suspend', id);
     expect(findings.filter(({ verdict }) => verdict !== 'handled')).toEqual([]);
-    expect(performance.now() - startedAt).toBeLessThan(20_000);
     await user.stop();
+    const one = analyse(await user.heard());
     await user.start();
     await engine.json<Resumed>('resume', id);
     await scene.played();
     await user.stop();
-    expect(analyse(await user.heard()).jumps).toEqual([]);
+    const two = analyse(await user.heard());
+    expect(two.jumps).toEqual([]);
+    expectAll(one.length + two.length);
+  });
+
+  it('is there again after the sound server inside has ended', async () => {
+    await using scene = await Scene.create();
+    const { user, engine } = scene;
+    await user.start();
+    const { id } = await engine.start(['sleep', '1000']);
+    await scene.answers(id);
+    for (const pid of await scene.serversInside(id)) process.kill(pid, 'SIGKILL');
+    await until(async () => (await scene.serversInside(id)).length === 1, 'it is started again');
+    await scene.answers(id);
+    const file = await user.file('tone.raw', tone(2));
+    const pacat = [soundTool('pacat'), '--raw', `--rate=${rate}`, '--channels=2', '--format=s16le', file];
+    expect((await engine.run(['exec', id, '--', ...pacat])).code).toBe(0);
+    await until(async () => analyse(await user.heard()).length > rate, 'it is heard');
+  });
+
+  it('does not keep a suspend waiting for a sound server inside that is stopped', async () => {
+    await using scene = await Scene.create();
+    const { user, engine } = scene;
+    await user.start();
+    const { id } = await scene.play('--latency-msec=200');
+    await user.sinkInput();
+    for (const pid of await scene.serversInside(id)) process.kill(pid, 'SIGSTOP');
+    await engine.json<Suspended>('suspend', id);
+    await engine.json<Resumed>('resume', id);
+    await scene.played();
+    await user.stop();
+    expectAll(analyse(await user.heard()).length);
   });
 
   it.each([
@@ -245,7 +318,9 @@ describe.skipIf(!canCheckpoint)('sound', () => {
     await scene.played();
     await user.stop();
     // The tone was heard on for as long as the server outside had some of it.
-    expect(analyse(await user.heard()).jumps.length).toBeLessThanOrEqual(1);
+    const heard = analyse(await user.heard());
+    expect(heard.jumps.length).toBeLessThanOrEqual(1);
+    expectAll(heard.length);
   });
 });
 

@@ -4,6 +4,7 @@
  */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { existsSync } from 'node:fs';
 import { cp, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -27,6 +28,35 @@ export function tone(seconds: number): Buffer {
     samples[index * 2 + 1] = ((index % counted) + 1) * step;
   }
   return Buffer.from(samples.buffer);
+}
+
+/** Has no divisor in common with the other, so that the two together repeat only after minutes. */
+const countedLeft = 4093;
+
+/** A counter on either side: it tells the place of each sample, also where some before it are missing. */
+export function ruler(seconds: number): Buffer {
+  const samples = new Int16Array(rate * seconds * 2);
+  for (let index = 0; index < rate * seconds; index++) {
+    samples[index * 2] = ((index % countedLeft) + 1) * step;
+    samples[index * 2 + 1] = ((index % counted) + 1) * step;
+  }
+  return Buffer.from(samples.buffer);
+}
+
+/** The places of the first and the last sample of a {@link ruler} in a recording. @param factor see {@link analyse}. */
+export function placesIn(recording: Buffer, factor = 1): { first: number; last: number } {
+  const at = (offset: number) => Math.round(recording.readInt16LE(offset) / (step * factor));
+  const place = (offset: number) => {
+    const [left, right] = [at(offset) - 1, at(offset + 2) - 1];
+    for (let found = right; found < counted * countedLeft; found += counted)
+      if (found % countedLeft === left) return found;
+    return Number.NaN;
+  };
+  let start = 0;
+  let end = recording.length - (recording.length % 4) - 4;
+  while (start < end && at(start) === 0) start += 4;
+  while (end > start && at(end) === 0) end -= 4;
+  return { first: place(start), last: place(end) };
 }
 
 export interface Heard {
@@ -97,7 +127,11 @@ interface Server {
   recorder: (device: string, home: string) => string[];
 }
 
-const libraries = join(prefix, 'lib/x86_64-linux-gnu');
+const architecture = 'lib/x86_64-linux-gnu';
+const libraries = join(prefix, architecture);
+/** What a desktop program has brought onto this machine is not unpacked a second time. */
+const unpackedOrInstalled = (path: string) =>
+  [prefix, '/usr'].map((root) => join(root, path)).find((found) => existsSync(found)) ?? '';
 const spec = [`--rate=${rate}`, '--channels=2', '--format=s16le'];
 
 /** Its speakers are a pipe, which plays what it is given once and for all, as a sound card does. */
@@ -143,12 +177,12 @@ const pipeWire: Server = {
       DBUS_SESSION_BUS_ADDRESS: bus,
       PIPEWIRE_RUNTIME_DIR: home,
       PIPEWIRE_CONFIG_DIR: own,
-      PIPEWIRE_MODULE_DIR: join(libraries, 'pipewire-0.3'),
-      SPA_PLUGIN_DIR: join(libraries, 'spa-0.2'),
-      SPA_DATA_DIR: join(prefix, 'share/spa-0.2'),
+      PIPEWIRE_MODULE_DIR: unpackedOrInstalled(join(architecture, 'pipewire-0.3')),
+      SPA_PLUGIN_DIR: unpackedOrInstalled(join(architecture, 'spa-0.2')),
+      SPA_DATA_DIR: unpackedOrInstalled('share/spa-0.2'),
       WIREPLUMBER_CONFIG_DIR: policy,
       WIREPLUMBER_DATA_DIR: policy,
-      WIREPLUMBER_MODULE_DIR: join(libraries, 'wireplumber-0.4'),
+      WIREPLUMBER_MODULE_DIR: unpackedOrInstalled(join(architecture, 'wireplumber-0.4')),
     };
     start('pipewire', [], env);
     const listening = async () => (await readdir(home)).includes('pipewire-0');
