@@ -625,12 +625,25 @@ static pa_proplist *read_proplist(const uint8_t *data, size_t length)
 	return properties;
 }
 
+/* Whoever is inside may have said it, and not the server that belongs there. */
+static bool is_valid_opening(const struct open_stream *open)
+{
+	return open->version == RELAY_VERSION && is_valid_spec(&open->spec) && open->map.channels <= CHANNELS_MAX &&
+	       open->volume.channels <= CHANNELS_MAX && is_position(open->start);
+}
+
 static void hear_of_opening(uint32_t number, const uint8_t *contents, size_t length)
 {
+	struct open_stream open;
+	memcpy(&open, contents, sizeof(open));
+	if (!is_valid_opening(&open)) {
+		send_message(&link_, MESSAGE_REFUSED, number, NULL, 0);
+		return;
+	}
 	struct carried *carried = calloc(1, sizeof(*carried));
 	if (!carried)
 		die("out of memory");
-	memcpy(&carried->open, contents, sizeof(carried->open));
+	carried->open = open;
 	carried->open.device[DEVICE_MAX - 1] = '\0';
 	carried->number = number;
 	carried->epoch = carried->open.epoch;
@@ -642,7 +655,9 @@ static void hear_of_opening(uint32_t number, const uint8_t *contents, size_t len
 	carried->outer = outer_of(carried->open.client, carried->properties);
 	carried->next = all;
 	all = carried;
-	if (carried->open.recording)
+	if (!PA_CONTEXT_IS_GOOD(pa_context_get_state(carried->outer->context)))
+		refuse(carried);
+	else if (carried->open.recording)
 		say("asks-microphone", "application", pa_proplist_gets(carried->properties, PA_PROP_APPLICATION_NAME), number);
 	else if (pa_context_get_state(carried->outer->context) == PA_CONTEXT_READY)
 		open_stream(carried);
@@ -657,6 +672,17 @@ static void hear_of_sizes(struct carried *carried, const struct buffer_sizes *si
 				 sizes->fragment};
 	if (is_ready(carried))
 		run(pa_stream_set_buffer_attr(carried->stream, &wished, NULL, NULL));
+}
+
+static void hear_of_rate(struct carried *carried, uint32_t rate)
+{
+	struct sample_spec spec = carried->open.spec;
+	spec.rate = rate;
+	if (!is_valid_spec(&spec))
+		return;
+	carried->open.spec = spec;
+	if (is_ready(carried))
+		run(pa_stream_update_sample_rate(carried->stream, rate, NULL, NULL));
 }
 
 static void hear_of_properties(struct carried *carried, const uint8_t *contents, size_t length)
@@ -714,10 +740,12 @@ static void hear(const struct message *message, const uint8_t *contents)
 		forget(carried);
 		break;
 	case MESSAGE_SAMPLES:
-		play(carried, &head.samples, contents + sizeof(head.samples), message->length - sizeof(head.samples));
+		if (is_position(head.samples.position))
+			play(carried, &head.samples, contents + sizeof(head.samples), message->length - sizeof(head.samples));
 		break;
 	case MESSAGE_FLUSH:
-		flush_stream(carried, &head.samples);
+		if (is_position(head.samples.position))
+			flush_stream(carried, &head.samples);
 		break;
 	case MESSAGE_CORK:
 		carried->open.corked = head.value != 0;
@@ -725,7 +753,8 @@ static void hear(const struct message *message, const uint8_t *contents)
 			run(pa_stream_cork(carried->stream, head.value != 0, NULL, NULL));
 		break;
 	case MESSAGE_VOLUME:
-		set_volume(carried, &head.volume);
+		if (head.volume.channels <= CHANNELS_MAX)
+			set_volume(carried, &head.volume);
 		break;
 	case MESSAGE_MUTE:
 		set_mute(carried, head.value != 0);
@@ -734,9 +763,7 @@ static void hear(const struct message *message, const uint8_t *contents)
 		hear_of_properties(carried, contents, message->length);
 		break;
 	case MESSAGE_RATE:
-		carried->open.spec.rate = head.value;
-		if (is_ready(carried))
-			run(pa_stream_update_sample_rate(carried->stream, head.value, NULL, NULL));
+		hear_of_rate(carried, head.value);
 		break;
 	case MESSAGE_SIZES:
 		hear_of_sizes(carried, &head.sizes);
@@ -976,8 +1003,10 @@ static void tell_suspended(void)
 static void suspend_all(void)
 {
 	suspending = true;
+	/* An event that is only switched off still tells of a hangup, which would forget the streams meanwhile. */
 	if (link_event)
-		api->io_enable(link_event, PA_IO_EVENT_NULL);
+		api->io_free(link_event);
+	link_event = NULL;
 	halt_all();
 	for (const struct carried *carried = all; carried; carried = carried->next)
 		if (carried->was_ready && !carried->open.recording)
@@ -1009,7 +1038,7 @@ static void obey(const char *line)
 		if (!carried || strcmp(answer, "yes") != 0 || carried->allowed)
 			return;
 		carried->allowed = true;
-		if (pa_context_get_state(carried->outer->context) == PA_CONTEXT_READY)
+		if (!suspending && pa_context_get_state(carried->outer->context) == PA_CONTEXT_READY)
 			open_stream(carried);
 	}
 }

@@ -1,0 +1,203 @@
+/**
+ * The relay by itself, between a sound server that is real and a capsule that is not: whoever is inside may listen at the
+ * relay's socket and say what nobody should.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdir } from 'node:fs/promises';
+import { createServer, type Server, type Socket } from 'node:net';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import { rate, UserSound, until } from '../support/sound.ts';
+
+const program = new URL('../../build/native/torpor-sound-relay', import.meta.url).pathname;
+
+/** As in native/sound/sound.h. */
+const kinds = { open: 1, close: 2, samples: 3, flush: 5, properties: 8, rate: 9, sizes: 10 } as const;
+const told = { wanted: 11, refused: 14, again: 15, live: 18 } as const;
+
+const message = (kind: number, stream: number, body = Buffer.of()) => {
+  const header = Buffer.alloc(12);
+  for (const [index, value] of [kind, stream, body.length].entries()) header.writeUInt32LE(value, index * 4);
+  return Buffer.concat([header, body]);
+};
+
+interface Opening {
+  version?: number;
+  client?: number;
+  recording?: boolean;
+  start?: bigint;
+  rate?: number;
+  format?: number;
+  channels?: number;
+  mapped?: number;
+  volume?: number;
+  device?: string;
+  properties?: Record<string, string>;
+}
+
+/** Two channels of 16 bit that play, where nothing else is said. */
+const opening = (stream: number, options: Opening = {}) => {
+  const { version = 1, client = 1, recording = false, start = 0n, format = 3, channels = 2 } = options;
+  const body = Buffer.alloc(488);
+  body.writeUInt32LE(version, 0);
+  body.writeUInt32LE(client, 4);
+  body.writeUInt8(Number(recording), 12);
+  body.writeBigInt64LE(start, 24);
+  body.writeUInt32LE(options.rate ?? rate, 32);
+  body.writeUInt8(format, 36);
+  body.writeUInt8(channels, 37);
+  body.writeUInt8(options.mapped ?? channels, 40);
+  for (let index = 0; index < 32; index++) body.writeUInt8(index, 41 + index);
+  body.writeUInt8(options.volume ?? channels, 76);
+  for (let index = 0; index < 5; index++) body.writeUInt32LE(0xffff_ffff, 208 + index * 4);
+  body.write(options.device ?? '', 228);
+  const properties = Object.entries(options.properties ?? {}).flat();
+  return message(
+    kinds.open,
+    stream,
+    Buffer.concat([body, ...properties.map((text) => Buffer.from(`${text}\0`))]),
+  );
+};
+
+const samples = (stream: number, position: bigint, data: Buffer, epoch = 0) => {
+  const head = Buffer.alloc(16);
+  head.writeBigInt64LE(position, 0);
+  head.writeUInt32LE(epoch, 8);
+  return message(kinds.samples, stream, Buffer.concat([head, data]));
+};
+
+interface Told {
+  kind: number;
+  stream: number;
+  body: Buffer;
+}
+
+let user: UserSound;
+let folder: string;
+let inside: Server;
+let relay: ChildProcess;
+let events: Record<string, unknown>[];
+
+beforeEach(async () => {
+  user = await UserSound.create();
+  await user.start();
+  folder = join(user.folder, 'inside');
+  await mkdir(folder);
+});
+afterEach(async () => {
+  if (isAlive()) {
+    const ended = once(relay, 'exit');
+    relay.kill('SIGKILL');
+    await ended;
+  }
+  inside.close();
+  await user[Symbol.asyncDispose]();
+});
+
+const isAlive = () => relay.exitCode === null && relay.signalCode === null;
+
+async function listen(path = join(folder, 'relay')): Promise<void> {
+  inside = createServer();
+  inside.listen(path);
+  await once(inside, 'listening');
+}
+
+function startRelay(): void {
+  // What is used after it was freed has another value then.
+  const env = { ...process.env, ...user.env, MALLOC_PERTURB_: '165' };
+  relay = spawn(program, [join(folder, 'relay'), 'Test', ''], {
+    env,
+    stdio: ['pipe', 'pipe', 'inherit'],
+  });
+  events = [];
+  if (relay.stdout)
+    createInterface({ input: relay.stdout }).on('line', (line) => events.push(JSON.parse(line)));
+}
+
+const tell = (line: string) => relay.stdin?.write(`${line}\n`);
+
+/** The relay's connection, with what it tells. */
+class Link {
+  readonly socket: Socket;
+  readonly told: Told[] = [];
+  #rest = Buffer.of();
+
+  constructor(socket: Socket) {
+    this.socket = socket;
+    socket.on('error', () => {});
+    socket.on('data', (data) => {
+      this.#rest = Buffer.concat([this.#rest, data]);
+      while (this.#rest.length >= 12 && this.#rest.length >= 12 + this.#rest.readUInt32LE(8)) {
+        const end = 12 + this.#rest.readUInt32LE(8);
+        const [kind, stream] = [this.#rest.readUInt32LE(0), this.#rest.readUInt32LE(4)];
+        this.told.push({ kind, stream, body: this.#rest.subarray(12, end) });
+        this.#rest = this.#rest.subarray(end);
+      }
+    });
+  }
+
+  static async accept(): Promise<Link> {
+    const [socket] = await once(inside, 'connection');
+    return new Link(socket);
+  }
+
+  say(...messages: Buffer[]): void {
+    this.socket.write(Buffer.concat(messages));
+  }
+
+  has(kind: number, stream: number): boolean {
+    return this.told.some((each) => each.kind === kind && each.stream === stream);
+  }
+
+  hears(kind: number, stream: number): Promise<void> {
+    return until(async () => this.has(kind, stream), `message ${kind} about ${stream}`);
+  }
+}
+
+async function start(): Promise<Link> {
+  await listen();
+  const link = Link.accept();
+  startRelay();
+  return link;
+}
+
+it.each<[string, Opening]>([
+  ['more channels in its map than there can be', { mapped: 255 }],
+  ['more channels than there can be', { channels: 33, mapped: 2, volume: 2 }],
+  ['more volumes than there can be', { volume: 255 }],
+  ['a format that is none', { format: 200 }],
+  ['no rate', { rate: 0 }],
+  ['a position before its beginning', { start: -1n }],
+  ['a position beyond all', { start: (1n << 63n) - 1n }],
+  ['another version', { version: 2 }],
+])('refuses a stream with %s, and goes on', async (_, options) => {
+  const link = await start();
+  link.say(opening(1), opening(2, options));
+  await link.hears(told.refused, 2);
+  expect(link.has(told.refused, 1)).toBe(false);
+  link.say(opening(3));
+  await link.hears(told.wanted, 3);
+  expect(isAlive()).toBe(true);
+});
+
+it('survives a capsule that goes while its streams are halted for a suspend', async () => {
+  const link = await start();
+  link.say(opening(1), opening(2), opening(3, { client: 2 }));
+  for (const stream of [1, 2, 3]) await link.hears(told.wanted, stream);
+  for (const stream of [1, 2, 3]) link.say(samples(stream, 0n, Buffer.alloc(rate)));
+  await until(async () => link.told.some(({ kind }) => kind === 12), 'they are heard');
+  user.hang();
+  tell('suspend');
+  // It waits half a second for the halt, and then for an answer about the time.
+  await sleep(600);
+  link.say(message(kinds.close, 2));
+  link.socket.destroy();
+  await until(
+    async () => events.some(({ event }) => event === 'suspended') || !isAlive(),
+    'it has suspended',
+  );
+  expect([relay.exitCode, relay.signalCode]).toEqual([null, null]);
+});
