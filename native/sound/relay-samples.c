@@ -32,6 +32,8 @@ static bool learn_time(struct carried *carried)
 		return false;
 	int64_t heard = carried->base + info->read_index;
 	carried->heard = heard < carried->following ? heard : carried->following;
+	carried->heard_at = now_usec();
+	carried->delay_usec = (int64_t)(info->sink_usec + info->transport_usec);
 	return true;
 }
 
@@ -44,8 +46,7 @@ static void on_time(pa_stream *stream, int success, void *data)
 	carried->asking_time = false;
 	if (!success || carried->flushing || !learn_time(carried) || relay.suspending)
 		return;
-	const pa_timing_info *info = pa_stream_get_timing_info(carried->stream);
-	send_position(carried, MESSAGE_TIMING, carried->heard, info->sink_usec + info->transport_usec);
+	send_position(carried, MESSAGE_TIMING, carried->heard, (uint64_t)carried->delay_usec);
 }
 
 void ask_time(struct carried *carried)
@@ -80,7 +81,8 @@ static void on_flush_settled(pa_stream *stream, int success, void *data)
 void flush_stream(struct carried *carried, const struct samples *at)
 {
 	carried->epoch = at->epoch;
-	carried->following = carried->heard = at->position;
+	carried->following = carried->heard = carried->first = at->position;
+	carried->delay_usec = 0;
 	if (!is_ready(carried)) {
 		carried->open.start = carried->base = at->position;
 		return;

@@ -8,6 +8,7 @@
 
 static bool control_lost, awaiting_watch, first_try = true;
 static int64_t watch_at;
+static unsigned int failed_tries;
 
 void close_control(const char *reason)
 {
@@ -18,17 +19,26 @@ void close_control(const char *reason)
 	control_lost = relay.suspending;
 	if (relay.suspending)
 		return;
-	/* How far what was sent has been heard, the server inside reckons by itself. */
+	for (const struct carried *carried = relay.carried; carried; carried = carried->next)
+		if (carried->was_ready && !carried->open.recording && carried->judged_at == 0)
+			send_position(carried, MESSAGE_LOST, came_out(carried), 0);
+	send_all();
 	close_link();
 	pa_context_set_state_callback(relay.control, NULL, NULL);
 	pa_context_set_subscribe_callback(relay.control, NULL, NULL);
 	pa_context_disconnect(relay.control);
 	pa_context_unref(relay.control);
 	relay.control = NULL;
-	relay.try_at = now_usec() + RETRY_USEC;
+	relay.try_at = now_usec() + (++failed_tries < QUICK_TRIES ? RETRY_USEC : SLOW_RETRY_USEC);
 	if (!relay.told_of_no_server)
 		say("no-server", "reason", reason, 0);
 	relay.told_of_no_server = true;
+}
+
+/* What begins so is no name, but what PipeWire says where there is no device. */
+static char *name_of(const char *device)
+{
+	return device && device[0] != '@' ? strdup(device) : NULL;
 }
 
 static void on_server(pa_context *context, const pa_server_info *info, void *data)
@@ -39,16 +49,22 @@ static void on_server(pa_context *context, const pa_server_info *info, void *dat
 		return;
 	free(relay.default_sink);
 	free(relay.default_source);
-	relay.default_sink = info->default_sink_name ? strdup(info->default_sink_name) : NULL;
-	relay.default_source = info->default_source_name ? strdup(info->default_source_name) : NULL;
+	relay.default_sink = name_of(info->default_sink_name);
+	relay.default_source = name_of(info->default_source_name);
+	judge_ended();
 	for (struct carried *carried = relay.carried; carried; carried = carried->next)
 		tell_device(carried);
 }
 
+void ask_server(void)
+{
+	run(pa_context_get_server_info(relay.control, on_server, NULL));
+}
+
 static void on_control_event(pa_context *context, pa_subscription_event_type_t event, uint32_t index, void *data)
 {
-	(void)event, (void)index, (void)data;
-	run(pa_context_get_server_info(context, on_server, NULL));
+	(void)context, (void)event, (void)index, (void)data;
+	ask_server();
 }
 
 static void on_control_state(pa_context *context, void *data)
@@ -58,7 +74,8 @@ static void on_control_state(pa_context *context, void *data)
 	if (state == PA_CONTEXT_READY) {
 		relay.control_ready = true;
 		run(pa_context_subscribe(context, PA_SUBSCRIPTION_MASK_SERVER, NULL, NULL));
-		run(pa_context_get_server_info(context, on_server, NULL));
+		ask_server();
+		failed_tries = 0;
 		watch_at = now_usec() + WATCH_USEC;
 		relay.try_at = 0;
 	} else if (state == PA_CONTEXT_FAILED || state == PA_CONTEXT_TERMINATED) {
@@ -89,7 +106,7 @@ void watch_control(int64_t now)
 		return;
 	}
 	awaiting_watch = true;
-	run(pa_context_get_server_info(relay.control, on_server, NULL));
+	ask_server();
 }
 
 int64_t watched_until(void)

@@ -6,6 +6,8 @@
 #include "relay.h"
 
 #define REFUSED_RETRY_USEC 2000000
+/* A server that ends may end its streams first, its connections next. A little later it is known which of them went. */
+#define JUDGE_USEC 1000000
 /* After it was opened, a server may at first tell of another volume than the one it was asked for. */
 #define SETTLED_USEC 300000
 
@@ -81,6 +83,35 @@ bool is_ready(const struct carried *carried)
 	return carried->stream && pa_stream_get_state(carried->stream) == PA_STREAM_READY;
 }
 
+int64_t came_out(const struct carried *carried)
+{
+	int64_t left = carried->delay_usec - (now_usec() - carried->heard_at);
+	int64_t position = carried->heard - (left > 0 ? bytes_in_usec(&carried->open.spec, left) : 0);
+	return position > carried->first ? position : carried->first;
+}
+
+/* It ended on the user's server, and stands still inside until it is known why. */
+static void lose(struct carried *carried, bool ended_alone)
+{
+	send_position(carried, MESSAGE_LOST, came_out(carried), 0);
+	drop_stream(carried);
+	carried->ended_alone = ended_alone;
+	carried->judged_at = now_usec() + JUDGE_USEC;
+}
+
+void judge_ended(void)
+{
+	for (struct carried *carried = relay.carried, *next; carried; carried = next) {
+		next = carried->next;
+		if (!carried->questioned)
+			continue;
+		bool has_device = carried->open.recording ? relay.default_source : relay.default_sink;
+		bool by_user = carried->ended_alone && has_device;
+		send_message(&relay.link, by_user ? MESSAGE_KILLED : MESSAGE_AGAIN, carried->number, NULL, 0);
+		forget(carried);
+	}
+}
+
 /* The user's server does not take it: the capsule goes on as if nobody heard, and it is tried again later. */
 static void refuse(struct carried *carried)
 {
@@ -89,8 +120,6 @@ static void refuse(struct carried *carried)
 		die("out of memory");
 	*retry = (struct retry){retries, carried->number, now_usec() + REFUSED_RETRY_USEC};
 	retries = retry;
-	if (carried->was_ready)
-		send_position(carried, MESSAGE_LOST, carried->heard, 0);
 	send_message(&relay.link, MESSAGE_REFUSED, carried->number, NULL, 0);
 	forget(carried);
 }
@@ -111,7 +140,7 @@ void run(pa_operation *operation)
 		pa_operation_unref(operation);
 }
 
-void try_refused(int64_t now)
+static void try_refused(int64_t now)
 {
 	for (struct retry **place = &retries; *place;) {
 		struct retry *retry = *place;
@@ -125,9 +154,25 @@ void try_refused(int64_t now)
 	}
 }
 
-int64_t refused_until(void)
+void look_after_ended(int64_t now)
+{
+	try_refused(now);
+	bool is_due = false;
+	for (struct carried *carried = relay.carried; carried; carried = carried->next) {
+		if (carried->judged_at == 0 || carried->judged_at > now || carried->questioned || !relay.control_ready)
+			continue;
+		carried->questioned = is_due = true;
+	}
+	if (is_due)
+		ask_server();
+}
+
+int64_t ended_until(void)
 {
 	int64_t until = INT64_MAX;
+	for (const struct carried *carried = relay.carried; carried; carried = carried->next)
+		if (carried->judged_at > 0 && !carried->questioned && relay.control_ready && carried->judged_at < until)
+			until = carried->judged_at;
 	for (const struct retry *retry = retries; retry; retry = retry->next)
 		if (retry->at < until)
 			until = retry->at;
@@ -233,8 +278,7 @@ static void on_stream_state(pa_stream *stream, void *data)
 	if (pa_context_get_state(carried->outer->context) != PA_CONTEXT_READY)
 		return;
 	if (carried->was_ready) {
-		send_message(&relay.link, MESSAGE_KILLED, carried->number, NULL, 0);
-		forget(carried);
+		lose(carried, true);
 	} else if (carried->open.device[0] && !carried->tried_default) {
 		/* The device has gone. */
 		carried->tried_default = true;
@@ -258,11 +302,10 @@ static void on_outer_event(pa_context *context, pa_subscription_event_type_t eve
 }
 
 /* Forgetting one may make others of the list go too, so the search begins anew each time. */
-static struct carried *first_of(const struct outer *outer, bool unopened)
+static struct carried *first_unopened(const struct outer *outer)
 {
 	struct carried *carried = relay.carried;
-	while (carried && (carried->outer != outer ||
-			   (unopened && (carried->stream || (carried->open.recording && !carried->allowed)))))
+	while (carried && (carried->outer != outer || carried->stream || (carried->open.recording && !carried->allowed)))
 		carried = carried->next;
 	return carried;
 }
@@ -285,22 +328,32 @@ static void on_outer_state(pa_context *context, void *data)
 	if (state == PA_CONTEXT_READY) {
 		run(pa_context_subscribe(context, PA_SUBSCRIPTION_MASK_SINK_INPUT | PA_SUBSCRIPTION_MASK_SOURCE_OUTPUT, NULL,
 					 NULL));
-		for (struct carried *carried; (carried = first_of(outer, true));)
+		for (struct carried *carried; (carried = first_unopened(outer));)
 			open_stream(carried);
 	} else if (!PA_CONTEXT_IS_GOOD(state) && relay.control_ready) {
-		for (struct carried *carried; outer_with(context) == outer && (carried = first_of(outer, false));)
-			refuse(carried);
+		for (struct carried *carried = relay.carried, *next; carried; carried = next) {
+			next = carried->next;
+			if (carried->outer != outer || carried->judged_at > 0)
+				continue;
+			if (carried->was_ready)
+				lose(carried, false);
+			else
+				refuse(carried);
+		}
 	}
 }
 
 static struct outer *outer_of(uint32_t client, const pa_proplist *properties)
 {
 	struct outer *outer = outers;
-	while (outer && outer->client != client)
+	/* The streams of one that has ended are about to be judged; those that come now need another. */
+	while (outer && (outer->client != client || !PA_CONTEXT_IS_GOOD(pa_context_get_state(outer->context))))
 		outer = outer->next;
 	if (outer)
 		return outer;
 	outer = calloc(1, sizeof(*outer));
+	if (!outer)
+		die("out of memory");
 	const char *name = pa_proplist_gets(properties, PA_PROP_APPLICATION_NAME);
 	outer->client = client;
 	outer->context = pa_context_new_with_proplist(relay.api, name ? name : relay.default_name, properties);
@@ -321,7 +374,7 @@ void carry(uint32_t number, const struct open_stream *open, pa_proplist *propert
 	carried->open.device[DEVICE_MAX - 1] = '\0';
 	carried->number = number;
 	carried->epoch = open->epoch;
-	carried->base = carried->following = carried->heard = open->start;
+	carried->base = carried->following = carried->heard = carried->first = open->start;
 	carried->volume = open->volume;
 	carried->muted = open->muted;
 	memcpy(carried->device, carried->open.device, DEVICE_MAX);

@@ -216,9 +216,9 @@ static int64_t take_care(void)
 	if (now >= time_at)
 		ask_all_times(now);
 	look_after_new(now);
-	try_refused(now);
+	look_after_ended(now);
 	serve_link();
-	int64_t next = earlier(earlier(now + IDLE_USEC, watched_until()), refused_until());
+	int64_t next = earlier(earlier(now + IDLE_USEC, watched_until()), ended_until());
 	if (!relay.suspended && relay.link.fd < 0 && (!relay.control || relay.control_ready))
 		next = earlier(next, relay.try_at);
 	for (const struct carried *carried = relay.carried; carried; carried = carried->next) {

@@ -35,7 +35,11 @@ struct carried {
 	int64_t settled_at; /* from when what the mixer says counts */
 	uint32_t epoch;
 	int64_t base, following; /* position of the user's server's 0; of what comes next */
-	int64_t heard;		 /* as last known */
+	int64_t first;		 /* that can have been heard on this server, since the last flush */
+	int64_t heard, heard_at; /* what the device has taken, as last known and when */
+	int64_t delay_usec;	 /* after which that comes out */
+	int64_t judged_at;	 /* from when it is known why it ended on the user's server; 0 where it has not */
+	bool ended_alone, questioned;
 	struct volume volume;
 	bool muted, mixer_known;
 	char device[DEVICE_MAX];
@@ -68,9 +72,14 @@ void forget_all(void);
 /* The user has agreed that it records. */
 void allow(struct carried *carried);
 void send_position(const struct carried *carried, enum message_kind kind, int64_t heard, uint64_t delay);
-void try_refused(int64_t now);
+/* Up to where a stream has come out, if it ends now and its device drops what it had taken. */
+int64_t came_out(const struct carried *carried);
+/* Asks again for what was refused, and after the reason of what has ended. */
+void look_after_ended(int64_t now);
 /* When to call that; INT64_MAX for never. */
-int64_t refused_until(void);
+int64_t ended_until(void);
+/* The user's server has answered, so it is known of the ended streams that it did not end with them. */
+void judge_ended(void);
 /* Answers of the user's server come as callbacks that outlive a stream; they know it by number. */
 void *as_data(const struct carried *carried);
 struct carried *from_data(void *data);
@@ -107,6 +116,7 @@ void try_link_at_once(void);
 /* ---- relay-server.c ---- */
 void open_control(void);
 void close_control(const char *reason);
+void ask_server(void);
 /* A server that does not answer is none. */
 void watch_control(int64_t now);
 /* When to call that; INT64_MAX for never. */

@@ -4,15 +4,18 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { existsSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
-import { createServer, type Server, type Socket } from 'node:net';
+import { connect, createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { rate, UserSound, until } from '../support/sound.ts';
+import { analyse, rate, soundTool, tone, UserSound, until } from '../support/sound.ts';
 
-const program = new URL('../../build/native/torpor-sound-relay', import.meta.url).pathname;
+const built = (name: string) => new URL(`../../build/native/${name}`, import.meta.url).pathname;
+const [program, soundServer] = [built('torpor-sound-relay'), built('torpor-sound')];
+const seconds = 8;
 
 /** As in native/sound/sound.h. */
 const kinds = { open: 1, close: 2, samples: 3, flush: 5, properties: 8, rate: 9, sizes: 10 } as const;
@@ -77,32 +80,39 @@ interface Told {
 
 let user: UserSound;
 let folder: string;
-let inside: Server;
+let inside: Server | undefined;
 let relay: ChildProcess;
 let events: Record<string, unknown>[];
+let children: ChildProcess[];
 
-beforeEach(async () => {
-  user = await UserSound.create();
+async function startUser(kind?: 'PulseAudio' | 'PipeWire'): Promise<void> {
+  user = await UserSound.create(kind);
   await user.start();
   folder = join(user.folder, 'inside');
   await mkdir(folder);
+}
+
+beforeEach(() => {
+  children = [];
+  inside = undefined;
 });
 afterEach(async () => {
-  if (isAlive()) {
-    const ended = once(relay, 'exit');
-    relay.kill('SIGKILL');
+  for (const child of children.reverse().filter(isAlive)) {
+    const ended = once(child, 'exit');
+    child.kill('SIGKILL');
     await ended;
   }
-  inside.close();
+  inside?.close();
   await user[Symbol.asyncDispose]();
 });
 
-const isAlive = () => relay.exitCode === null && relay.signalCode === null;
+const isAlive = (child: ChildProcess) => child.exitCode === null && child.signalCode === null;
 
-async function listen(path = join(folder, 'relay')): Promise<void> {
+async function listen(path = join(folder, 'relay')): Promise<Server> {
   inside = createServer();
   inside.listen(path);
   await once(inside, 'listening');
+  return inside;
 }
 
 function startRelay(): void {
@@ -112,6 +122,7 @@ function startRelay(): void {
     env,
     stdio: ['pipe', 'pipe', 'inherit'],
   });
+  children.push(relay);
   events = [];
   if (relay.stdout)
     createInterface({ input: relay.stdout }).on('line', (line) => events.push(JSON.parse(line)));
@@ -139,8 +150,8 @@ class Link {
     });
   }
 
-  static async accept(): Promise<Link> {
-    const [socket] = await once(inside, 'connection');
+  static async accept(server: Server): Promise<Link> {
+    const [socket] = await once(server, 'connection');
     return new Link(socket);
   }
 
@@ -158,8 +169,8 @@ class Link {
 }
 
 async function start(): Promise<Link> {
-  await listen();
-  const link = Link.accept();
+  await startUser();
+  const link = Link.accept(await listen());
   startRelay();
   return link;
 }
@@ -180,7 +191,7 @@ it.each<[string, Opening]>([
   expect(link.has(told.refused, 1)).toBe(false);
   link.say(opening(3));
   await link.hears(told.wanted, 3);
-  expect(isAlive()).toBe(true);
+  expect(isAlive(relay)).toBe(true);
 });
 
 it('survives a capsule that goes while its streams are halted for a suspend', async () => {
@@ -196,8 +207,64 @@ it('survives a capsule that goes while its streams are halted for a suspend', as
   link.say(message(kinds.close, 2));
   link.socket.destroy();
   await until(
-    async () => events.some(({ event }) => event === 'suspended') || !isAlive(),
+    async () => events.some(({ event }) => event === 'suspended') || !isAlive(relay),
     'it has suspended',
   );
   expect([relay.exitCode, relay.signalCode]).toEqual([null, null]);
+});
+
+/** Plays the tone by the real server of a capsule, through the relay. */
+async function play(): Promise<ChildProcess> {
+  const native = join(folder, 'native');
+  children.push(spawn(soundServer, [native, join(folder, 'relay')], { stdio: 'inherit' }));
+  await until(async () => existsSync(join(folder, 'relay')), 'the capsule has a sound server');
+  startRelay();
+  const file = await user.file('tone.raw', tone(seconds));
+  const args = ['--raw', '--format=s16le', `--rate=${rate}`, '--channels=2', '--latency-msec=200', file];
+  const env = { ...process.env, PULSE_SERVER: `unix:${native}` };
+  const player = spawn(soundTool('pacat'), args, { env, stdio: 'inherit' });
+  children.push(player);
+  await until(async () => analyse(await user.heard()).length > rate, 'a second is heard');
+  return player;
+}
+
+const played = (player: ChildProcess) => until(async () => !isAlive(player), 'all is played', 60_000);
+
+it.each<[string, 'PulseAudio' | 'PipeWire', () => Promise<void>]>([
+  ['PulseAudio ends', 'PulseAudio', () => user.stop('SIGTERM')],
+  ['PipeWire ends', 'PipeWire', () => user.stop('SIGTERM')],
+  [
+    'PipeWire ends before its server of the protocol of PulseAudio',
+    'PipeWire',
+    async () => {
+      await user.stopProgram('pipewire');
+      await sleep(3000);
+      await user.stop('SIGTERM');
+    },
+  ],
+])('goes on with the next sound server when %s in order', async (_, kind, end) => {
+  await startUser(kind);
+  const player = await play();
+  await end();
+  const one = analyse(await user.heard());
+  await user.start();
+  await played(player);
+  expect(player.exitCode).toBe(0);
+  await user.stop();
+  const two = analyse(await user.heard());
+  expect(one.length).toBeGreaterThan(rate);
+  expect(two.length).toBeGreaterThan(rate);
+  expect(Math.abs(one.length + two.length - rate * seconds)).toBeLessThan(rate);
+});
+
+it('ends a stream that the user has ended in the mixer', async () => {
+  await startUser();
+  const player = await play();
+  const { index } = await user.sinkInput();
+  const commands = join(user.folder, 'commands');
+  await user.pactl('load-module', 'module-cli-protocol-unix', `socket=${commands}`);
+  connect(commands).end(`kill-sink-input ${index}\n`);
+  await played(player);
+  expect(player.exitCode).toBe(1);
+  expect(await user.sinkInputs()).toEqual([]);
 });

@@ -4,6 +4,7 @@
  */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { existsSync } from 'node:fs';
 import { cp, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -98,6 +99,9 @@ interface Server {
 }
 
 const libraries = join(prefix, 'lib/x86_64-linux-gnu');
+/** What is installed on the machine has not been unpacked for the tests. */
+const unpackedOr = (folder: string) =>
+  existsSync(join(prefix, folder)) ? join(prefix, folder) : join('/usr', folder);
 const spec = [`--rate=${rate}`, '--channels=2', '--format=s16le'];
 
 /** Its speakers are a pipe, which plays what it is given once and for all, as a sound card does. */
@@ -143,12 +147,12 @@ const pipeWire: Server = {
       DBUS_SESSION_BUS_ADDRESS: bus,
       PIPEWIRE_RUNTIME_DIR: home,
       PIPEWIRE_CONFIG_DIR: own,
-      PIPEWIRE_MODULE_DIR: join(libraries, 'pipewire-0.3'),
-      SPA_PLUGIN_DIR: join(libraries, 'spa-0.2'),
-      SPA_DATA_DIR: join(prefix, 'share/spa-0.2'),
+      PIPEWIRE_MODULE_DIR: unpackedOr('lib/x86_64-linux-gnu/pipewire-0.3'),
+      SPA_PLUGIN_DIR: unpackedOr('lib/x86_64-linux-gnu/spa-0.2'),
+      SPA_DATA_DIR: unpackedOr('share/spa-0.2'),
       WIREPLUMBER_CONFIG_DIR: policy,
       WIREPLUMBER_DATA_DIR: policy,
-      WIREPLUMBER_MODULE_DIR: join(libraries, 'wireplumber-0.4'),
+      WIREPLUMBER_MODULE_DIR: unpackedOr('lib/x86_64-linux-gnu/wireplumber-0.4'),
     };
     start('pipewire', [], env);
     const listening = async () => (await readdir(home)).includes('pipewire-0');
@@ -264,13 +268,22 @@ export class UserSound implements AsyncDisposable {
     return readFile(this.#file(device));
   }
 
-  async stop(): Promise<void> {
-    for (const server of this.#servers.splice(0).reverse()) await end(server, 'SIGKILL');
+  /** Ends it, as a crash does or as an orderly end of a session. */
+  async stop(signal: 'SIGKILL' | 'SIGTERM' = 'SIGKILL'): Promise<void> {
+    for (const server of this.#servers.splice(0).reverse()) await end(server, signal);
     // What is still in a pipe is read; then it has ended.
     for (const recorder of this.#recorders.splice(0)) {
       await Promise.race([recorder.exitCode === null ? once(recorder, 'exit') : undefined, sleep(2000)]);
       await end(recorder, 'SIGTERM');
     }
+  }
+
+  /** Ends one of its programs alone, in order. */
+  async stopProgram(name: string): Promise<void> {
+    const server = this.#servers.find(({ spawnfile }) => spawnfile === soundTool(name));
+    if (server === undefined) throw new Error(`there is no ${name}`);
+    this.#servers = this.#servers.filter((each) => each !== server);
+    await end(server, 'SIGTERM');
   }
 
   /** Holds it still, as one that hangs. */
