@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -17,7 +18,38 @@
 static pa_io_event *link_event;
 static unsigned int failed_tries;
 
-/* Names and values as the server writes them. What says something of processes or windows inside is left out. */
+/* What a mixer shows. Others say something of processes inside, or a server obeys them as to where a stream leads. */
+static const char *const passed_on[] = {
+	PA_PROP_APPLICATION_NAME,
+	PA_PROP_APPLICATION_ID,
+	PA_PROP_APPLICATION_VERSION,
+	PA_PROP_APPLICATION_ICON_NAME,
+	PA_PROP_APPLICATION_LANGUAGE,
+	PA_PROP_APPLICATION_PROCESS_BINARY,
+	PA_PROP_EVENT_ID,
+	PA_PROP_EVENT_DESCRIPTION,
+	PA_PROP_MEDIA_NAME,
+	PA_PROP_MEDIA_TITLE,
+	PA_PROP_MEDIA_ARTIST,
+	PA_PROP_MEDIA_COPYRIGHT,
+	PA_PROP_MEDIA_SOFTWARE,
+	PA_PROP_MEDIA_LANGUAGE,
+	PA_PROP_MEDIA_FILENAME,
+	PA_PROP_MEDIA_ICON_NAME,
+	PA_PROP_MEDIA_ROLE,
+	PA_PROP_WINDOW_NAME,
+	PA_PROP_WINDOW_ICON_NAME,
+};
+
+static bool is_passed_on(const char *name)
+{
+	for (size_t index = 0; index < sizeof(passed_on) / sizeof(passed_on[0]); index++)
+		if (strcmp(name, passed_on[index]) == 0)
+			return true;
+	return false;
+}
+
+/* Names and values as the server writes them. */
 static pa_proplist *read_proplist(const uint8_t *data, size_t length)
 {
 	pa_proplist *properties = pa_proplist_new();
@@ -31,7 +63,7 @@ static pa_proplist *read_proplist(const uint8_t *data, size_t length)
 		at += name_length + value_length;
 		if (at > length)
 			break;
-		if (strncmp(name, "application.process.id", 22) != 0 && strncmp(name, "window.x11.", 11) != 0)
+		if (is_passed_on(name))
 			pa_proplist_sets(properties, name, value);
 	}
 	if (!pa_proplist_contains(properties, PA_PROP_APPLICATION_NAME))
@@ -128,6 +160,7 @@ static void hear(const struct message *message, const uint8_t *contents)
 		struct buffer_sizes sizes;
 	} head;
 	memcpy(&head, contents, least_length(message->kind));
+	note_passed_on(carried, message->length);
 	switch (message->kind) {
 	case MESSAGE_CLOSE:
 		forget(carried);
@@ -202,18 +235,20 @@ static void on_link(pa_mainloop_api *ignored, pa_io_event *event, int fd, pa_io_
 	}
 }
 
-/* The path may be longer than a socket's address can be; that of its folder's descriptor is not. */
+/*
+ * The folder is open to the application, which may have put a link to anywhere in its place: what is connected to is a
+ * socket that lies there. Nor is it waited for, where nobody accepts it. And the path may be longer than a socket's
+ * address can be, which that of a descriptor is not.
+ */
 static int connect_to(const char *path)
 {
-	CLEANUP_FREE char *folder = strdup(path);
-	char *name = strrchr(folder, '/');
-	if (!name)
+	CLEANUP_FD int place = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	struct stat found;
+	if (place < 0 || fstat(place, &found) < 0 || !S_ISSOCK(found.st_mode))
 		return -1;
-	*name++ = '\0';
-	CLEANUP_FD int place = open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/%s", place, name);
-	int fd = place < 0 ? -1 : socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d", place);
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
 		close(fd);
 		return -1;
@@ -249,11 +284,17 @@ void serve_link(void)
 {
 	if (!link_event)
 		return;
-	if (!transmit(&relay.link))
-		relay.api->io_enable(link_event, PA_IO_EVENT_INPUT | PA_IO_EVENT_HANGUP);
-	else
-		relay.api->io_enable(link_event, PA_IO_EVENT_INPUT | PA_IO_EVENT_HANGUP |
-						  (relay.link.out.length > 0 ? PA_IO_EVENT_OUTPUT : PA_IO_EVENT_NULL));
+	bool is_there = transmit(&relay.link);
+	/* A capsule that is frozen, or does not want to know. */
+	if (relay.link.out.length > UNSENT_MAX * 2) {
+		close_link();
+		relay.try_at = now_usec() + RETRY_USEC;
+		return;
+	}
+	pa_io_event_flags_t flags = PA_IO_EVENT_HANGUP;
+	flags |= is_behind() ? PA_IO_EVENT_NULL : PA_IO_EVENT_INPUT;
+	flags |= is_there && relay.link.out.length > 0 ? PA_IO_EVENT_OUTPUT : PA_IO_EVENT_NULL;
+	relay.api->io_enable(link_event, flags);
 }
 
 void try_link_at_once(void)

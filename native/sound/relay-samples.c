@@ -1,4 +1,6 @@
 /* What is played and recorded: samples from one side to the other, and up to where they were heard. */
+#include <string.h>
+
 #include "relay.h"
 
 #define FILL_LIMIT_USEC 30000
@@ -115,6 +117,19 @@ void play(struct carried *carried, const struct samples *samples, const uint8_t 
 
 /* ---- what is recorded ---- */
 
+/* In whole frames; silence where there is a hole. */
+static void send_recorded(struct carried *carried, const uint8_t *samples, size_t length)
+{
+	const size_t frame = frame_size(&carried->open.spec);
+	uint8_t silence[4096];
+	memset(silence, silence_of(&carried->open.spec), sizeof(silence));
+	const size_t most = (samples ? MESSAGE_MAX : sizeof(silence)) / frame * frame;
+	for (size_t at = 0; at < length && relay.link.out.length < UNSENT_MAX; at += most) {
+		size_t part = length - at < most ? length - at : most;
+		send_message(&relay.link, MESSAGE_SAMPLES, carried->number, samples ? samples + at : silence, part);
+	}
+}
+
 static void on_readable(pa_stream *stream, size_t size, void *data)
 {
 	(void)size;
@@ -122,10 +137,8 @@ static void on_readable(pa_stream *stream, size_t size, void *data)
 	const void *samples;
 	size_t length;
 	while (pa_stream_readable_size(stream) > 0 && pa_stream_peek(stream, &samples, &length) == 0 && length > 0) {
-		for (size_t at = 0; carried && samples && !relay.suspending && relay.link.out.length < UNSENT_MAX && at < length; at += MESSAGE_MAX) {
-			size_t part = length - at < MESSAGE_MAX ? length - at : MESSAGE_MAX;
-			send_message(&relay.link, MESSAGE_SAMPLES, carried->number, (const uint8_t *)samples + at, part);
-		}
+		if (carried && !relay.suspending)
+			send_recorded(carried, samples, length);
 		pa_stream_drop(stream);
 	}
 }

@@ -8,6 +8,14 @@
 #define REFUSED_RETRY_USEC 2000000
 /* A server that ends may end its streams first, its connections next. A little later it is known which of them went. */
 #define JUDGE_USEC 1000000
+/* For each capsule. A server takes 64 connections of all programs, and PulseAudio 256 streams on a device. */
+#define OUTERS_MAX 16
+#define CARRIED_MAX 64
+#define RETRIES_MAX 256
+/* For each client: more than this is never kept for a server that does not take it. */
+#define UNANSWERED_MAX (4u << 20)
+/* What an operation takes beside its contents, about. */
+#define OPERATION_SIZE 256
 /* After it was opened, a server may at first tell of another volume than the one it was asked for. */
 #define SETTLED_USEC 300000
 
@@ -112,15 +120,24 @@ void judge_ended(void)
 	}
 }
 
-/* The user's server does not take it: the capsule goes on as if nobody heard, and it is tried again later. */
+void refuse_number(uint32_t number)
+{
+	send_message(&relay.link, MESSAGE_REFUSED, number, NULL, 0);
+	size_t count = 0;
+	for (const struct retry *retry = retries; retry; retry = retry->next, count++)
+		if (retry->number == number)
+			return;
+	struct retry *retry = count < RETRIES_MAX ? calloc(1, sizeof(*retry)) : NULL;
+	if (!retry)
+		return;
+	*retry = (struct retry){retries, number, now_usec() + REFUSED_RETRY_USEC};
+	retries = retry;
+}
+
+/* The user's server does not take it. */
 static void refuse(struct carried *carried)
 {
-	struct retry *retry = calloc(1, sizeof(*retry));
-	if (!retry)
-		die("out of memory");
-	*retry = (struct retry){retries, carried->number, now_usec() + REFUSED_RETRY_USEC};
-	retries = retry;
-	send_message(&relay.link, MESSAGE_REFUSED, carried->number, NULL, 0);
+	refuse_number(carried->number);
 	forget(carried);
 }
 
@@ -222,10 +239,41 @@ static int connect_stream(struct carried *carried)
 							    open->volume_set ? &volume : NULL, NULL);
 }
 
+static void open_stream(struct carried *carried);
+
+static void on_source(pa_context *context, const pa_source_info *info, int end, void *data)
+{
+	(void)context;
+	struct carried *carried = from_data(data);
+	if (!carried || !carried->seeking_device)
+		return;
+	/* By its name, not by another or an index. */
+	if (!end && info->monitor_of_sink == PA_INVALID_INDEX && strcmp(info->name, carried->open.device) == 0)
+		carried->tried_default = false;
+	if (!end)
+		return;
+	carried->seeking_device = false;
+	if (!carried->stream && !relay.suspending)
+		open_stream(carried);
+}
+
+/*
+ * A device to record from is the user's choice, but it is told from inside, where somebody might name what the speakers
+ * play. Returns whether it is known by now which one to take.
+ */
+static bool has_sought_device(struct carried *carried)
+{
+	if (!carried->open.recording || !carried->open.device[0] || carried->has_sought)
+		return !carried->seeking_device;
+	carried->has_sought = carried->seeking_device = carried->tried_default = true;
+	run(pa_context_get_source_info_by_name(carried->outer->context, carried->open.device, on_source, as_data(carried)));
+	return false;
+}
+
 static void open_stream(struct carried *carried)
 {
 	const struct open_stream *open = &carried->open;
-	if (open->recording && !carried->allowed)
+	if ((open->recording && !carried->allowed) || !has_sought_device(carried))
 		return;
 	pa_sample_spec spec = {(pa_sample_format_t)open->spec.format, open->spec.rate, open->spec.channels};
 	pa_channel_map map = {.channels = open->map.channels};
@@ -301,15 +349,6 @@ static void on_outer_event(pa_context *context, pa_subscription_event_type_t eve
 			ask_mixer(carried);
 }
 
-/* Forgetting one may make others of the list go too, so the search begins anew each time. */
-static struct carried *first_unopened(const struct outer *outer)
-{
-	struct carried *carried = relay.carried;
-	while (carried && (carried->outer != outer || carried->stream || (carried->open.recording && !carried->allowed)))
-		carried = carried->next;
-	return carried;
-}
-
 static struct outer *outer_with(const pa_context *context)
 {
 	struct outer *outer = outers;
@@ -328,8 +367,11 @@ static void on_outer_state(pa_context *context, void *data)
 	if (state == PA_CONTEXT_READY) {
 		run(pa_context_subscribe(context, PA_SUBSCRIPTION_MASK_SINK_INPUT | PA_SUBSCRIPTION_MASK_SOURCE_OUTPUT, NULL,
 					 NULL));
-		for (struct carried *carried; (carried = first_unopened(outer));)
-			open_stream(carried);
+		for (struct carried *carried = relay.carried, *next; carried; carried = next) {
+			next = carried->next;
+			if (carried->outer == outer && !carried->stream)
+				open_stream(carried);
+		}
 	} else if (!PA_CONTEXT_IS_GOOD(state) && relay.control_ready) {
 		for (struct carried *carried = relay.carried, *next; carried; carried = next) {
 			next = carried->next;
@@ -343,6 +385,45 @@ static void on_outer_state(pa_context *context, void *data)
 	}
 }
 
+bool is_behind(void)
+{
+	for (const struct outer *outer = outers; outer; outer = outer->next)
+		if (outer->unanswered > UNANSWERED_MAX)
+			return true;
+	return false;
+}
+
+static void probe(struct outer *outer);
+
+static void on_answer(pa_context *context, const pa_server_info *info, void *data)
+{
+	(void)info, (void)data;
+	struct outer *outer = outer_with(context);
+	if (!outer)
+		return;
+	outer->unanswered -= outer->probed;
+	outer->probed = 0;
+	probe(outer);
+}
+
+/* It answers in turn, so what was said before has been taken. */
+static void probe(struct outer *outer)
+{
+	if (outer->probed > 0 || outer->unanswered < UNANSWERED_MAX / 2)
+		return;
+	outer->probed = outer->unanswered;
+	run(pa_context_get_server_info(outer->context, on_answer, NULL));
+}
+
+void note_passed_on(struct carried *carried, size_t length)
+{
+	if (!is_ready(carried))
+		return;
+	carried->outer->unanswered += length + OPERATION_SIZE;
+	probe(carried->outer);
+}
+
+/* NULL where there are too many. */
 static struct outer *outer_of(uint32_t client, const pa_proplist *properties)
 {
 	struct outer *outer = outers;
@@ -351,9 +432,12 @@ static struct outer *outer_of(uint32_t client, const pa_proplist *properties)
 		outer = outer->next;
 	if (outer)
 		return outer;
-	outer = calloc(1, sizeof(*outer));
+	size_t count = 0;
+	for (const struct outer *each = outers; each; each = each->next)
+		count++;
+	outer = count < OUTERS_MAX ? calloc(1, sizeof(*outer)) : NULL;
 	if (!outer)
-		die("out of memory");
+		return NULL;
 	const char *name = pa_proplist_gets(properties, PA_PROP_APPLICATION_NAME);
 	outer->client = client;
 	outer->context = pa_context_new_with_proplist(relay.api, name ? name : relay.default_name, properties);
@@ -367,9 +451,16 @@ static struct outer *outer_of(uint32_t client, const pa_proplist *properties)
 
 void carry(uint32_t number, const struct open_stream *open, pa_proplist *properties)
 {
-	struct carried *carried = calloc(1, sizeof(*carried));
-	if (!carried)
-		die("out of memory");
+	size_t count = 0;
+	for (const struct carried *each = relay.carried; each; each = each->next)
+		count++;
+	struct outer *outer = count < CARRIED_MAX ? outer_of(open->client, properties) : NULL;
+	struct carried *carried = outer ? calloc(1, sizeof(*carried)) : NULL;
+	if (!carried) {
+		pa_proplist_free(properties);
+		refuse_number(number);
+		return;
+	}
 	carried->open = *open;
 	carried->open.device[DEVICE_MAX - 1] = '\0';
 	carried->number = number;
@@ -379,7 +470,7 @@ void carry(uint32_t number, const struct open_stream *open, pa_proplist *propert
 	carried->muted = open->muted;
 	memcpy(carried->device, carried->open.device, DEVICE_MAX);
 	carried->properties = properties;
-	carried->outer = outer_of(open->client, properties);
+	carried->outer = outer;
 	carried->next = relay.carried;
 	relay.carried = carried;
 	if (!PA_CONTEXT_IS_GOOD(pa_context_get_state(carried->outer->context)))

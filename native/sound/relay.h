@@ -18,6 +18,8 @@ struct outer {
 	struct outer *next;
 	uint32_t client;
 	pa_context *context;
+	size_t unanswered; /* of what was said to the user's server since it last answered; in bytes */
+	size_t probed;	   /* how much of it the question that is under way follows; 0 where there is none */
 };
 
 struct carried {
@@ -40,6 +42,7 @@ struct carried {
 	int64_t delay_usec;	 /* after which that comes out */
 	int64_t judged_at;	 /* from when it is known why it ended on the user's server; 0 where it has not */
 	bool ended_alone, questioned;
+	bool seeking_device, has_sought; /* what kind of device that is which it was on */
 	struct volume volume;
 	bool muted, mixer_known;
 	char device[DEVICE_MAX];
@@ -69,8 +72,14 @@ struct carried *find(uint32_t number);
 bool is_ready(const struct carried *carried);
 void forget(struct carried *carried);
 void forget_all(void);
+/* Notes that so much is passed on of it, which a server that hangs leaves with us. */
+void note_passed_on(struct carried *carried, size_t length);
+/* The user's server does not keep up, so that nothing more is to be taken from the capsule. */
+bool is_behind(void);
 /* The user has agreed that it records. */
 void allow(struct carried *carried);
+/* It is not carried now; the capsule goes on as if nobody heard, and it is tried again later. */
+void refuse_number(uint32_t number);
 void send_position(const struct carried *carried, enum message_kind kind, int64_t heard, uint64_t delay);
 /* Up to where a stream has come out, if it ends now and its device drops what it had taken. */
 int64_t came_out(const struct carried *carried);

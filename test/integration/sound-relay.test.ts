@@ -5,7 +5,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { mkdir } from 'node:fs/promises';
+import { mkdir, readFile, rm, symlink } from 'node:fs/promises';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -211,6 +211,136 @@ it('survives a capsule that goes while its streams are halted for a suspend', as
     'it has suspended',
   );
   expect([relay.exitCode, relay.signalCode]).toEqual([null, null]);
+});
+
+it('carries no more clients than leave the user some of the connections that a server takes, and the others later', async () => {
+  const link = await start();
+  const clients = async () => (await user.pactl('list', 'short', 'clients')).trim().split('\n').length;
+  for (let number = 1; number <= 100; number++) link.say(opening(number, { client: number }));
+  await link.hears(told.refused, 100);
+  await link.hears(told.wanted, 1);
+  expect(await clients()).toBeLessThan(25);
+  // Of those that are carried one goes, so there is room.
+  const refused = new Set(link.told.filter(({ kind }) => kind === told.refused).map(({ stream }) => stream));
+  expect(refused.size).toBeLessThan(100);
+  link.say(message(kinds.close, 1));
+  await link.hears(told.again, 100);
+  link.say(opening(100, { client: 100 }));
+  await link.hears(told.wanted, 100);
+});
+
+it('carries no more streams than there can be sense in', async () => {
+  const link = await start();
+  for (let number = 1; number <= 300; number++) link.say(opening(number));
+  await link.hears(told.refused, 300);
+  await link.hears(told.wanted, 1);
+  expect((await user.sinkInputs()).length).toBeLessThanOrEqual(64);
+});
+
+it('takes from a capsule only as much as the sound server takes from it', async () => {
+  const link = await start();
+  link.say(opening(1));
+  await link.hears(told.wanted, 1);
+  user.hang();
+  const resident = async () => {
+    const status = await readFile(`/proc/${relay.pid}/status`, 'utf8');
+    return Number(/VmRSS:\s+(\d+)/.exec(status)?.[1]) * 1024;
+  };
+  const part = Buffer.alloc(60_000);
+  for (let at = 0; at < 4000; at++) link.say(samples(1, BigInt(at * part.length), part));
+  // Until it takes no more, whether that is all or not.
+  let left = -1;
+  await until(async () => {
+    const before = left;
+    left = link.socket.writableLength;
+    await sleep(500);
+    return left === 0 || left === before;
+  }, 'it takes no more');
+  expect(await resident()).toBeLessThan(100_000_000);
+  expect(isAlive(relay)).toBe(true);
+});
+
+it('passes on of properties what the mixer shows, and nothing that a server obeys', async () => {
+  const link = await start();
+  const shown = { 'application.name': 'Player', 'media.name': 'Song', 'media.role': 'music' };
+  const obeyed = {
+    'application.process.id': '1',
+    'media.class': 'Audio/Source',
+    'module-stream-restore.id': 'sink-input-by-media-role:phone',
+    'node.target': 'speakers',
+    'stream.capture.sink': 'true',
+    'target.object': 'speakers',
+    'window.x11.display': ':0',
+  };
+  link.say(opening(1, { properties: { ...obeyed, ...shown } }));
+  await link.hears(told.wanted, 1);
+  const { properties } = await user.sinkInput();
+  expect(properties).toMatchObject(shown);
+  for (const [name, value] of Object.entries(obeyed)) expect(properties[name], name).not.toBe(value);
+});
+
+it.each(['speakers.monitor', '@DEFAULT_MONITOR@', 'index of a monitor'])(
+  'lets nobody record what the speakers play, by whichever name: %s',
+  async (name) => {
+    const link = await start();
+    await user.pactl('set-default-source', 'mic');
+    const sources = await user.pactl('list', 'short', 'sources');
+    const monitor = /^(\d+)\tspeakers\.monitor\t/m.exec(sources)?.[1] ?? '';
+    const mic = Number(/^(\d+)\tmic\t/m.exec(sources)?.[1]);
+    link.say(opening(1, { recording: true, device: name.startsWith('index') ? monitor : name }));
+    await until(async () => events.some(({ event }) => event === 'asks-microphone'), 'it asks');
+    tell('microphone 1 yes');
+    await link.hears(told.live, 1);
+    const recordings = JSON.parse(await user.pactl('--format=json', 'list', 'source-outputs'));
+    expect(recordings).toMatchObject([{ source: mic }]);
+  },
+);
+
+it('records from the microphone that the user has chosen for it', async () => {
+  const link = await start();
+  await user.pactl('load-module', 'module-null-source', 'source_name=other');
+  await user.pactl('set-default-source', 'mic');
+  link.say(opening(1, { recording: true, device: 'other' }));
+  await until(async () => events.some(({ event }) => event === 'asks-microphone'), 'it asks');
+  tell('microphone 1 yes');
+  await link.hears(told.live, 1);
+  const sources = await user.pactl('list', 'short', 'sources');
+  const recordings = JSON.parse(await user.pactl('--format=json', 'list', 'source-outputs'));
+  expect(recordings).toMatchObject([{ source: Number(/^(\d+)\tother\t/m.exec(sources)?.[1]) }]);
+});
+
+it('connects to what is a socket there, and not to where a link leads', async () => {
+  await startUser();
+  let connections = 0;
+  const other = createServer(() => connections++);
+  other.listen(join(folder, 'other'));
+  await once(other, 'listening');
+  await symlink(join(folder, 'other'), join(folder, 'relay'));
+  startRelay();
+  await until(async () => (await user.pactl('list', 'clients')).includes('"Torpor"'), 'it has a server');
+  await sleep(1500);
+  await rm(join(folder, 'relay'));
+  const link = await Link.accept(await listen());
+  other.close();
+  expect(connections).toBe(0);
+  link.say(opening(1));
+  await link.hears(told.wanted, 1);
+});
+
+it('does not wait for a capsule that takes no connections', async () => {
+  await startUser();
+  const path = join(folder, 'relay');
+  const server = spawn(soundServer, [join(folder, 'native'), path], { stdio: 'inherit' });
+  children.push(server);
+  await until(async () => existsSync(path), 'the capsule has a sound server');
+  server.kill('SIGSTOP');
+  const waiting = Array.from({ length: 40 }, () => connect(path).on('error', () => {}));
+  startRelay();
+  await until(async () => (await user.pactl('list', 'clients')).includes('"Torpor"'), 'it has a server');
+  await sleep(1500);
+  tell('suspend');
+  await until(async () => events.some(({ event }) => event === 'suspended'), 'it has suspended');
+  for (const socket of waiting) socket.destroy();
 });
 
 /** Plays the tone by the real server of a capsule, through the relay. */
