@@ -11,6 +11,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, it } from 'vitest';
+import { numbers } from '../support/numbers.ts';
 import { analyse, rate, soundTool, tone, UserSound, until } from '../support/sound.ts';
 
 const built = (name: string) => new URL(`../../build/native/${name}`, import.meta.url).pathname;
@@ -191,6 +192,51 @@ it.each<[string, Opening]>([
   expect(link.has(told.refused, 1)).toBe(false);
   link.say(opening(3));
   await link.hears(told.wanted, 3);
+  expect(isAlive(relay)).toBe(true);
+});
+
+it.each([1, 2, 3])('survives what makes no sense (%i)', async (seed) => {
+  const random = numbers(seed);
+  const below = (limit: number) => random.next().value % limit;
+  const bytes = (length: number) => Buffer.from(Array.from({ length }, () => below(256)));
+  const positions = [0n, 4n, 7n, 100_000n, -1n, 1n << 60n, -(1n << 63n), (1n << 63n) - 1n];
+  const position = () => positions[below(positions.length)] ?? 0n;
+  /** One in twenty is out of bounds. */
+  const oddly = (limit: number) => (below(20) === 0 ? 255 : below(limit));
+  const anything = () =>
+    [
+      (channels: number) =>
+        opening(below(5), {
+          client: below(3),
+          recording: below(4) === 0,
+          start: below(4) === 0 ? position() : 0n,
+          format: oddly(13),
+          channels,
+          mapped: below(20) === 0 ? 255 : channels,
+          volume: below(20) === 0 ? 255 : channels,
+          device: ['', 'speakers', '\xff\xff', 'a'.repeat(256)][below(4)] ?? '',
+          properties: { 'media.name': bytes(below(30)).toString('latin1'), '': 'x' },
+        }),
+      () => samples(below(5), position(), bytes(below(2000)), below(3)),
+      () => message(below(22), below(5), bytes([0, 4, 16, 20, 24, 132, 488, 600][below(8)] ?? 0)),
+    ][below(3)]?.(oddly(9)) ?? Buffer.of();
+  let link = await start();
+  for (let round = 0; round < 40; round++) {
+    link.say(...Array.from({ length: 40 }, anything));
+    for (let stream = 0; stream < 5; stream++) tell(`microphone ${stream} yes`);
+    await sleep(below(30));
+    if (below(10) !== 0) continue;
+    const next = Link.accept(inside as Server);
+    const ended = once(link.socket, 'close');
+    // Longer than a message can be, so that the relay lets go.
+    link.say(Buffer.alloc(12, 0xff));
+    await ended;
+    link = await next;
+  }
+  link.socket.destroy();
+  link = await Link.accept(inside as Server);
+  link.say(opening(1));
+  await link.hears(told.wanted, 1);
   expect(isAlive(relay)).toBe(true);
 });
 
