@@ -109,6 +109,9 @@ static void lose(struct carried *carried, bool ended_alone)
 
 void judge_ended(void)
 {
+	/* Whoever is halting the streams must not lose them from under its hands. */
+	if (relay.suspending)
+		return;
 	for (struct carried *carried = relay.carried, *next; carried; carried = next) {
 		next = carried->next;
 		if (!carried->questioned)
