@@ -23,6 +23,11 @@ bool is_valid_spec(const struct sample_spec *spec)
 	       spec->rate <= 48000 * 16;
 }
 
+bool is_position(int64_t position)
+{
+	return position >= 0 && position <= FARTHEST;
+}
+
 int64_t bytes_in_usec(const struct sample_spec *spec, int64_t usec)
 {
 	return usec * spec->rate / 1000000 * (int64_t)frame_size(spec);

@@ -102,7 +102,7 @@ static bool hear_of_wishes(struct stream *stream, const struct message *message,
 	struct wanted wanted;
 	if (!copy(&wanted, sizeof(wanted), message, contents))
 		return false;
-	if (wanted.until > FARTHEST || wanted.until < 0)
+	if (!is_position(wanted.until))
 		return false;
 	if (wanted.epoch != stream->epoch)
 		return true;
@@ -117,7 +117,7 @@ static bool hear_of_time(struct stream *stream, const struct message *message, c
 	struct timing timing;
 	if (!copy(&timing, sizeof(timing), message, contents))
 		return false;
-	if (timing.heard > FARTHEST || timing.heard < 0 || timing.delay_usec > (uint64_t)FARTHEST)
+	if (!is_position(timing.heard) || timing.delay_usec > (uint64_t)FARTHEST)
 		return false;
 	if (timing.epoch != stream->epoch || stream->carrier != CARRIER_RELAY)
 		return true;

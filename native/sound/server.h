@@ -9,8 +9,6 @@
 #define NORMAL_VOLUME 0x10000u
 /* Of the 35 versions this is the last before some that only concern shared memory. */
 #define PROTOCOL_VERSION 32
-/* No stream gets that far; sums of two such positions are still numbers. */
-#define FARTHEST ((int64_t)1 << 60)
 #define SINK_NAME "torpor"
 #define SOURCE_NAME "torpor.microphone"
 

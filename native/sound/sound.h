@@ -18,6 +18,8 @@
 #define CHANNELS_MAX 32
 #define MESSAGE_MAX 65536
 #define DEVICE_MAX 256
+/* No stream gets that far; sums of two such positions are still numbers. */
+#define FARTHEST ((int64_t)1 << 60)
 
 /* Numbers as in PulseAudio's protocol: see its pa_sample_format_t. */
 enum sample_format { FORMAT_U8 = 0, FORMAT_ALAW = 1, FORMAT_ULAW = 2, FORMAT_S16LE = 3, FORMAT_MAX = 13 };
@@ -106,6 +108,7 @@ struct timing {
 
 size_t frame_size(const struct sample_spec *spec);
 bool is_valid_spec(const struct sample_spec *spec);
+bool is_position(int64_t position);
 int64_t bytes_in_usec(const struct sample_spec *spec, int64_t usec);
 int64_t usec_of_bytes(const struct sample_spec *spec, int64_t bytes);
 /* The byte that silence is made of. */

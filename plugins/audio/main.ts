@@ -44,7 +44,7 @@ async function main(): Promise<void> {
     program: join(dirname(fileURLToPath(import.meta.url)), 'native', 'torpor-sound-relay'),
     suspendLimitMs,
     consents: new Consents(),
-    ask: (application) => askForMicrophone(application, questionLimitMs),
+    ask: (application, callOff) => askForMicrophone(application, questionLimitMs, callOff),
     log: openLog(),
   });
   const plugin: PluginMethods = {
@@ -58,7 +58,7 @@ async function main(): Promise<void> {
     }),
     inspect: async ({ id }) => sound.findings(id),
     preSuspend: async ({ id }) =>
-      Buffer.from(JSON.stringify({ version: 1, streams: (await sound.suspend(id)).slice(0, 100) })),
+      Buffer.from(JSON.stringify({ version: 1, streams: await sound.suspend(id) })),
     postResume: async (workload) => {
       const capsule = capsuleOf(workload);
       if (capsule !== undefined) await sound.resume(capsule);

@@ -27,13 +27,15 @@ const texts = {
 };
 
 /**
- * @returns the answer; undefined where it was closed, or there was none within the limit. A question that nobody has
- * answered by then is taken away.
+ * @param callOff where nobody wants to know any more.
+ * @returns the answer; undefined where it was closed, called off, or there was none within the limit. A question that nobody
+ * has answered by then is taken away.
  * @throws Error where nobody shows it.
  */
 export async function askForMicrophone(
   name: string,
   limitMs: number,
+  callOff: AbortSignal,
   env: NodeJS.ProcessEnv = process.env,
 ): Promise<boolean | undefined> {
   const address = env.DBUS_SESSION_BUS_ADDRESS;
@@ -84,6 +86,8 @@ export async function askForMicrophone(
     said.forEach(heard);
     connection.onLost(() => resolve(undefined));
     timer = setTimeout(() => resolve(undefined), limitMs);
+    callOff.addEventListener('abort', () => resolve(undefined), { once: true });
+    if (callOff.aborted) resolve(undefined);
   });
   try {
     return await answered;

@@ -3,10 +3,13 @@
  * where it ends, and killed where it does not answer: what is known of the streams is known in the capsule.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { z } from 'zod';
 
 const restartMs = 1000;
+/** The relay halts every stream before it ends, which takes at most a second and a half; the engine waits for two. */
+const endLimitMs = 1700;
 
 export const streamSchema = z.object({
   recording: z.boolean(),
@@ -28,6 +31,9 @@ const eventSchema = z.discriminatedUnion('event', [
   z.object({ event: z.literal('suspended'), streams: z.array(streamSchema) }),
 ]);
 
+/** Why nothing is heard of a capsule. */
+export type Problem = { kind: 'no-server'; reason: string } | { kind: 'ended'; how: string };
+
 export interface RelayOptions {
   program: string;
   /** Of the capsule's sound server. */
@@ -37,7 +43,7 @@ export interface RelayOptions {
   icon: string;
   /** How long a suspend may take, in milliseconds. */
   suspendLimitMs: number;
-  onServer: (problem: string | undefined) => void;
+  onProblem: (problem: Problem | undefined) => void;
   /** Somebody inside wants to record; {@link Relay.answer} has the word. */
   onMicrophone: (stream: number, application: string) => void;
 }
@@ -61,25 +67,25 @@ export class Relay {
     this.#child = child;
     createInterface({ input: child.stdout }).on('line', (line) => this.#hear(line));
     child.stdin.on('error', () => {});
-    const ended = () => this.#childEnded(child);
-    child.once('exit', ended);
-    child.once('error', ended);
+    child.once('exit', (code, signal) => this.#childEnded(child, signal ?? `exit status ${code}`));
+    child.once('error', (error) => this.#childEnded(child, error.message));
   }
 
-  #childEnded(child: ChildProcess): void {
+  #childEnded(child: ChildProcess, how: string): void {
     if (this.#child !== child) return;
     this.#child = undefined;
     this.#suspended?.([]);
     if (this.#hasEnded || this.#isHeld) return;
-    this.#options.onServer('its relay has ended');
+    this.#options.onProblem({ kind: 'ended', how });
     this.#restart = setTimeout(() => this.#start(), restartMs);
   }
 
   #hear(line: string): void {
     const event = eventSchema.safeParse(parse(line)).data;
-    if (event === undefined) return;
-    if (event.event === 'connected') this.#options.onServer(undefined);
-    else if (event.event === 'no-server') this.#options.onServer(event.reason);
+    if (event === undefined || this.#hasEnded) return;
+    if (event.event === 'connected') this.#options.onProblem(undefined);
+    else if (event.event === 'no-server')
+      this.#options.onProblem({ kind: 'no-server', reason: event.reason });
     else if (event.event === 'asks-microphone') this.#options.onMicrophone(event.stream, event.application);
     else this.#suspended?.(event.streams);
   }
@@ -121,11 +127,18 @@ export class Relay {
     this.#tell(`microphone ${stream} ${allowed ? 'yes' : 'no'}`);
   }
 
-  end(): void {
+  /** Halts every stream, so that the capsule knows what was heard, and lets go of it for good. */
+  async end(): Promise<void> {
     this.#hasEnded = true;
     clearTimeout(this.#restart);
-    this.#child?.stdin?.end();
-    this.#child?.kill('SIGTERM');
+    const child = this.#child;
+    if (child === undefined) return;
+    const timer = setTimeout(() => child.kill('SIGKILL'), endLimitMs);
+    // One that could not be started never ends.
+    const ended = once(child, 'exit').catch(() => {});
+    child.stdin?.end();
+    await ended;
+    clearTimeout(timer);
   }
 }
 

@@ -151,4 +151,13 @@ describe.skipIf(!canCheckpoint)('the microphone', () => {
     expect(await desktop.recordings()).toEqual([]);
     expect(await desktop.questions()).toBe(0);
   });
+
+  it('is not asked for any more when the application has ended', async () => {
+    await using desktop = await Desktop.create();
+    const { engine } = desktop;
+    const { id } = await desktop.record('ended');
+    await until(async () => (await desktop.questions()) === 1, 'a question is asked');
+    await engine.json<Workload>('end', id);
+    await until(async () => (await desktop.questions()) === 0, 'the question has gone');
+  });
 });

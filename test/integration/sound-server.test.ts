@@ -3,6 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { afterEach, beforeEach, expect, it } from 'vitest';
+import { numbers } from '../support/numbers.ts';
 import { rate, soundTool, tone } from '../support/sound.ts';
 import { SoundInside } from '../support/sound-inside.ts';
 import {
@@ -93,19 +94,6 @@ it('takes no volume from outside that is not for the channels of a stream', asyn
     /Volume: front-left: .*100%.*front-right: .*100%/,
   );
 });
-
-/** Numbers that are the same in every run: an additive generator (Knuth, The Art of Computer Programming, 3.2.2). */
-function* numbers(seed: number): Generator<number, never> {
-  const state = Array.from(
-    { length: 55 },
-    (_, index) => (seed * 7919 + index * index * 104_729 + index) >>> 0,
-  );
-  for (let at = 0; ; at++) {
-    const value = ((state[at % 55] ?? 0) + (state[(at + 31) % 55] ?? 0)) >>> 0;
-    state[at % 55] = value;
-    yield value;
-  }
-}
 
 async function throwAt(path: string, parts: readonly Buffer[]): Promise<void> {
   const socket: Socket = connect(path);

@@ -298,13 +298,22 @@ export class UserSound implements AsyncDisposable {
     return readFile(this.#file(device));
   }
 
-  async stop(): Promise<void> {
-    for (const server of this.#servers.splice(0).reverse()) await end(server, 'SIGKILL');
+  /** Ends it, as a crash does or as an orderly end of a session. */
+  async stop(signal: 'SIGKILL' | 'SIGTERM' = 'SIGKILL'): Promise<void> {
+    for (const server of this.#servers.splice(0).reverse()) await end(server, signal);
     // What is still in a pipe is read; then it has ended.
     for (const recorder of this.#recorders.splice(0)) {
       await Promise.race([recorder.exitCode === null ? once(recorder, 'exit') : undefined, sleep(2000)]);
       await end(recorder, 'SIGTERM');
     }
+  }
+
+  /** Ends one of its programs alone, in order. */
+  async stopProgram(name: string): Promise<void> {
+    const server = this.#servers.find(({ spawnfile }) => spawnfile === soundTool(name));
+    if (server === undefined) throw new Error(`there is no ${name}`);
+    this.#servers = this.#servers.filter((each) => each !== server);
+    await end(server, 'SIGTERM');
   }
 
   /** Holds it still, as one that hangs. */
