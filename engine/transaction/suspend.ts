@@ -278,7 +278,9 @@ export async function suspend(
     });
     if (committed === undefined)
       throw new TorporError('failed', 'CRIU ended without having made a snapshot.');
-    const undone = await release(parts, record, place, committed.id, leaveRunning, plugins);
+    const undone = await release(parts, record, place, committed.id, leaveRunning, () =>
+      pluginTime.wait(plugins.abort()),
+    );
     if (!leaveRunning)
       await freePorts(parts.installation.forget, (await examined).inspection.facts, parts.log);
     report('done');
@@ -459,14 +461,14 @@ async function release(
   place: SuspendPlace,
   snapshot: string,
   leaveRunning: boolean,
-  plugins: SuspendingPlugins,
+  abortPlugins: () => Promise<Finding[]>,
 ): Promise<Finding[]> {
   const { id, status } = record;
   if (leaveRunning) {
     // CRIU leaves it as it found it, and that of a set was frozen before.
     await parts.cgroups.thaw(id);
     await place.reattach();
-    const undone = await plugins.abort();
+    const undone = await abortPlugins();
     await parts.registry.setPassingStatus(id, { ...status, snapshot });
     return undone;
   }
