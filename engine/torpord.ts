@@ -26,6 +26,7 @@ import { Inspector } from './inspect/inspector.ts';
 import { findInstallation } from './installation.ts';
 import { Jobs } from './job/jobs.ts';
 import { openLog } from './log.ts';
+import { PluginCgroups } from './plugin-host/plugin-cgroups.ts';
 import { PluginHost } from './plugin-host/plugin-host.ts';
 import { PluginPrograms } from './plugin-host/plugin-programs.ts';
 import { Residents, runsSoon } from './plugin-host/residents.ts';
@@ -100,7 +101,13 @@ async function main(onDemand: boolean): Promise<void> {
   const userSessions = new UserSessions();
   const isBusy = (uid: number) =>
     registry.all().some((each) => runsSoon(each) && specOf(each).user.uid === uid);
-  const pluginPrograms = new PluginPrograms(installation.plugins, userSessions, isBusy, log);
+  const pluginPrograms = new PluginPrograms(
+    installation.plugins,
+    userSessions,
+    await PluginCgroups.open(paths.tag),
+    isBusy,
+    log,
+  );
   const inspector = new Inspector(paths, installation, cgroups, (uid) => pluginPrograms.processes(uid));
   const jobs = new Jobs({ registry, workloads, cgroups, criu, installation, inspector, log });
   const hashes = new FileHashes(join(paths.stateDir, 'file-hashes.json'), log);
