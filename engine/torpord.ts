@@ -18,6 +18,7 @@ import { chooseBus } from './bus/choose-bus.ts';
 import { BusService } from './bus/service.ts';
 import { Capsules } from './capsule/capsules.ts';
 import { CriuClient } from './criu/client.ts';
+import { withoutCriu } from './criu/own-processes.ts';
 import { privateFolder, writeDurable } from './durable.ts';
 import { Engine } from './engine.ts';
 import { ExecRelay } from './exec/relay.ts';
@@ -117,7 +118,11 @@ async function main(onDemand: boolean): Promise<void> {
   const plugins = new PluginHost(pluginPrograms, {
     limitMs: Number(process.env.TORPOR_PLUGIN_LIMIT_MS) || pluginLimitMs,
     runFolder: (id) => workloads.runFolder(id),
-    pids: (record) => (record.kind === 'job' ? jobs.pids(record) : cgroups.pids(record.id)),
+    pids: async (record) => {
+      const pids = await (record.kind === 'job' ? jobs.pids(record) : cgroups.pids(record.id));
+      const isResuming = registry.get(record.id)?.status.kind === 'resuming';
+      return isResuming ? withoutCriu(pids, installation.criu) : pids;
+    },
     log,
   });
   const owed = await recover({ registry, workloads, cgroups, store, sessions, installation, log });

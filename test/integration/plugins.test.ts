@@ -340,6 +340,26 @@ describe.skipIf(!canCheckpoint)('plugins', () => {
     expect((await engine.json<Resumed>('resume', scene.id)).state).toBe('running');
   });
 
+  it('that are there before it runs are told of its processes, and not of those that restore them', async () => {
+    await using scene = await Scene.create();
+    const { engine, plugins } = scene;
+    await plugins.add(a, { description: { beforeItRuns: true } });
+    await scene.start();
+    await using job = await typeInShell('sleep 1000');
+    const adopted = await engine.json<Suspended>('suspend', String(job.pid));
+    await engine.json('suspend', scene.id);
+    try {
+      for (const id of [scene.id, adopted.workload]) {
+        await plugins.methods(a);
+        const { pids } = await engine.json<Resumed>('resume', id);
+        const told = (await plugins.calls(a)).find(({ method }) => method === 'PostResume')?.workload.pids;
+        expect(told?.sort()).toEqual(pids.sort());
+      }
+    } finally {
+      await engine.run(['end', adopted.workload]);
+    }
+  });
+
   it('that are gone at the resume are missed in a sentence', async () => {
     await using scene = await Scene.create();
     const { engine, plugins } = scene;
