@@ -1,7 +1,7 @@
 /** The plugins that are installed: Torpor's own, the machine's, and the user's, by what starts them. */
 import { join } from 'node:path';
 import type { User } from '../capsule/users.ts';
-import { type FileText, readSettings, readSettingsAs } from '../files/settings-folder.ts';
+import { readSettings, readSettingsAs } from '../files/settings-folder.ts';
 import { type EntryProblem, largestEntry, type OwnPrograms, type PluginEntry, parseEntry } from './entry.ts';
 
 export interface PluginFolders {
@@ -16,31 +16,35 @@ const files = { endings: ['service'], mostFiles: 100, largestFile: largestEntry 
 export const userFolder = '.local/share/torpor/plugins';
 
 export interface PluginEntries {
-  /** One of each name: where there are several the user's, then the machine's. By name. */
+  /** One of each name: where there are several the user's, unless the machine requires its own, then the machine's. By name. */
   entries: PluginEntry[];
   problems: EntryProblem[];
 }
 
 /** All plugins for a user's workloads. What is broken is left out and told. */
 export async function readEntries(folders: PluginFolders, user: User): Promise<PluginEntries> {
-  const own = join(user.home, userFolder);
   const torpors = await readSettings(folders.torpor, files);
-  const others: FileText[][] = [
-    ...(await Promise.all(folders.machine.map((folder) => readSettings(folder, files)))),
-    await readSettingsAs(user, own, files),
-  ];
+  const ofMachine = await Promise.all(folders.machine.map((folder) => readSettings(folder, files)));
+  const ofUser = await readSettingsAs(user, join(user.home, userFolder), files);
   const entries = new Map<string, PluginEntry>();
   const problems: EntryProblem[] = [];
-  const all = [
-    ...torpors.map(({ file, text }) => parseEntry(text, file, folders.own)),
-    ...others.flat().map(({ file, text }) => parseEntry(text, file)),
-  ];
-  for (const parsed of all) {
+  const take = (parsed: PluginEntry | EntryProblem, file: string, required?: PluginEntry) => {
     if ('what' in parsed) problems.push(parsed);
-    else entries.set(parsed.name, parsed);
+    else if (required === undefined) entries.set(parsed.name, parsed);
+    else problems.push({ file, line: 0, what: notReplaced(required) });
+  };
+  for (const { file, text } of torpors) take(parseEntry(text, file, folders.own), file);
+  for (const { file, text } of ofMachine.flat()) take(parseEntry(text, file), file);
+  const required = new Map([...entries].filter(([, { policy }]) => policy === 'required'));
+  for (const { file, text } of ofUser) {
+    const parsed = parseEntry(text, file);
+    take(parsed, file, 'what' in parsed ? undefined : required.get(parsed.name));
   }
   return { entries: [...entries.values()].sort((a, b) => a.name.localeCompare(b.name)), problems };
 }
+
+const notReplaced = ({ name, file }: PluginEntry) =>
+  `${name} is required on this machine, by ${file}, and is not replaced`;
 
 /** A problem as a sentence. */
 export function problemSentence({ file, line, what }: EntryProblem): string {

@@ -29,6 +29,7 @@ import { type FileRecord, keepVolatile, recordFiles } from '../files/record.ts';
 import { UserFiles } from '../files/user-files.ts';
 import type { TreeInspection } from '../inspect/inspect.ts';
 import { bytesToSave, dumpOptions } from '../inspect/inspector.ts';
+import { isHeldByPlugin } from '../inspect/ties/held-by-plugin.ts';
 import { usualDecisions } from '../inspect/ties/unix-sockets.ts';
 import type { Installation } from '../installation.ts';
 import type { Logger } from '../log.ts';
@@ -184,6 +185,7 @@ export async function suspend(
               }),
             );
             signal.throwIfAborted();
+            await refuseIfHeld(place, inspection, { externalSockets, connections }, member);
             await place.detach(inspection);
             await stopAnew(parts.cgroups, id, await parts.cgroups.pids(id));
             expectedBytes = bytesToSave(inspection.facts);
@@ -277,7 +279,9 @@ export async function suspend(
     });
     if (committed === undefined)
       throw new TorporError('failed', 'CRIU ended without having made a snapshot.');
-    const undone = await release(parts, record, place, committed.id, leaveRunning, plugins);
+    const undone = await release(parts, record, place, committed.id, leaveRunning, () =>
+      pluginTime.wait(plugins.abort()),
+    );
     if (!leaveRunning)
       await freePorts(parts.installation.forget, (await examined).inspection.facts, parts.log);
     report('done');
@@ -354,11 +358,13 @@ async function connectionsIn(
   );
 }
 
+type Choices = Pick<InspectionOptions, 'externalSockets' | 'connections'>;
+
 /** What there is to know beforehand. @throws TorporError `blocked`, or `failed` where the application has ended. */
 async function examine(
   place: SuspendPlace,
   name: string,
-  choices: Pick<InspectionOptions, 'externalSockets' | 'connections'>,
+  choices: Choices,
   member: SetMember | undefined,
   plugins: { found: Promise<Finding[]>; pluginTime: PluginTime },
 ): Promise<{ inspection: TreeInspection; picture: Picture | undefined }> {
@@ -387,6 +393,36 @@ export function refuseIfBlocked(name: string, findings: readonly Finding[]): voi
     {
       findings,
     },
+  );
+}
+
+/**
+ * Where plugins held an end of something, looks whether they have let go, and not left it to a program of their own. Of a
+ * socket CRIU would know, but not by whose fault; a pipe it would save without its other end.
+ * @throws TorporError `failed` by the first that has not.
+ */
+async function refuseIfHeld(
+  place: SuspendPlace,
+  { findings }: TreeInspection,
+  choices: Choices,
+  member: SetMember | undefined,
+): Promise<void> {
+  if (!findings.some(isHeldByPlugin)) return;
+  const { externalSockets = 'block' } = choices;
+  const now = await place.inspect({ ...choices, companions: await member?.companions() });
+  const held = now.findings.find((each) =>
+    each.tie === 'pipe'
+      ? isHeldByPlugin(each) || each.verdict === 'blocking'
+      : // Otherwise it is the user's own wish what becomes of it.
+        isHeldByPlugin(each) && externalSockets === 'block',
+  );
+  if (held === undefined) return;
+  const by =
+    held.by || findings.find(({ tie, ...each }) => tie === held.tie && isHeldByPlugin({ tie, ...each }))?.by;
+  throw new TorporError(
+    'failed',
+    by === undefined ? held.what : `The plugin ${by} has not let go, as it should have: ${held.what}`,
+    'See `torpor plugins`; end the plugin or mend it, and try again.',
   );
 }
 
@@ -426,14 +462,14 @@ async function release(
   place: SuspendPlace,
   snapshot: string,
   leaveRunning: boolean,
-  plugins: SuspendingPlugins,
+  abortPlugins: () => Promise<Finding[]>,
 ): Promise<Finding[]> {
   const { id, status } = record;
   if (leaveRunning) {
     // CRIU leaves it as it found it, and that of a set was frozen before.
     await parts.cgroups.thaw(id);
     await place.reattach();
-    const undone = await plugins.abort();
+    const undone = await abortPlugins();
     await parts.registry.setPassingStatus(id, { ...status, snapshot });
     return undone;
   }

@@ -172,7 +172,7 @@ async function cgroupFolders(tag: string): Promise<string[]> {
   const mounts = (await readFile('/proc/self/mountinfo', 'utf8')).split('\n');
   return mounts
     .filter((line) => / - cgroup2? /.test(line))
-    .map((line) => join(line.split(' ')[4] ?? '', `torpor-${tag}`))
+    .flatMap((line) => ['', '-plugins'].map((kind) => join(line.split(' ')[4] ?? '', `torpor-${tag}${kind}`)))
     .filter((path) => existsSync(path));
 }
 

@@ -2,6 +2,7 @@
 import type { Finding } from '../../../api/types.ts';
 import { endKey, type Facts, type Outsider } from '../facts.ts';
 import { descriptorsOf, named, oncePerProcess, ownerOutside, type Rule } from '../rule.ts';
+import { heldByPlugin } from './held-by-plugin.ts';
 
 export const pipes: Rule = (facts) => [...leadingOut(facts), ...ofPackets(facts)];
 
@@ -51,13 +52,8 @@ const leadingOut: Rule = (facts) => {
     }
     const plugin = facts.plugins?.get(owner.pid);
     if (plugin !== undefined) {
-      return [
-        {
-          ...{ ...common, verdict: 'handled', by: plugin },
-          what: `${named(process)} has ${thing} to the plugin ${plugin}.`,
-          hint: 'That lets go of it for the suspend and connects again after the resume.',
-        },
-      ];
+      const what = `${named(process)} has ${thing} to the plugin ${plugin}.`;
+      return [heldByPlugin('pipe', process, plugin, what)];
     }
     return [
       {

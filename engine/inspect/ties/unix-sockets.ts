@@ -7,6 +7,7 @@ import { type Usual, usualOf } from '../../sockets/services.ts';
 import type { Facts, Outsider, ProcessFacts, UnixSocket } from '../facts.ts';
 import { descriptorsOf, named, ownerOutside, type Rule, soon } from '../rule.ts';
 import { serviceOf } from '../services.ts';
+import { heldByPlugin } from './held-by-plugin.ts';
 
 /** Where the X server of a capsule takes viewers. */
 const screenSocket = '/run/torpor/screen/rfb';
@@ -148,16 +149,8 @@ function peerFindings(facts: Facts, process: ProcessFacts, socket: UnixSocket): 
   if (owner === 'stranger') return [];
   const plugin = owner === undefined ? undefined : facts.plugins?.get(owner.pid);
   if (plugin !== undefined) {
-    return [
-      {
-        tie: 'unix-socket',
-        verdict: 'handled',
-        by: plugin,
-        pid: process.pid,
-        what: `${named(process)} is connected with the plugin ${plugin}.`,
-        hint: 'That lets go of it for the suspend and connects again after the resume.',
-      },
-    ];
+    const what = `${named(process)} is connected with the plugin ${plugin}.`;
+    return [heldByPlugin('unix-socket', process, plugin, what)];
   }
   const listener = facts.unixSockets.get(socket.peer)?.path ?? '';
   const place = listener || socket.path;
