@@ -114,14 +114,34 @@ function namesIn(rule: string): string[] {
   return names.filter((name) => isWellKnown(name) && name !== 'org.freedesktop.DBus');
 }
 
+/**
+ * A limit for all buses of a workload together. Ours gives up with each of them before that, unless somebody has
+ * stopped it: it is its user's, as the buses may be, and others wait meanwhile.
+ */
+export class BusTime {
+  readonly #end = performance.now() + busLimitMs;
+
+  get leftMs(): number {
+    return Math.max(0, this.#end - performance.now());
+  }
+}
+const busLimitMs = 20_000;
+const tooLate = `its user's buses did not answer within ${busLimitMs / 1000} seconds`;
+
 /** As a program of the user's. @throws TorporError `blocked` where the bus does not answer. */
-export async function learnBus(program: string, path: string, user: SocketUser): Promise<Learnt> {
+export async function learnBus(
+  program: string,
+  path: string,
+  user: SocketUser,
+  time: BusTime,
+): Promise<Learnt> {
   const [command = '', ...args] = [...asUser(user), program, 'learn', path];
-  const { status, stdout, stderr } = await runCommand(command, args);
+  const limits = { timeoutMs: time.leftMs, killSignal: 'SIGKILL' } as const;
+  const { status, stdout, stderr } = await runCommand(command, args, limits);
   if (status === 0) return parseLearnt(stdout);
   throw new TorporError(
     'blocked',
-    `The bus at ${path} did not tell what it knows of its connections: ${reasonIn(stderr)}.`,
+    `The bus at ${path} did not tell what it knows of its connections: ${time.leftMs === 0 ? tooLate : reasonIn(stderr)}.`,
     'Try again, or let the program find the connection closed: `--external-sockets hang-up`.',
   );
 }
@@ -170,8 +190,6 @@ export interface StartedBusLine {
   handedOver: () => void;
 }
 
-/** It gives up by itself before that, unless somebody has stopped it: it is its user's. */
-const setUpLimitMs = 20_000;
 /** Of what it says more is not kept. */
 const mostSaid = 256;
 const longestSaid = 2 * longestText;
@@ -186,6 +204,7 @@ export async function startBusLine(
   unread: readonly Buffer[],
   user: SocketUser,
   comm: string,
+  time: BusTime,
   signal: AbortSignal,
 ): Promise<StartedBusLine> {
   signal.throwIfAborted();
@@ -193,7 +212,7 @@ export async function startBusLine(
   const child = spawn(command, args, { stdio: ['pipe', 'pipe', 'pipe'], detached: true, cwd: '/' });
   child.stdin.on('error', () => {});
   // Of one that ends at once nothing is heard later.
-  const ready = unlessAborted(untilReady(child), signal);
+  const ready = unlessAborted(untilReady(child, time), signal);
   ready.catch(() => {});
   const lines = [
     ...(unread.length === 0 ? [] : [`unread ${Buffer.concat(unread).toString('hex')}`]),
@@ -230,13 +249,13 @@ export async function startBusLine(
   }
 }
 
-async function untilReady(child: ChildProcess): Promise<{ descriptor: number; lost: string[] }> {
+async function untilReady(
+  child: ChildProcess,
+  time: BusTime,
+): Promise<{ descriptor: number; lost: string[] }> {
   return await new Promise((resolve, reject) => {
     const failed = (why: string) => reject(new TorporError('failed', why));
-    const limit = setTimeout(
-      () => failed(`what connects to it was not done within ${setUpLimitMs / 1000} seconds`),
-      setUpLimitMs,
-    );
+    const limit = setTimeout(() => failed(tooLate), time.leftMs);
     child.once('exit', () => clearTimeout(limit));
     const lost: string[] = [];
     let begun = '';

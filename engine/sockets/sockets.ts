@@ -12,6 +12,7 @@ import { firstGivenFd } from '../criu/options.ts';
 import type { SocketsBetween } from './between.ts';
 import {
   type BusLinesPlace,
+  BusTime,
   busMissing,
   busNotThere,
   type Learnt,
@@ -88,11 +89,12 @@ async function learnBuses(
   usual: UsualDecisions,
 ): Promise<Map<string, Learnt>> {
   const learnt = new Map<string, Learnt>();
+  const time = new BusTime();
   for (const { inode, owner } of external) {
     const line = usual.get(inode);
     if (typeof line !== 'object' || owner === undefined || learnt.has(line.path)) continue;
     const asWhom = systemBuses.includes(line.path) ? root : owner.user;
-    learnt.set(line.path, await learnBus(program, line.path, asWhom));
+    learnt.set(line.path, await learnBus(program, line.path, asWhom, time));
   }
   return learnt;
 }
@@ -191,11 +193,12 @@ class StartedBusLines implements Disposable {
     signal: AbortSignal,
   ): Promise<Finding[]> {
     const findings: Finding[] = [];
+    const time = new BusTime();
     for (const { inode, unread, owner } of external) {
       const decided = decisions.get(inode);
       if (decided?.decision !== 'bus' || owner === undefined) continue;
       try {
-        const line = await startBusLine(place, decided, unread, owner.user, owner.comm, signal);
+        const line = await startBusLine(place, decided, unread, owner.user, owner.comm, time, signal);
         this.#lines.set(inode, line);
         findings.push(...line.findings);
       } catch (error) {

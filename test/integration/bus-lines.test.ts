@@ -9,7 +9,7 @@ import { promisify } from 'node:util';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { Finding, Snapshot, Workload } from '../../api/types.ts';
 import { findInstallation } from '../../engine/installation.ts';
-import { startBusLine } from '../../engine/sockets/buslines.ts';
+import { BusTime, learnBus, startBusLine } from '../../engine/sockets/buslines.ts';
 import { restoreSockets } from '../../engine/sockets/sockets.ts';
 import { type BusSocket, manifestSchema } from '../../proto/manifest.ts';
 import { isThere, TestEngine } from '../support/engine.ts';
@@ -130,13 +130,14 @@ async function uniqueName(): Promise<string> {
   return unique;
 }
 
-async function standers(): Promise<number[]> {
+/** Programs of ours that are at this, with a bus of this test. */
+async function standers(verb = 'stand'): Promise<number[]> {
   const pids = (await readdir('/proc')).filter((each) => /^\d+$/.test(each));
   const lines = await Promise.all(
     pids.map(async (pid) => [pid, await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')] as const),
   );
   return lines
-    .filter(([, line]) => line.includes('\0stand\0') && line.includes(folder))
+    .filter(([, line]) => line.includes(`\0${verb}\0`) && line.includes(folder))
     .map(([pid]) => Number(pid));
 }
 
@@ -420,14 +421,22 @@ describe('what stands between', () => {
     };
     const user = { uid: 0, gid: 0, groups: [] };
     const abort = new AbortController();
-    const calledOff = startBusLine(place, socket, [], user, 'x', abort.signal);
-    const left = startBusLine(place, socket, [], user, 'x', new AbortController().signal);
+    const time = new BusTime();
+    const calledOff = startBusLine(place, socket, [], user, 'x', time, abort.signal);
+    const left = startBusLine(place, socket, [], user, 'x', time, new AbortController().signal);
     const isGivenUp = expect(left).rejects.toMatchObject({ message: expect.stringContaining('20 seconds') });
+    const learnt = learnBus(program, join(folder, 'bus'), user, time);
+    const isNotLearnt = expect(learnt).rejects.toMatchObject({
+      message: expect.stringContaining('20 seconds'),
+    });
     await soon(async () => expect(await standers()).toHaveLength(2));
-    for (const pid of await standers()) process.kill(pid, 'SIGSTOP');
+    await soon(async () => expect(await standers('learn')).toHaveLength(1));
+    for (const pid of [...(await standers()), ...(await standers('learn'))]) process.kill(pid, 'SIGSTOP');
     abort.abort(new Error('called off'));
     await expect(calledOff).rejects.toThrow('called off');
     await isGivenUp;
+    await isNotLearnt;
+    await soon(async () => expect(await standers('learn')).toEqual([]));
     await soon(async () => expect(await standers()).toEqual([]));
     bus.close();
   }, 60_000);
