@@ -80,12 +80,23 @@ describe.runIf(canCheckpoint)('an inhibitor of the log-in manager', () => {
     await none();
   });
 
-  it('stays where the application runs on', async () => {
+  it('stays where the application runs on, and a copy asks for another one', async () => {
     const client = await hold();
     const [before] = await services.inhibitors();
-    await engine.json<Snapshot>('suspend', String(client.pid), '--leave-running');
+    const { id } = await engine.json<Snapshot>('suspend', String(client.pid), '--leave-running');
     expect(await services.inhibitors()).toEqual([before]);
-    client.kill('SIGKILL');
+    // A copy, whose process numbers are taken, has one of its own.
+    const copy = await engine.json<Workload>('resume', id, '--copy');
+    try {
+      expect((await services.inhibitors()).map(words)).toEqual([expected, expected]);
+      await engine.json<Snapshot>('suspend', copy.id);
+      expect(await services.inhibitors()).toEqual([before]);
+      await engine.json<Workload>('resume', copy.id);
+      client.kill('SIGKILL');
+      await soon(async () => expect((await services.inhibitors()).map(words)).toEqual([expected]));
+    } finally {
+      await engine.run(['end', copy.id]);
+    }
     await none();
   });
 
