@@ -46,10 +46,11 @@ async function start(command: readonly string[], env: NodeJS.ProcessEnv = {}): P
   return child;
 }
 
+/** With what it has started, as the launcher of a bus does. */
 async function end(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return;
+  if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
   const exited = once(child, 'exit');
-  child.kill('SIGKILL');
+  process.kill(-child.pid, 'SIGKILL');
   await exited;
 }
 
