@@ -167,6 +167,22 @@ export type DecidedSocket = z.infer<typeof decidedSocketSchema>;
 export const sharedPipeSchema = z.object({ inode, workloads: z.array(z.string()).min(1) });
 export type SharedPipe = z.infer<typeof sharedPipeSchema>;
 
+/** What keeps the machine from something, in the words of the log-in manager's Inhibit. */
+export const inhibitorSchema = z.object({
+  what: z.string().regex(/^[a-z-]+(:[a-z-]+)*$/),
+  who: z.string().max(1024),
+  why: z.string().max(1024),
+  mode: z.string().regex(/^[a-z-]+$/),
+});
+export type Inhibitor = z.infer<typeof inhibitorSchema>;
+
+/** One that a job has, by the path of the named pipe that stands for it; `comm` is who has it. */
+export const heldInhibitorSchema = inhibitorSchema.extend({
+  path: z.string().regex(/^\/[^\0]+$/),
+  comm: z.string(),
+});
+export type HeldInhibitor = z.infer<typeof heldInhibitorSchema>;
+
 /** What a plugin gave when the snapshot was taken. */
 export const pluginStateSchema = z.object({
   name: z.string(),
@@ -208,6 +224,7 @@ const common = z.object({
   /** Empty where the machine had no way out. Earlier snapshots have none of this. */
   network: z.array(recordedWaySchema).optional(),
   sharedPipes: z.array(sharedPipeSchema).optional(),
+  inhibitors: z.array(heldInhibitorSchema).optional(),
   session: sessionMembershipSchema.optional(),
   /** Opaque to the format: the engine's own record of files (engine/files). */
   surroundings: z.array(fileRecordSchema),

@@ -3,6 +3,7 @@
  * handed to the rules in `ties/`.
  */
 import type { ConnectionChoice, SocketChoice } from '../../api/types.ts';
+import type { Inhibitor } from '../../proto/manifest.ts';
 
 /** Of a descriptor that leads to something with a path. */
 export interface Inode {
@@ -284,6 +285,8 @@ export interface Facts {
   mounts: ReadonlyMap<number, FileSystem>;
   /** By {@link endKey}: who outside has this socket, pipe, fifo or end of a terminal. */
   outsiders: ReadonlyMap<string, Outsider>;
+  /** Of a job: what it holds of the log-in manager, by path. */
+  inhibitors?: ReadonlyMap<string, Inhibitor>;
   /** Names of processes outside that processes inside point to by pid: tracers, session leaders, pidfds. */
   names: ReadonlyMap<number, string>;
   /** Contents of the capsule's own tmpfs mounts, in bytes. */

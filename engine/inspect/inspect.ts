@@ -8,6 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { ConnectionChoice, Finding, Inspection, SocketChoice } from '../../api/types.ts';
 import type { DumpOptions } from '../criu/options.ts';
 import { Semaphore } from '../criu/semaphore.ts';
+import { readInhibitors } from '../inhibitors/inhibitors.ts';
 import type { Descriptor, Facts, FileSystem, ProcessFacts } from './facts.ts';
 import { askHidden } from './hidden.ts';
 import { textOf } from './kernel-files.ts';
@@ -19,6 +20,7 @@ import { socketsAwaited } from './readers.ts';
 import { type Rule, soon, withoutAmounts } from './rule.ts';
 import { mayPing, readInternetSockets, readNetlinkSockets, readUnixSockets } from './sockets.ts';
 import { devices } from './ties/devices.ts';
+import { inhibitors } from './ties/inhibitors.ts';
 import { internetSockets } from './ties/internet-sockets.ts';
 import { kernelObjects } from './ties/kernel-objects.ts';
 import { locks } from './ties/locks.ts';
@@ -65,6 +67,7 @@ const rules: readonly Rule[] = [
   protection,
   processors,
   pipes,
+  inhibitors,
   terminals,
   sessions,
   stopped,
@@ -205,6 +208,7 @@ async function gather(root: number, surroundings: Surroundings): Promise<Facts> 
     processes,
     root,
     isCapsule,
+    inhibitors: isCapsule ? new Map() : readInhibitors(processes),
     hasOwnPids: namespaceOf(root, 'pid') !== namespaceOf(process.pid, 'pid'),
     isContained: !isCapsule && !isInRoom && isContained(root),
     ...(isCapsule ? {} : { jobMounts: namespaceOf(isInRoom ? root : process.pid, 'mnt') }),

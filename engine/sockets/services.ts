@@ -35,9 +35,16 @@ const sound: Usual = {
 const screen =
   'Such a program ends itself when its screen hangs up, so it is not let go of by default. Start it with `torpor run`: in a capsule its screen is suspended with it.';
 
-const bus: Usual = {
+const again =
+  'It is connected again at the resume, with the names that it has and what it listens to; without that bus it is not resumed. What it has asked for and not heard is lost.';
+/** Which connection has asked for that, and what for, no service tells. */
+const sessionBus: Usual = {
   kind: 'bus',
-  hint: 'It is connected again at the resume, with the names that it has and what it listens to; without that bus it is not resumed. What it has asked for and not heard, and what others keep for it as long as it is connected, such as that the screen stays on, is lost.',
+  hint: `${again} Where it keeps the screen from being locked or dimmed (ScreenSaver, PowerManagement), that ends with the suspend and is not asked for again: which program does, the bus does not tell. Stop and start again what it is for, such as a film; or start it with \`torpor run\`, where that is seen.`,
+};
+const systemBus: Usual = {
+  kind: 'bus',
+  hint: `${again} So is what services keep for it for as long as it is connected, but for what keeps the machine from sleeping.`,
 };
 
 /** The first line that fits wins. */
@@ -59,8 +66,8 @@ const lines: readonly Line[] = [
       hint: 'What it prints goes to the journal over this connection, and printing to one that has ended would end it. Start it with its output in a file, or from a terminal.',
     },
   },
-  { service: 'the session bus', usual: bus },
-  { service: 'the system bus', usual: bus },
+  { service: 'the session bus', usual: sessionBus },
+  { service: 'the system bus', usual: systemBus },
   { service: 'the SSH agent', usual: agent },
   { service: 'the keyring', path: /\/\.?ssh$/, usual: agent },
   { service: 'the GnuPG agent', path: /\/S\.gpg-agent\.ssh$/, usual: agent },

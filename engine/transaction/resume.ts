@@ -16,6 +16,7 @@ import { compareDocumentLocks } from '../files/document-locks.ts';
 import { ownGhosts } from '../files/ghosts.ts';
 import { placeMovedSockets } from '../files/moved-sockets.ts';
 import { UserFiles } from '../files/user-files.ts';
+import { takeInhibitors } from '../inhibitors/inhibitors.ts';
 import type { Installation } from '../installation.ts';
 import type { Logger } from '../log.ts';
 import { readMounts } from '../mounts.ts';
@@ -196,6 +197,7 @@ async function resumeOnce(
         givenUp,
       ] as const),
     );
+    using inhibitors = await takeInhibitors(manifest.inhibitors, imagesDir, rewritten, givenUp);
     const isViewed = place.needsView || rewritten.size > 0;
     const images = isViewed
       ? await viewOfImages(imagesDir, rewritten, ghosts.renamed, join(scratch, 'images'))
@@ -219,7 +221,7 @@ async function resumeOnce(
         fileLocks: true,
         ...connections.options,
         ...sockets.options,
-        ...(member === undefined ? {} : { inheritFd: member.pipes() }),
+        inheritFd: [...(member?.pipes() ?? []), ...inhibitors.inherited],
       },
       {
         signal: givenUp,
@@ -256,6 +258,7 @@ async function resumeOnce(
       ...lockFindings,
       clocks,
       ...connections.findings,
+      ...inhibitors.findings,
       ...(await sockets.findings().catch(() => [])),
       ...foundByPlugins,
     ];

@@ -27,6 +27,7 @@ import type { FileHashes } from '../files/hashes.ts';
 import { findMovedSockets } from '../files/moved-sockets.ts';
 import { type FileRecord, keepVolatile, recordFiles } from '../files/record.ts';
 import { UserFiles } from '../files/user-files.ts';
+import { heldInhibitors } from '../inhibitors/inhibitors.ts';
 import type { TreeInspection } from '../inspect/inspect.ts';
 import { bytesToSave, dumpOptions } from '../inspect/inspector.ts';
 import { isHeldByPlugin } from '../inspect/ties/held-by-plugin.ts';
@@ -235,6 +236,8 @@ export async function suspend(
             await Promise.all([keepVolatile(files, view, stage.folder), place.keep(stage.folder)]);
             const seen = new UserFiles(view.root, specOf(record).user);
             const locks = await findDocumentLocks(files, lockNames, seen);
+            const { processes, inhibitors = new Map() } = inspection.facts;
+            const inhibiting = heldInhibitors(processes, inhibitors);
             committed = await parts.store.commit(stage, () => ({
               ...kindOf(record),
               workload: id,
@@ -243,7 +246,7 @@ export async function suspend(
               takenAt: new Date().toISOString(),
               leftRunning: leaveRunning,
               memoryBytes: inspection.memoryBytes,
-              processes: inspection.facts.processes.map(({ pid, name }) => ({ pid, name })),
+              processes: processes.map(({ pid, name }) => ({ pid, name })),
               standstillMs: performance.now() - frozenAt,
               durableMs: performance.now() - requestedAt,
               host,
@@ -258,6 +261,7 @@ export async function suspend(
               ...(connectionLock === undefined ? {} : { connectionLock }),
               network,
               ...(sharedPipes.length === 0 ? {} : { sharedPipes }),
+              ...(inhibiting.length === 0 ? {} : { inhibitors: inhibiting }),
               surroundings: withoutGoneFolders(files, moved),
               ...(moved.length === 0 ? {} : { movedSockets: moved }),
               ...(locks.length === 0 ? {} : { documentLocks: locks }),

@@ -26,7 +26,7 @@ PACKAGES_TESTS=(
   libnotify-bin python3-dbus python3-gi # programs that use a session bus; plugins/template-python
   xdg-desktop-portal xdg-desktop-portal-gtk xclip # what they use there, and a clipboard's owner
   mc # a full-screen program, as a job
-  openssh-client gpg-agent rsyslog # services outside that a job talks to
+  openssh-client gpg-agent rsyslog systemd # services outside that a job talks to, the log-in manager among them
   imagemagick python3-yaml # pictures of a display; reading electron-builder.yml
 )
 

@@ -11,9 +11,13 @@ set -euo pipefail
 PREFIX=$TORPOR_BUILD/sound
 SERVERS=(pulseaudio pulseaudio-utils pipewire-bin pipewire-pulse libpipewire-0.3-modules libspa-0.2-modules wireplumber)
 
-# The packages of $@ with all that they need and this machine does not have. What is installed stays as it is.
+# The packages of $@ with all that they need and this machine does not have. What is installed stays as it is; these
+# themselves are unpacked all the same, since the tests look for their parts below build/sound alone.
 with_missing() {
-  apt-get install -s --no-install-recommends "$@" | awk '/^Inst / && $3 !~ /^\[/ { print $2 }'
+  {
+    printf '%s\n' "$@"
+    apt-get install -s --no-install-recommends "$@" | awk '/^Inst / && $3 !~ /^\[/ { print $2 }'
+  } | sort -u
 }
 
 # unpack WHAT PACKAGE...: fetches the packages and puts them into the prefix.
@@ -41,7 +45,7 @@ main() {
       if [ -e "$PREFIX/.servers" ]; then return; fi
       local packages
       mapfile -t packages < <(with_missing "${SERVERS[@]}")
-      [ "${#packages[@]}" = 0 ] || unpack servers "${packages[@]}"
+      unpack servers "${packages[@]}"
       touch "$PREFIX/.servers"
       ;;
     *)

@@ -3,6 +3,7 @@ import type { Finding } from '../../../api/types.ts';
 import { endKey, type Facts, type Outsider } from '../facts.ts';
 import { descriptorsOf, named, oncePerProcess, ownerOutside, type Rule } from '../rule.ts';
 import { heldByPlugin } from './held-by-plugin.ts';
+import { holdsInhibitor } from './inhibitors.ts';
 
 export const pipes: Rule = (facts) => [...leadingOut(facts), ...ofPackets(facts)];
 
@@ -35,6 +36,7 @@ const leadingOut: Rule = (facts) => {
   return descriptorsOf(facts).flatMap(({ process, descriptor }): Finding[] => {
     const key = endKey(descriptor);
     if (key === undefined || (descriptor.kind !== 'pipe' && descriptor.kind !== 'fifo')) return [];
+    if (holdsInhibitor(facts, descriptor)) return [];
     const owner = ownerOutside(facts, key);
     if (owner === undefined || owner === 'stranger' || seen.has(key)) return [];
     seen.add(key);

@@ -54,8 +54,9 @@ export function usualDecisions(facts: Facts): Map<number, UsualDecision> {
 /** Where the user has chosen, that goes for all. */
 function usualFor(facts: Facts, socket: UnixSocket): Usual | undefined {
   if (facts.externalSockets !== undefined) return undefined;
-  const place = facts.unixSockets.get(socket.peer)?.path || socket.path;
-  const usual = usualOf(serviceOf(place, facts.outsiders.get(`socket:${socket.peer}`)?.name), place);
+  const owner = facts.outsiders.get(`socket:${socket.peer}`);
+  const place = owner?.busLine?.path || facts.unixSockets.get(socket.peer)?.path || socket.path;
+  const usual = usualOf(serviceOf(place, owner?.name), place);
   if (usual?.kind !== 'bus') return usual;
   // A capsule has a bus of its own, and to what is outside of it a program's way leads through the capsule's root.
   if (facts.isCapsule) return undefined;
@@ -153,7 +154,8 @@ function peerFindings(facts: Facts, process: ProcessFacts, socket: UnixSocket): 
     return [heldByPlugin('unix-socket', process, plugin, what)];
   }
   const listener = facts.unixSockets.get(socket.peer)?.path ?? '';
-  const place = listener || socket.path;
+  // What stands between stands for the bus that it is connected to.
+  const place = owner?.busLine?.path || listener || socket.path;
   const what = `${named(process)} talks to ${peerName(place, owner)}.`;
   const companion = owner === undefined ? undefined : facts.companions?.get(owner.pid);
   if (companion !== undefined) {
