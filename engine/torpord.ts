@@ -99,7 +99,7 @@ async function main(onDemand: boolean): Promise<void> {
     tracer: installation.tracer,
     logger: log,
   });
-  const userSessions = new UserSessions();
+  const userSessions = await UserSessions.open(join(paths.runDir, 'sessions.json'), log);
   const isBusy = (uid: number) =>
     registry.all().some((each) => runsSoon(each) && specOf(each).user.uid === uid);
   const pluginPrograms = new PluginPrograms(

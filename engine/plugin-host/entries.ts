@@ -1,12 +1,12 @@
 /** The plugins that are installed: Torpor's own, the machine's, and the user's, by what starts them. */
 import { join } from 'node:path';
 import type { User } from '../capsule/users.ts';
-import { readSettings, readSettingsAs } from '../files/settings-folder.ts';
+import { type FileText, readSettings, readSettingsAs } from '../files/settings-folder.ts';
 import { type EntryProblem, largestEntry, type OwnPrograms, type PluginEntry, parseEntry } from './entry.ts';
 
 export interface PluginFolders {
   torpor: string;
-  /** How those of Torpor's are started. */
+  /** How programs of Torpor's own are started. */
   own: OwnPrograms;
   /** Of packages, and of the machine's administrator: the later one wins. */
   machine: readonly string[];
@@ -23,23 +23,25 @@ export interface PluginEntries {
 
 /** All plugins for a user's workloads. What is broken is left out and told. */
 export async function readEntries(folders: PluginFolders, user: User): Promise<PluginEntries> {
-  const torpors = await readSettings(folders.torpor, files);
-  const ofMachine = await Promise.all(folders.machine.map((folder) => readSettings(folder, files)));
+  const ofMachine = await Promise.all(
+    [folders.torpor, ...folders.machine].map((folder) => readSettings(folder, files)),
+  );
   const ofUser = await readSettingsAs(user, join(user.home, userFolder), files);
   const entries = new Map<string, PluginEntry>();
   const problems: EntryProblem[] = [];
-  const take = (parsed: PluginEntry | EntryProblem, file: string, required?: PluginEntry) => {
-    if ('what' in parsed) problems.push(parsed);
-    else if (required === undefined) entries.set(parsed.name, parsed);
-    else problems.push({ file, line: 0, what: notReplaced(required) });
+  const take = ({ file, text }: FileText, required?: ReadonlyMap<string, PluginEntry>) => {
+    const parsed = parseEntry(text, file, folders.own);
+    if ('what' in parsed) {
+      problems.push(parsed);
+      return;
+    }
+    const stays = required?.get(parsed.name);
+    if (stays === undefined) entries.set(parsed.name, parsed);
+    else problems.push({ file, line: 0, what: notReplaced(stays) });
   };
-  for (const { file, text } of torpors) take(parseEntry(text, file, folders.own), file);
-  for (const { file, text } of ofMachine.flat()) take(parseEntry(text, file), file);
+  for (const each of ofMachine.flat()) take(each);
   const required = new Map([...entries].filter(([, { policy }]) => policy === 'required'));
-  for (const { file, text } of ofUser) {
-    const parsed = parseEntry(text, file);
-    take(parsed, file, 'what' in parsed ? undefined : required.get(parsed.name));
-  }
+  for (const each of ofUser) take(each, required);
   return { entries: [...entries.values()].sort((a, b) => a.name.localeCompare(b.name)), problems };
 }
 

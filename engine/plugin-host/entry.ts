@@ -12,7 +12,7 @@ export interface PluginEntry {
   exec: string[];
   /** What they need beside the environment of the user's session. */
   environment: Readonly<Record<string, string>>;
-  /** It comes with Torpor, and lies where Torpor does. */
+  /** What it starts is Torpor's own, and lies where Torpor does. */
   isOwn: boolean;
   /** What holds where the plugin cannot be asked. */
   policy: PluginPolicy;
@@ -22,9 +22,9 @@ export interface PluginEntry {
   file: string;
 }
 
-/** How programs of Torpor's own are started, wherever it is installed. */
+/** How programs of Torpor's own are started, wherever it is installed; for files that name them by places. */
 export interface OwnPrograms {
-  /** What the names in its service files stand for. */
+  /** What places such as `@BUILD@` stand for. */
   places: Readonly<Record<string, string>>;
   environment: Readonly<Record<string, string>>;
 }
@@ -44,10 +44,9 @@ type Values = Map<string, { value: string; line: number }>;
 const group = '[D-BUS Service]';
 
 /**
- * @param own where the file is Torpor's own.
  * @returns the entry, or the first thing that is wrong with the text.
  */
-export function parseEntry(text: string, file: string, own?: OwnPrograms): PluginEntry | EntryProblem {
+export function parseEntry(text: string, file: string, own: OwnPrograms): PluginEntry | EntryProblem {
   const problem = (line: number, what: string): EntryProblem => ({ file, line, what, ...requiredIn(text) });
   if (Buffer.byteLength(text) > largestEntry) return problem(0, `it is larger than ${largestEntry} bytes`);
   // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is refused
@@ -73,7 +72,7 @@ export function parseEntry(text: string, file: string, own?: OwnPrograms): Plugi
 function entryOf(
   values: Values,
   file: string,
-  own: OwnPrograms | undefined,
+  own: OwnPrograms,
   problem: (line: number, what: string) => EntryProblem,
 ): PluginEntry | EntryProblem {
   const name = values.get('Name');
@@ -83,7 +82,8 @@ function entryOf(
   const exec = values.get('Exec');
   if (exec === undefined) return problem(0, 'the key Exec is missing');
   // Word by word, since places may have spaces in them.
-  const words = wordsOf(exec.value)?.map((word) => filled(word, own));
+  const places = Object.entries(own.places);
+  const words = wordsOf(exec.value)?.map((word) => filled(word, places));
   if (words === undefined) return problem(exec.line, 'a quote in Exec is not closed');
   if (!words[0]?.startsWith('/') || words[0].includes('='))
     return problem(exec.line, 'Exec must begin with an absolute path, without an equals sign in it');
@@ -97,22 +97,20 @@ function entryOf(
   const resident = values.get('X-Torpor-Resident') ?? { value: 'false', line: 0 };
   if (resident.value !== 'true' && resident.value !== 'false')
     return problem(resident.line, `X-Torpor-Resident is true or false, and not "${resident.value}"`);
+  const isOwn = places.some(([place]) => exec.value.includes(place));
   return {
     name: name.value,
     exec: words,
-    environment: own?.environment ?? {},
-    isOwn: own !== undefined,
+    environment: isOwn ? own.environment : {},
+    isOwn,
     policy: known,
     isResident: resident.value === 'true',
     file,
   };
 }
 
-function filled(word: string, own: OwnPrograms | undefined): string {
-  let text = word;
-  for (const [place, path] of Object.entries(own?.places ?? {})) text = text.replaceAll(place, () => path);
-  return text;
-}
+const filled = (word: string, places: readonly [string, string][]): string =>
+  places.reduce((text, [place, path]) => text.replaceAll(place, () => path), word);
 
 /** Of a broken file too it should be known whether a suspend may do without it. */
 function requiredIn(text: string): { required?: string } {

@@ -65,6 +65,11 @@ async function main(): Promise<void> {
       return [];
     },
     abort: async (workload) => {
+      // Nothing of it runs: a resume has failed, and there will be another.
+      if (workload.pids.length === 0) {
+        await sound.forget(workload.id);
+        return;
+      }
       const capsule = capsuleOf(workload);
       if (capsule !== undefined) await sound.resume(capsule);
     },
