@@ -24,6 +24,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -511,6 +512,8 @@ static void stand(const char *path, const char *unique)
 
 int main(int argc, char **argv)
 {
+	/* Root takes a descriptor of it: nobody else is to trace it and say which. */
+	prctl(PR_SET_DUMPABLE, 0);
 	if (argc == 3 && strcmp(argv[1], "learn") == 0)
 		learn(argv[2]);
 	else if (argc == 4 && strcmp(argv[1], "stand") == 0)

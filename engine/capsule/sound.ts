@@ -5,6 +5,7 @@
 import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { TorporError } from '../../api/errors.ts';
+import { identify, signalProcess } from '../process.ts';
 import { holderOf } from '../screen/viewers.ts';
 
 /** Where the relay connects, as the kernel shows its name. */
@@ -20,6 +21,7 @@ export async function cutRelay(pids: readonly number[]): Promise<void> {
   for (const limit = Date.now() + cutLimitMs; ; await sleep(5)) {
     const holder = await holderOf(socketName, pids);
     if (holder === undefined) return;
+    const process = await identify(holder);
     const name = (await readFile(`/proc/${holder}/comm`, 'utf8').catch(() => '')).trim();
     if (Date.now() > limit) {
       throw new TorporError(
@@ -28,13 +30,9 @@ export async function cutRelay(pids: readonly number[]): Promise<void> {
         'Try again. Where that does not help, end that process; a sound server is started anew by itself.',
       );
     }
-    if (name !== server) continue;
-    try {
-      process.kill(holder, 'SIGUSR1');
-      // Anything inside may have stopped it.
-      process.kill(holder, 'SIGCONT');
-    } catch {
-      // It has ended.
-    }
+    if (name !== server || process === undefined) continue;
+    await signalProcess(process, 'SIGUSR1');
+    // Anything inside may have stopped it.
+    await signalProcess(process, 'SIGCONT');
   }
 }

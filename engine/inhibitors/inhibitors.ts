@@ -19,6 +19,7 @@ import type { InheritedFd } from '../criu/options.ts';
 import { type RegFileChange, rewriteRegFiles } from '../files/rewrite.ts';
 import type { ProcessFacts } from '../inspect/facts.ts';
 import { inodeOf, statOf, textOf } from '../inspect/kernel-files.ts';
+import { MomentaryError } from '../momentary.ts';
 
 /** Of the pipe that stands for one. */
 const place = /^\/run\/systemd\/inhibit\/[^/]+\.ref$/;
@@ -71,12 +72,25 @@ function unescaped(text: string): string {
   return Buffer.from(bytes, 'latin1').toString('utf8');
 }
 
-/** What a suspend writes down of them. Pure. */
-export function heldInhibitors(
+/**
+ * What a suspend writes down of them: those of the inspection that it holds still.
+ * @param imagesDir where CRIU's images are, by now.
+ * @throws MomentaryError where it has taken another one since the inspection: its pipe goes with it, and without that there
+ *   would be no resume.
+ */
+export async function heldInhibitors(
+  name: string,
   processes: readonly ProcessFacts[],
   inhibitors: ReadonlyMap<string, Inhibitor>,
-): HeldInhibitor[] {
-  return [...inhibitors].map(([path, inhibitor]) => {
+  imagesDir: string,
+): Promise<HeldInhibitor[]> {
+  const held = inhibitorsIn(await readFile(join(imagesDir, 'files.img')));
+  if ([...held].some((path) => !inhibitors.has(path)))
+    throw new MomentaryError(
+      `${name} cannot be suspended now: it has just begun to keep the machine from sleeping or being shut down.`,
+    );
+  const still = [...inhibitors].filter(([path]) => held.has(path));
+  return still.map(([path, inhibitor]) => {
     const holder = processes.find(({ descriptors }) => descriptors.some(({ target }) => target === path));
     return { path, comm: holder?.name ?? 'a process', ...inhibitor };
   });
@@ -141,6 +155,7 @@ export async function takeInhibitors(
       if (asked !== undefined) {
         fds.push(asked.fd);
         places.set(inhibitor.path, asked.path);
+        findings.push(takenAsRoot(inhibitor));
       } else {
         const fd = deadEnd();
         fds.push(fd);
@@ -159,6 +174,15 @@ export async function takeInhibitors(
   return { inherited, findings, [Symbol.dispose]: letGo };
 }
 
+/** Paths of their pipes in `files.img`. Pure. */
+function inhibitorsIn(image: Buffer): Set<string> {
+  const paths = [...imageEntries('files', image)].flatMap((entry) => {
+    const path = decode(fileEntry, entry).reg?.name.toString();
+    return path !== undefined && isInhibitor(path) ? [path] : [];
+  });
+  return new Set(paths);
+}
+
 /** `files.img` with these pipes at other places. Pure. */
 function placed(image: Buffer, places: ReadonlyMap<string, string>): Buffer {
   const changes = new Map<number, RegFileChange>();
@@ -169,6 +193,15 @@ function placed(image: Buffer, places: ReadonlyMap<string, string>): Buffer {
   }
   return rewriteRegFiles(image, changes);
 }
+
+/** The log-in manager lets users overrule their own inhibitors, and not root's. */
+const takenAsRoot = (inhibitor: HeldInhibitor): Finding => ({
+  tie: 'inhibitor',
+  verdict: 'degraded',
+  by: 'engine',
+  what: `${inhibitor.comm} keeps the machine from ${inWords(inhibitor)} again, now in root's name.`,
+  hint: 'To have it sleep or shut down nevertheless, suspend or end the application first.',
+});
 
 const notTaken = (inhibitor: HeldInhibitor, why: string): Finding => ({
   tie: 'inhibitor',

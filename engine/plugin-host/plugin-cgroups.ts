@@ -25,7 +25,9 @@ const limits: readonly [file: string, value: number][] = [
 ];
 const wanted = ['pids', 'memory'];
 const goneLimitMs = 1000;
-const mostRounds = 100;
+/** What does not go by then waits for the kernel, as in a file system that does not answer. */
+const endRounds = 3;
+const removeRounds = 100;
 
 export interface PluginHierarchy {
   kind: 'v2' | 'v1';
@@ -64,7 +66,7 @@ async function identitiesIn(folder: string): Promise<ProcessIdentity[]> {
 }
 
 async function remove(folder: string): Promise<void> {
-  for (let round = 0; round < mostRounds; round++) {
+  for (let round = 0; round < removeRounds; round++) {
     const isBusy = await rmdir(folder).then(
       () => false,
       (error: NodeJS.ErrnoException) => error.code === 'EBUSY',
@@ -86,7 +88,7 @@ export class PluginCgroup {
   /** Ends all that is in it, and removes it. What Node has started in it must have ended. Never throws. */
   async end(): Promise<void> {
     const [first] = this.folders;
-    for (let round = 0; first !== undefined && round < mostRounds; round++) {
+    for (let round = 0; first !== undefined && round < endRounds; round++) {
       const inside = await identitiesIn(first);
       if (inside.length === 0) break;
       // What forks without end would be ahead of whoever ends one process after the other.
@@ -110,13 +112,13 @@ export class PluginCgroups {
     this.#name = name;
   }
 
-  /** Ends what plugins of an engine that was killed have left behind. */
+  /** Begins to end what plugins of an engine that was killed have left behind, which nobody has to wait for. */
   static async open(tag: string): Promise<PluginCgroups> {
     // Not among those of the workloads: whoever has controllers for one folder has them for all that are beside it.
     const cgroups = new PluginCgroups(pluginHierarchies(await readMounts()), `torpor-${tag}-plugins`);
     for (const parent of cgroups.#parents())
       for (const each of await readdir(parent, { withFileTypes: true }).catch(() => []))
-        if (each.isDirectory()) await new PluginCgroup([join(parent, each.name)]).end();
+        if (each.isDirectory()) void new PluginCgroup([join(parent, each.name)]).end();
     return cgroups;
   }
 
@@ -126,7 +128,8 @@ export class PluginCgroups {
 
   /** A new one, with limits as far as there are controllers; in no hierarchy at all where none can be written. */
   async make(uid: number): Promise<PluginCgroup> {
-    const name = `${uid}-${++this.#count}`;
+    // Another than that of any which an earlier engine has left behind.
+    const name = `${uid}-${process.pid}-${++this.#count}`;
     const folders = await Promise.all(
       this.#hierarchies.map(({ kind, mountPoint }) =>
         this.#makeIn(kind, join(mountPoint, this.#name), name).catch(() => []),

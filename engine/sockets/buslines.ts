@@ -136,7 +136,7 @@ export async function learnBus(
   time: BusTime,
 ): Promise<Learnt> {
   const [command = '', ...args] = [...asUser(user), program, 'learn', path];
-  const limits = { timeoutMs: time.leftMs, killSignal: 'SIGKILL' } as const;
+  const limits = { timeoutMs: time.leftMs, killSignal: 'SIGKILL', env: environment } as const;
   const { status, stdout, stderr } = await runCommand(command, args, limits);
   if (status === 0) return parseLearnt(stdout);
   throw new TorporError(
@@ -145,6 +145,9 @@ export async function learnBus(
     'Try again, or let the program find the connection closed: `--external-sockets hang-up`.',
   );
 }
+
+/** Nothing of root's own reaches a program that runs as a user. */
+const environment = { PATH: '/usr/bin:/bin' };
 
 const asUser = ({ uid, gid, groups }: SocketUser): string[] => [
   ...['setpriv', '--reuid', `${uid}`, '--regid', `${gid}`],
@@ -193,6 +196,7 @@ export interface StartedBusLine {
 /** Of what it says more is not kept. */
 const mostSaid = 256;
 const longestSaid = 2 * longestText;
+const lastWordsMs = 200;
 
 /**
  * @param signal ends the waiting. @throws its reason then.
@@ -209,7 +213,12 @@ export async function startBusLine(
 ): Promise<StartedBusLine> {
   signal.throwIfAborted();
   const [command = '', ...args] = [...asUser(user), program, 'stand', path, unique];
-  const child = spawn(command, args, { stdio: ['pipe', 'pipe', 'pipe'], detached: true, cwd: '/' });
+  const child = spawn(command, args, {
+    stdio: ['pipe', 'pipe', 'pipe'],
+    detached: true,
+    cwd: '/',
+    env: environment,
+  });
   child.stdin.on('error', () => {});
   // Of one that ends at once nothing is heard later.
   const ready = unlessAborted(untilReady(child, time), signal);
@@ -229,13 +238,15 @@ export async function startBusLine(
   try {
     await once(child, 'spawn');
     const folder = await cgroup();
+    // One that has ended says why.
+    if (hasEnded(child)) await ready;
     await writeFile(join(folder, 'cgroup.procs'), String(pid)).catch(async (error: NodeJS.ErrnoException) => {
-      // One that has ended says why.
       if (error.code === 'ESRCH') await ready;
       throw error;
     });
     child.stdin.write(lines.map((line) => `${line}\n`).join(''));
     const said = await ready;
+    if (hasEnded(child)) throw new TorporError('failed', 'It ended before it was connected.');
     const fd = takeDescriptor(pid, said.descriptor);
     letGo();
     const findings = said.lost.map((what) => lost(comm, what));
@@ -249,14 +260,21 @@ export async function startBusLine(
   }
 }
 
+/** Its number may be another process's as soon as it has been waited for. */
+const hasEnded = ({ exitCode, signalCode }: ChildProcess) => exitCode !== null || signalCode !== null;
+
 async function untilReady(
   child: ChildProcess,
   time: BusTime,
 ): Promise<{ descriptor: number; lost: string[] }> {
   return await new Promise((resolve, reject) => {
-    const failed = (why: string) => reject(new TorporError('failed', why));
+    const failed = (why: string) => {
+      clearTimeout(limit);
+      reject(new TorporError('failed', why));
+    };
     const limit = setTimeout(() => failed(tooLate), time.leftMs);
-    child.once('exit', () => clearTimeout(limit));
+    // What it has started may keep its output open; its last words are there by then.
+    child.once('exit', () => setTimeout(() => failed(reasonIn(complaint)), lastWordsMs).unref());
     const lost: string[] = [];
     let begun = '';
     let complaint = '';

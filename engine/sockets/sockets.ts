@@ -9,6 +9,9 @@ import { sentenceOf } from '../../api/errors.ts';
 import type { Finding, ResumeChoices, SocketChoice } from '../../api/types.ts';
 import { type DecidedSocket, type Manifest, specOf } from '../../proto/manifest.ts';
 import { firstGivenFd } from '../criu/options.ts';
+import { readUnixSockets } from '../inspect/sockets.ts';
+import type { Installation } from '../installation.ts';
+import { MomentaryError } from '../momentary.ts';
 import type { SocketsBetween } from './between.ts';
 import {
   type BusLinesPlace,
@@ -41,6 +44,8 @@ export interface DumpSockets extends AsyncDisposable {
    * need no choice of the user's.
    */
   allow(between: SocketsBetween, usual: UsualDecisions): Promise<void>;
+  /** Once all are frozen: notes what is being said to a bus at this moment. @param root one of the processes. */
+  lookFrozen(root: number): Promise<void>;
   /** To be asked when CRIU has written its images. @throws TorporError `blocked` where something cannot be kept. */
   decide(name: string, imagesDir: string, init: number): Promise<Decisions>;
 }
@@ -48,16 +53,17 @@ export interface DumpSockets extends AsyncDisposable {
 /**
  * @param choice the user's, if any.
  * @param scratch a folder of root's own, which need not be there.
- * @param busLines the program that asks buses.
+ * @param programs that which asks buses, and that which asks the kernel for its sockets.
  */
 export async function dumpSockets(
   choice: SocketChoice | undefined,
   scratch: string,
-  busLines: string,
+  { busLines, sockdiag }: Pick<Installation, 'busLines' | 'sockdiag'>,
 ): Promise<DumpSockets> {
   const others = choice ?? 'block';
   let allowed: SocketsBetween = new Map();
   let usually: UsualDecisions = new Map();
+  let isSpeaking = false;
   return {
     socketPlan: await writePlan(scratch, encodeDumpPlan(others)),
     allow: async (between, usual) => {
@@ -65,7 +71,16 @@ export async function dumpSockets(
       usually = usual;
       await writePlan(scratch, encodeDumpPlan(others, [...between.keys(), ...usual.keys()]));
     },
+    lookFrozen: async (root) => {
+      const lines = [...usually].filter(([inode, each]) => typeof each === 'object' && !allowed.has(inode));
+      if (lines.length === 0) return;
+      const table = await readUnixSockets(sockdiag, root);
+      isSpeaking = lines.some(([inode]) => (table.get(inode)?.unsent ?? 0) > 0);
+    },
     decide: async (name, imagesDir, init) => {
+      // It may be in the middle of a message, whose second half would be the first thing that a new connection hears.
+      if (isSpeaking)
+        throw new MomentaryError(`${name} cannot be suspended now: it is just saying something to its bus.`);
       const outside = await readSocketsOutside(imagesDir);
       // A bus that stands still itself would not answer, and need not.
       const toBuses = outside.external.filter(({ inode }) => !allowed.has(inode));

@@ -112,7 +112,7 @@ export async function suspend(
   await using sockets = await dumpSockets(
     externalSockets,
     parts.workloads.scratchFolder(id),
-    parts.installation.busLines,
+    parts.installation,
   );
   const found = plugins.inspect(signal);
   const examined = examine(place, record.name, { externalSockets, connections }, member, {
@@ -206,7 +206,8 @@ export async function suspend(
             frozenAt = performance.now();
           },
           // Comes as soon as all are frozen. The recording runs beside the dump.
-          'query-ext-files': () => {
+          'query-ext-files': async () => {
+            await sockets.lookFrozen(place.pid);
             report('checkpoint', async () => ({
               done: await bytesIn(stage.images),
               total: expectedBytes,
@@ -237,7 +238,7 @@ export async function suspend(
             const seen = new UserFiles(view.root, specOf(record).user);
             const locks = await findDocumentLocks(files, lockNames, seen);
             const { processes, inhibitors = new Map() } = inspection.facts;
-            const inhibiting = heldInhibitors(processes, inhibitors);
+            const inhibiting = await heldInhibitors(record.name, processes, inhibitors, stage.images);
             committed = await parts.store.commit(stage, () => ({
               ...kindOf(record),
               workload: id,
@@ -319,8 +320,8 @@ const freezeSeconds = [1, 1, 1, 2, 3];
 
 /**
  * Suspends, and again where that failed for what the application was at in the very moment of the freeze, and the
- * inspection had not seen: a viewer of the screen came back, a connection was being made and not accepted yet, a process was being started, the
- * kernel told it something that it had no time to read. The application runs on in between.
+ * inspection had not seen: a viewer of the screen came back, a connection was being made and not accepted yet, a process
+ * was being started, the kernel told it something that it had no time to read. The application runs on in between.
  */
 export async function untilCalm<T>(suspendOnce: (freezeSeconds: number) => Promise<T>): Promise<T> {
   const limits = [...freezeSeconds];

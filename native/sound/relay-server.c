@@ -6,7 +6,7 @@
 
 #define WATCH_USEC 5000000
 
-static bool control_lost, awaiting_watch, first_try = true;
+static bool control_lost, awaiting_watch;
 static int64_t watch_at;
 static unsigned int failed_tries;
 
@@ -88,11 +88,9 @@ void open_control(void)
 	relay.control = pa_context_new(relay.api, "Torpor");
 	pa_context_set_state_callback(relay.control, on_control_state, NULL);
 	pa_context_set_subscribe_callback(relay.control, on_control_event, NULL);
-	/* Whoever has sound started only when it is needed has it started once. */
-	pa_context_flags_t flags = first_try ? PA_CONTEXT_NOFLAGS : PA_CONTEXT_NOAUTOSPAWN;
-	first_try = false;
 	watch_at = now_usec() + WATCH_USEC;
-	if (pa_context_connect(relay.control, NULL, flags, NULL) < 0)
+	/* A server that this would start ends with the plugin, for all other programs too. */
+	if (pa_context_connect(relay.control, NULL, PA_CONTEXT_NOAUTOSPAWN, NULL) < 0)
 		close_control(pa_strerror(pa_context_errno(relay.control)));
 }
 

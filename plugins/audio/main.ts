@@ -1,6 +1,6 @@
 /**
  * The audio plugin, io.github.torpor.Audio: connects the sound servers of a user's capsules with the user's own, and takes
- * them apart for a suspend (docs/decisions/0014-sound.md). It is there as long as a capsule runs.
+ * them apart for a suspend (docs/decisions/0014-sound.md). It is there as long as a workload of its user runs.
  */
 import { userInfo } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -18,8 +18,6 @@ const name = 'io.github.torpor.Audio';
 /** The relay itself needs at most a second and a half, whatever the user's server does. */
 const suspendLimitMs = 3000;
 const questionLimitMs = 60_000;
-/** Without a capsule for so long it ends, and is started with the next one. */
-const idleLimitMs = 60_000;
 
 /** The socket of the screen lies in a folder beside. */
 function runningCapsule(workload: Workload): Capsule | undefined {
@@ -84,11 +82,6 @@ async function main(): Promise<void> {
   };
   engine.on('workloadChanged', follow);
   engine.on('workloadForgotten', (id) => void sound.forget(id));
-  let idleSince = Date.now();
-  setInterval(() => {
-    if (!sound.isIdle) idleSince = Date.now();
-    else if (Date.now() - idleSince > idleLimitMs) process.kill(process.pid, 'SIGTERM');
-  }, idleLimitMs / 4).unref();
   await engine.subscribe();
   for (const workload of await engine.list()) follow(workload);
 }

@@ -199,11 +199,6 @@ export class Sound {
     await (await carried)?.relay.end();
   }
 
-  /** No capsule runs. */
-  get isIdle(): boolean {
-    return this.#carried.size === 0;
-  }
-
   async end(): Promise<void> {
     await Promise.all([...this.#carried.keys()].map((id) => this.forget(id)));
   }

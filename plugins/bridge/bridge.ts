@@ -68,11 +68,6 @@ export class Bridge implements PluginMethods {
     this.#kept.remove(id);
   }
 
-  /** Whether there is a capsule that it stands for, or will again. */
-  get isNeeded(): boolean {
-    return this.#capsules.size > 0 || this.#detached.size > 0;
-  }
-
   /** Leaves all buses. The applications run on. */
   async end(): Promise<void> {
     const capsules = [...this.#capsules.values()];

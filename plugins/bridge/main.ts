@@ -1,6 +1,7 @@
 /**
  * The plugin io.github.torpor.Bridge: passes on, between the bus of each of its user's capsules and the user's own buses,
- * what an application needs of the desktop, and keeps it over a suspend. It runs as its user, as long as the engine does.
+ * what an application needs of the desktop, and keeps it over a suspend. It runs as its user, as long as one of their
+ * workloads does.
  */
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
@@ -15,7 +16,6 @@ import { Bridge } from './bridge.ts';
 
 const name = 'io.github.torpor.Bridge';
 const systemSocket = '/run/dbus/system_bus_socket';
-const idleLimitMs = 30_000;
 const settingsSchema = z.object({ resumePlayers: z.boolean().default(false) });
 
 function sessionAddress(): string | undefined {
@@ -67,12 +67,6 @@ async function main(): Promise<void> {
   await engine.subscribe();
   await servePlugin(name, bridge, { address, end: () => bridge.end() });
   for (const workload of await engine.list()) follow(workload);
-  // The engine starts it again with the next capsule, and may end itself meanwhile.
-  let idleSince = Date.now();
-  setInterval(() => {
-    if (bridge.isNeeded) idleSince = Date.now();
-    else if (Date.now() - idleSince > idleLimitMs) process.kill(process.pid, 'SIGTERM');
-  }, 1000);
 }
 
 main().catch((error: unknown) => {

@@ -38,9 +38,9 @@ beforeEach(async () => {
 });
 afterEach(async () => {
   await login?.stop();
-  await engine[Symbol.asyncDispose]();
-  await desktop[Symbol.asyncDispose]();
-  await rm(folder, { recursive: true, force: true });
+  await engine?.[Symbol.asyncDispose]();
+  await desktop?.[Symbol.asyncDispose]();
+  if (folder !== undefined) await rm(folder, { recursive: true, force: true });
 });
 
 /** The bridge that this engine has started. */

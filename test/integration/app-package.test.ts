@@ -95,6 +95,7 @@ describe('electron-builder.yml', () => {
     const bundles = readdirSync(join(root, 'build')).filter((name) => name.endsWith('.mjs'));
     expect(bundles).toContain('torpord.mjs');
     expect(built).toEqual(expect.arrayContaining(bundles));
+    expect(new Set(built).size).toBe(built.length);
   });
 });
 

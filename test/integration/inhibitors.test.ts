@@ -1,9 +1,12 @@
 /** Inhibitors of the real log-in manager, which a job holds by a descriptor. */
 import type { ChildProcess } from 'node:child_process';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { Finding, Inspection, Snapshot, Workload } from '../../api/types.ts';
 import { TestEngine } from '../support/engine.ts';
 import { hasOpen, type ListedInhibitor, SystemServices } from '../support/login-manager.ts';
+import { TestPlugins } from '../support/plugins.ts';
 import { canCheckpoint } from './criu-fixture.ts';
 
 let services: SystemServices;
@@ -15,8 +18,8 @@ beforeAll(async () => {
   engine = await TestEngine.create({ prefix: services.prefix });
 });
 afterAll(async () => {
-  await engine[Symbol.asyncDispose]();
-  await services[Symbol.asyncDispose]();
+  await engine?.[Symbol.asyncDispose]();
+  await services?.[Symbol.asyncDispose]();
 });
 
 const soon = <T>(check: () => Promise<T>) => vi.waitFor(check, { timeout: 30_000, interval: 50 });
@@ -69,7 +72,9 @@ describe.runIf(canCheckpoint)('an inhibitor of the log-in manager', () => {
           await services.startLogind();
         }
         const resumed = await engine.json<Workload & { findings: Finding[] }>('resume', target);
-        expect(ofInhibitors(resumed)).toEqual([]);
+        expect(ofInhibitors(resumed)).toMatchObject([
+          { verdict: 'degraded', what: expect.stringContaining("in root's name") },
+        ]);
         expect((await listed()).map(words)).toEqual([expected]);
         const [pid = 0] = resumed.pids;
         expect(await hasOpen(pid, /\/run\/systemd\/inhibit\/\d+\.ref/)).toBe(true);
@@ -97,6 +102,32 @@ describe.runIf(canCheckpoint)('an inhibitor of the log-in manager', () => {
     } finally {
       await engine.run(['end', copy.id]);
     }
+    await none();
+  });
+
+  it('that is taken between the inspection and the freeze is seen in the images, and the suspend tried again', async () => {
+    await using plugins = await TestPlugins.create();
+    // It takes all of its time, in which the inspection is over and the job not held still yet.
+    await plugins.add('org.example.Slow', { bad: { PreSuspend: 'sleep' } });
+    await writeFile(join(plugins.folder, 'org.example.Slow.calls'), '');
+    await using own = await TestEngine.create({
+      prefix: services.prefix,
+      env: { TORPOR_PLUGIN_LIMIT_MS: '4000', ...plugins.env },
+    });
+    const waits = `until grep -q PreSuspend ${plugins.folder}/org.example.Slow.calls; do sleep 0.05; done`;
+    const holds = 'exec systemd-inhibit --what=sleep --who=Late --why=late sleep 1000';
+    const client = await services.startJob(['sh', '-c', `${waits}; ${holds}`]);
+    const { workload, findings } = await own.json<Snapshot & { findings: Finding[] }>(
+      'suspend',
+      String(client.pid),
+    );
+    expect(ofInhibitors({ findings })).toMatchObject([
+      { verdict: 'handled', what: expect.stringContaining('late') },
+    ]);
+    await none();
+    await own.json<Workload>('resume', workload);
+    expect((await listed()).map(({ who }) => who)).toEqual(['Late']);
+    await own.run(['end', workload]);
     await none();
   });
 

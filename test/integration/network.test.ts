@@ -42,13 +42,13 @@ async function untilItWaits(): Promise<void> {
 
 describe.runIf(canCheckpoint)('a network', () => {
   beforeAll(async () => {
+    profiles = await mkdtemp('/var/tmp/torpor-profiles-');
     await run('ip', ['netns', 'add', namespace]);
     await ip('link', 'set', 'lo', 'up');
     await ip('link', 'add', 'out', 'type', 'veth', 'peer', 'name', 'far');
     await ip('link', 'set', 'far', 'up');
     await ip('link', 'set', 'out', 'up');
     await ip('addr', 'add', '10.77.0.2/24', 'dev', 'out');
-    profiles = await mkdtemp('/var/tmp/torpor-profiles-');
     const profile = 'title: Waits\nmatch: [{argument: "987654"}]\nwait-network: 600\n';
     await writeFile(join(profiles, 'waits.yaml'), profile);
     engine = await TestEngine.create({
@@ -58,9 +58,12 @@ describe.runIf(canCheckpoint)('a network', () => {
     ({ id } = await engine.start(['sleep', '1000']));
   });
   afterAll(async () => {
-    await engine?.[Symbol.asyncDispose]();
-    await rm(profiles, { recursive: true, force: true });
-    await run('ip', ['netns', 'del', namespace]);
+    try {
+      await engine?.[Symbol.asyncDispose]();
+      await rm(profiles, { recursive: true, force: true });
+    } finally {
+      await run('ip', ['netns', 'del', namespace]);
+    }
   });
 
   it('that is the same is nothing to be told of', async () => {
@@ -70,6 +73,7 @@ describe.runIf(canCheckpoint)('a network', () => {
   });
 
   it('that is another one is told, also where all numbers are the same', async () => {
+    await enter('02:00:00:00:00:01');
     await suspend();
     await enter('02:00:00:00:00:02');
     expect(await resume()).toMatchObject([
@@ -83,6 +87,7 @@ describe.runIf(canCheckpoint)('a network', () => {
   });
 
   it('that is not there any more is told', async () => {
+    await enter('02:00:00:00:00:01');
     await suspend();
     await leave();
     expect(await resume()).toMatchObject([{ what: expect.stringContaining('has no network now') }]);

@@ -104,7 +104,7 @@ afterEach(async () => {
     await ended;
   }
   inside?.close();
-  await user[Symbol.asyncDispose]();
+  await user?.[Symbol.asyncDispose]();
 });
 
 const isAlive = (child: ChildProcess) => child.exitCode === null && child.signalCode === null;

@@ -83,6 +83,8 @@ export class Desktop implements AsyncDisposable {
     if (child.exitCode !== null || child.signalCode !== null) return;
     const ended = new Promise((resolve) => child.once('exit', resolve));
     child.kill();
+    // A test may have stopped it.
+    child.kill('SIGCONT');
     await ended;
   }
 
