@@ -36,16 +36,18 @@ export async function hashFile(
     synced?.catch(() => {});
     const hash = createHash('sha256');
     // One byte more than expected, so that the end of the file shows.
-    const slice = Buffer.allocUnsafe(Math.min(sliceBytes, expectedBytes + 1));
+    let slice = Buffer.allocUnsafe(Math.min(sliceBytes, expectedBytes + 1));
     let bytes = 0;
-    let bytesRead: number;
-    do {
+    for (;;) {
       signal?.throwIfAborted();
-      ({ bytesRead } = await file.read(slice, 0, slice.length, bytes));
+      const { bytesRead } = await file.read(slice, 0, slice.length, bytes);
       hash.update(slice.subarray(0, bytesRead));
       bytes += bytesRead;
       count?.(bytesRead);
-    } while (bytesRead === slice.length);
+      if (bytesRead < slice.length) break;
+      // It has grown: of what was empty a moment ago there may be gigabytes now.
+      if (slice.length < sliceBytes) slice = Buffer.allocUnsafe(sliceBytes);
+    }
     await synced;
     return { sha256: hash.digest('hex'), bytes };
   } finally {
