@@ -3,9 +3,10 @@ import { execFile } from 'node:child_process';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Finding, Snapshot, Workload } from '../../api/types.ts';
 import { TestEngine } from '../support/engine.ts';
+import { clientOf } from '../support/subscriber.ts';
 import { canCheckpoint } from './criu-fixture.ts';
 
 const run = promisify(execFile);
@@ -32,12 +33,21 @@ async function resume(...options: string[]): Promise<Finding[]> {
   return findings.filter(({ tie }) => tie === 'network');
 }
 
-/** Then the engine has it in hand, and there is nothing else to do for it. */
-async function untilItWaits(): Promise<void> {
-  await vi.waitFor(
-    async () => expect((await engine.run(['suspend', id])).stderr).toContain('is just being resumed'),
-    { timeout: 60_000, interval: 100 },
-  );
+/** Begins a resume, and comes back when that waits for a network. */
+async function untilItWaits<T>(begin: () => Promise<T>): Promise<{ done: Promise<T> }> {
+  const client = await clientOf(engine);
+  try {
+    const waits = new Promise<void>((resolve) =>
+      client.on('progress', ({ phase }) => {
+        if (phase === 'network') resolve();
+      }),
+    );
+    const done = begin();
+    await Promise.race([waits, done]);
+    return { done };
+  } finally {
+    await client[Symbol.asyncDispose]();
+  }
 }
 
 describe.runIf(canCheckpoint)('a network', () => {
@@ -97,11 +107,10 @@ describe.runIf(canCheckpoint)('a network', () => {
     await enter('02:00:00:00:00:01');
     await suspend();
     await leave();
-    const isResumed = resume('--wait-network', '600');
-    await untilItWaits();
+    const { done } = await untilItWaits(() => resume('--wait-network', '600'));
     expect((await engine.workload(id)).state).toBe('suspended');
     await enter('02:00:00:00:00:01');
-    expect(await isResumed).toEqual([]);
+    expect(await done).toEqual([]);
     await suspend();
     await leave();
     expect(await resume('--wait-network', '1')).toMatchObject([
@@ -121,11 +130,10 @@ describe.runIf(canCheckpoint)('a network', () => {
     await enter('02:00:00:00:00:01');
     await suspend();
     await leave();
-    const isResumed = resume();
-    await untilItWaits();
+    const { done } = await untilItWaits(() => resume());
     expect((await engine.workload(id)).state).toBe('suspended');
     await enter('02:00:00:00:00:01');
-    expect(await isResumed).toEqual([]);
+    expect(await done).toEqual([]);
   });
 
   it('that a set waits for keeps no other set waiting', async () => {
@@ -136,12 +144,13 @@ describe.runIf(canCheckpoint)('a network', () => {
       await enter('02:00:00:00:00:01');
       await engine.json('suspend', id, beside);
       await leave();
-      const areResumed = engine.json<Workload[]>('resume', id, beside, '--wait-network', '600');
-      await untilItWaits();
+      const { done } = await untilItWaits(() =>
+        engine.json<Workload[]>('resume', id, beside, '--wait-network', '600'),
+      );
       await engine.json('suspend', ...set);
       expect((await engine.workload(id)).state).toBe('suspended');
       await enter('02:00:00:00:00:01');
-      expect((await areResumed).map(({ state }) => state)).toEqual(['running', 'running']);
+      expect((await done).map(({ state }) => state)).toEqual(['running', 'running']);
     } finally {
       for (const each of others) await engine.run(['end', each]);
     }
