@@ -47,3 +47,11 @@ export function enginePaths(stateDir = process.env.TORPOR_STATE_DIR || defaultSt
     busSocket: join(runDir, 'bus'),
   };
 }
+
+/** The socket of a capsule's session bus, in its run folder. Inside, that folder is /run/torpor. */
+export function capsuleBus(runFolder: string): string {
+  return join(runFolder, 'bus', 'session');
+}
+
+/** A file beside it: the bridge has been there, so that a name which is not on the bus now is not to be had. */
+export const bridgedMark = 'bridged';

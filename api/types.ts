@@ -39,6 +39,8 @@ export const workloadSchema = z.object({
   startedAt: z.string(),
   /** Path of its RFB socket, which only its owner can open; absent unless it runs. */
   screen: z.string().optional(),
+  /** Path of the socket of its session bus, which only its owner can open; absent unless it is a capsule that runs. */
+  bus: z.string().optional(),
   /** Path of the socket of its terminal, which only its owner can open; absent unless it is a job that runs in one of its own. */
   terminal: z.string().optional(),
   exit: exitSchema.optional(),
@@ -205,7 +207,7 @@ export type ConnectionChoice = (typeof connectionChoices)[number];
 
 export const suspendOptionsSchema = z.object({
   leaveRunning: z.boolean(),
-  /** `block` where it is not given. */
+  /** Where it is not given: what is usual for known services, `block` for others. */
   externalSockets: z.enum(socketChoices).optional(),
   /** Where it is not given: `keep` for a job, `close` for a capsule. */
   connections: z.enum(connectionChoices).optional(),
@@ -223,7 +225,28 @@ export const suspendResultSchema = z.object({
 });
 export type SuspendResult = z.infer<typeof suspendResultSchema>;
 
-export const resumeOptionsSchema = z.object({ copy: z.boolean() });
+/** What time does to what is resumed: for it none has passed, or its clocks and timers have gone on as if it had run. */
+export const clockChoices = ['keep', 'advance'] as const;
+export type ClockChoice = (typeof clockChoices)[number];
+
+/** For a network, in seconds. */
+export const longestWait = 3600;
+
+/** What may become of connections to a message bus outside that is not there at the resume. */
+export const lostSocketChoices = ['hang-up'] as const;
+
+/** How something comes back, of one or of several. */
+export const resumeChoicesSchema = z.object({
+  /** `keep` where it is not given. */
+  clock: z.enum(clockChoices).optional(),
+  /** How long to wait for a network before it runs, in seconds; as its profile says where it is not given. */
+  waitNetwork: z.number().int().min(0).max(longestWait).optional(),
+  /** Where a message bus outside cannot be had it finds its connection closed; nothing is resumed where it is not given. */
+  externalSockets: z.enum(lostSocketChoices).optional(),
+});
+export type ResumeChoices = z.infer<typeof resumeChoicesSchema>;
+
+export const resumeOptionsSchema = resumeChoicesSchema.extend({ copy: z.boolean() });
 export type ResumeOptions = z.infer<typeof resumeOptionsSchema>;
 
 export const resumeResultSchema = z.object({
@@ -290,6 +313,7 @@ export const phases = [
   'checkpoint',
   'commit',
   'release',
+  'network',
   'verify',
   'prepare',
   'restore',

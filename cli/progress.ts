@@ -11,6 +11,7 @@ const words: Record<Phase, string> = {
   checkpoint: 'saving its memory',
   commit: 'making it durable',
   release: 'freeing its memory',
+  network: 'waiting for a network',
   verify: 'checking the snapshot',
   prepare: 'preparing its place',
   restore: 'restoring it',

@@ -16,6 +16,7 @@ import {
   type ProfileReport,
   type Progress,
   pictureSizes,
+  type ResumeChoices,
   type ResumeOptions,
   type ResumeResult,
   type RunSpec,
@@ -346,7 +347,7 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
     pid: number,
     id: string,
     caller: Caller,
-    { externalSockets = 'block' }: SuspendOptions,
+    { externalSockets }: SuspendOptions,
     companions: ReadonlyMap<number, string>,
   ): Promise<WorkloadRecord> {
     const { jobs, inspector } = this.#parts;
@@ -409,6 +410,7 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
             () => this.#makePlace(next.id, snapshot, caller),
             reporter.report,
             signal,
+            options,
           );
           const resumeMs = performance.now() - requestedAt;
           return {
@@ -425,7 +427,11 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
     });
   }
 
-  async resumeSet(caller: Caller, targets: readonly string[]): Promise<ResumeResult[]> {
+  async resumeSet(
+    caller: Caller,
+    targets: readonly string[],
+    choices: ResumeChoices,
+  ): Promise<ResumeResult[]> {
     const requestedAt = performance.now();
     await this.#noteSession(caller);
     const chosen = new Map<string, { record: WorkloadRecord; snapshot: CompleteSnapshot }>();
@@ -460,7 +466,7 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
       try {
         const outcomes = await resumeSet(
           this.#parts,
-          starting.map((each) => ({ ...each, report: each.reporter.report })),
+          starting.map((each) => ({ ...each, report: each.reporter.report, choices })),
           this.#parts.workloads.scratchFolder(`set-${starting[0]?.record.id}`),
           signal,
         );
@@ -735,6 +741,7 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
   }
 
   async doctor(caller: Caller): Promise<DoctorCheck[]> {
+    await this.#noteSession(caller);
     return diagnose(this.#parts, await findUser(caller.uid));
   }
 
@@ -769,10 +776,15 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
     };
   }
 
-  /** By which socket it is seen: the screen of a capsule, the terminal of a job. */
-  #reachOf(record: WorkloadRecord): Pick<Workload, 'screen' | 'terminal'> {
+  /** By which sockets it is reached: the screen and the bus of a capsule, the terminal of a job. */
+  #reachOf(record: WorkloadRecord): Pick<Workload, 'screen' | 'bus' | 'terminal'> {
+    const { capsules } = this.#parts;
+    // What belongs on the bus should be there before the application looks for it.
+    if (record.status.kind === 'starting' && record.kind === 'capsule')
+      return { bus: capsules.busSocket(record.id) };
     if (record.status.kind !== 'running') return {};
-    if (record.kind === 'capsule') return { screen: this.#parts.capsules.screenSocket(record.id) };
+    if (record.kind === 'capsule')
+      return { screen: capsules.screenSocket(record.id), bus: capsules.busSocket(record.id) };
     const isOwn = record.status.room !== undefined && record.job.terminal !== undefined;
     return isOwn ? { terminal: this.#parts.jobs.terminalSocket(record.id) } : {};
   }

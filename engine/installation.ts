@@ -13,6 +13,10 @@ export interface Installation {
   capsuleTool: string;
   /** Pid 1 of a capsule. */
   capsuleInit: string;
+  /** Sound server of a capsule. */
+  soundServer: string;
+  /** Carries its sound outside; the audio plugin starts it. */
+  soundRelay: string;
   /** Where a job lives after a resume. */
   roomTool: string;
   /** Keeps the terminal of a job. */
@@ -31,6 +35,8 @@ export interface Installation {
   sessionPreload: string;
   /** Makes connected sockets for workloads that are resumed together. */
   socketPairs: string;
+  /** Learns of, and stands between, connections to message buses. */
+  busLines: string;
   /** Has CRIU's plugin, and nothing else. */
   criuPlugins: string;
   /** What traces for CRIU, and the library that lets it. */
@@ -66,6 +72,8 @@ export function findInstallation(env: NodeJS.ProcessEnv = process.env): Installa
     criu: env.TORPOR_CRIU || join(build, 'criu', 'criu'),
     capsuleTool: join(build, 'native', 'torpor-capsule'),
     capsuleInit: join(build, 'native', 'torpor-init'),
+    soundServer: join(build, 'native', 'torpor-sound'),
+    soundRelay: join(build, 'native', 'torpor-sound-relay'),
     roomTool: join(build, 'native', 'torpor-room'),
     terminalKeeper: join(build, 'torpor-terminal.mjs'),
     sockdiag: join(build, 'native', 'torpor-sockdiag'),
@@ -76,6 +84,7 @@ export function findInstallation(env: NodeJS.ProcessEnv = process.env): Installa
     restorePreload: join(build, 'native', 'libtorpor-restore.so'),
     sessionPreload: join(build, 'native', 'libtorpor-session.so'),
     socketPairs: join(build, 'native', 'torpor-socketpairs'),
+    busLines: join(build, 'native', 'torpor-buslines'),
     criuPlugins: join(build, 'native', 'criu-plugins'),
     tracer: {
       program: join(build, 'native', 'torpor-tracer'),
@@ -88,6 +97,11 @@ export function findInstallation(env: NodeJS.ProcessEnv = process.env): Installa
     },
     plugins: {
       torpor: join(build, 'plugins'),
+      own: {
+        places: { '@NODE@': process.execPath, '@BUILD@': build },
+        // In a package what runs the engine is Electron, which is Node only where it is told so.
+        environment: env.ELECTRON_RUN_AS_NODE ? { ELECTRON_RUN_AS_NODE: env.ELECTRON_RUN_AS_NODE } : {},
+      },
       machine: env.TORPOR_PLUGINS
         ? [env.TORPOR_PLUGINS]
         : ['/usr/share/torpor/plugins', '/etc/torpor/plugins'],

@@ -18,6 +18,7 @@ import { chooseBus } from './bus/choose-bus.ts';
 import { BusService } from './bus/service.ts';
 import { Capsules } from './capsule/capsules.ts';
 import { CriuClient } from './criu/client.ts';
+import { withoutCriu } from './criu/own-processes.ts';
 import { privateFolder, writeDurable } from './durable.ts';
 import { Engine } from './engine.ts';
 import { ExecRelay } from './exec/relay.ts';
@@ -26,9 +27,10 @@ import { Inspector } from './inspect/inspector.ts';
 import { findInstallation } from './installation.ts';
 import { Jobs } from './job/jobs.ts';
 import { openLog } from './log.ts';
+import { PluginCgroups } from './plugin-host/plugin-cgroups.ts';
 import { PluginHost } from './plugin-host/plugin-host.ts';
 import { PluginPrograms } from './plugin-host/plugin-programs.ts';
-import { Residents } from './plugin-host/residents.ts';
+import { Residents, runsSoon } from './plugin-host/residents.ts';
 import { UserSessions } from './plugin-host/user-sessions.ts';
 import { Agreements } from './profiles/agreements.ts';
 import { Profiles } from './profiles/profiles.ts';
@@ -97,10 +99,16 @@ async function main(onDemand: boolean): Promise<void> {
     tracer: installation.tracer,
     logger: log,
   });
-  const userSessions = new UserSessions();
+  const userSessions = await UserSessions.open(join(paths.runDir, 'sessions.json'), log);
   const isBusy = (uid: number) =>
-    registry.all().some((each) => each.status.kind === 'running' && specOf(each).user.uid === uid);
-  const pluginPrograms = new PluginPrograms(installation.plugins, userSessions, isBusy, log);
+    registry.all().some((each) => runsSoon(each) && specOf(each).user.uid === uid);
+  const pluginPrograms = new PluginPrograms(
+    installation.plugins,
+    userSessions,
+    await PluginCgroups.open(paths.tag),
+    isBusy,
+    log,
+  );
   const inspector = new Inspector(paths, installation, cgroups, (uid) => pluginPrograms.processes(uid));
   const jobs = new Jobs({ registry, workloads, cgroups, criu, installation, inspector, log });
   const hashes = new FileHashes(join(paths.stateDir, 'file-hashes.json'), log);
@@ -110,7 +118,11 @@ async function main(onDemand: boolean): Promise<void> {
   const plugins = new PluginHost(pluginPrograms, {
     limitMs: Number(process.env.TORPOR_PLUGIN_LIMIT_MS) || pluginLimitMs,
     runFolder: (id) => workloads.runFolder(id),
-    pids: (record) => (record.kind === 'job' ? jobs.pids(record) : cgroups.pids(record.id)),
+    pids: async (record) => {
+      const pids = await (record.kind === 'job' ? jobs.pids(record) : cgroups.pids(record.id));
+      const isResuming = registry.get(record.id)?.status.kind === 'resuming';
+      return isResuming ? withoutCriu(pids, installation.criu) : pids;
+    },
     log,
   });
   const owed = await recover({ registry, workloads, cgroups, store, sessions, installation, log });

@@ -1,5 +1,5 @@
 /*
- * torpor-init: pid 1 of a capsule. Starts X server, session bus and window manager as the user, then the application;
+ * torpor-init: pid 1 of a capsule. Starts X server, session bus, sound server and window manager as the user, then the application;
  * reaps; and ends the capsule when the application has ended. It holds no descriptor but /dev/null, so that CRIU finds
  * nothing that leads outside, and it waits only by sigtimedwait, which goes on after a restore as if nothing had been.
  *
@@ -15,6 +15,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,7 +34,12 @@
 #include "x11.h"
 
 #define LOG_FOLDER "/run/torpor-log"
+#define SOUND_SERVER "/run/torpor-sound"
+#define ALSA_SETTINGS "/run/torpor-log/alsa.conf"
 #define READY_LIMIT_MS 20000
+#define SOUND_LIMIT_MS 5000
+/* One that cannot stay is not to be started again and again. */
+#define SOUND_RESTART_MS 10000
 #define LAUNCHER_LIMIT_MS 10000
 /* The bus starts what it is asked for some milliseconds after who asked has ended. */
 #define REQUEST_LIMIT_MS 200
@@ -41,6 +47,7 @@
 #define TICK_MS 20
 #define WINDOW_CHECK_MS 500
 #define WINDOW_WATCH_MS 60000
+#define IDLE_MS 60000
 #define LOG_TAIL 2000
 
 struct service {
@@ -52,6 +59,7 @@ struct service {
 
 static struct service x_server = {"x-server", LOG_FOLDER "/x-server.log", 0, NULL};
 static struct service bus = {"session-bus", LOG_FOLDER "/session-bus.log", 0, NULL};
+static struct service sound = {"sound", LOG_FOLDER "/sound.log", 0, NULL};
 static struct service window_manager = {"window-manager", LOG_FOLDER "/window-manager.log", 0, NULL};
 static struct service application = {"application", LOG_FOLDER "/application.log", 0, NULL};
 
@@ -63,6 +71,7 @@ static char **user_environment;
 static bool application_ended;
 static int application_status;
 static bool terminating;
+static long long sound_started_at;
 
 /* CLOCK_MONOTONIC, which the capsule's time namespace keeps going across a suspend. */
 static long long now_ms(void)
@@ -137,7 +146,7 @@ static void reap(void)
 			application_ended = true;
 			application_status = status;
 		}
-		struct service *services[] = {&x_server, &bus, &window_manager};
+		struct service *services[] = {&x_server, &bus, &sound, &window_manager};
 		for (size_t index = 0; index < sizeof(services) / sizeof(services[0]); index++)
 			if (services[index]->pid == pid)
 				services[index]->pid = 0;
@@ -261,7 +270,7 @@ static bool x_server_is_ready(void)
 	return accepts_connections(path);
 }
 
-static char *bus_path;
+static char *bus_path, *sound_path;
 
 static bool bus_is_ready(void)
 {
@@ -331,9 +340,35 @@ static void start_x_server(void)
 
 static void start_bus(void)
 {
-	CLEANUP_FREE char *address = format_string("--address=unix:path=%s", bus_path);
-	char *arguments[] = {"dbus-daemon", "--session", "--nofork", "--nopidfile", "--nosyslog", address, NULL};
+	char *arguments[] = {"dbus-daemon", "--config-file=" RUN_IN_CAPSULE "/session/bus.conf", "--nofork",
+			     "--nopidfile", "--nosyslog", NULL};
 	start_and_await(&bus, arguments, bus_is_ready);
+}
+
+/* An application can do without sound, so nothing that goes wrong here ends the capsule. */
+static void start_sound(void)
+{
+	if (access(SOUND_SERVER, X_OK) != 0)
+		return;
+	char *arguments[] = {SOUND_SERVER, sound_path, NULL};
+	sound_started_at = now_ms();
+	if (start_service(&sound, "/", arguments) != 0)
+		return;
+	for (long long limit = now_ms() + SOUND_LIMIT_MS;
+	     sound.pid && !terminating && now_ms() < limit && !accepts_connections(sound_path);)
+		wait_a_tick(TICK_MS);
+}
+
+/* Programs that can will connect again. Returns when to look after it again, in milliseconds from now. */
+static int look_after_sound(void)
+{
+	long long early = sound_started_at + SOUND_RESTART_MS - now_ms();
+	if (sound.pid || access(SOUND_SERVER, X_OK) != 0)
+		return IDLE_MS;
+	if (early > 0)
+		return (int)early;
+	start_sound();
+	return SOUND_RESTART_MS;
 }
 
 static void start_window_manager(void)
@@ -382,9 +417,23 @@ static void make_user_folder(const char *path, mode_t mode)
 		fail("capsule", format_string("cannot make %s: %s", path, strerror(errno)));
 }
 
+/* The session bus is reached from outside too, by plugins of the user: its socket is in the run folder. */
+static void link_to_bus(const char *path)
+{
+	if (symlink(RUN_IN_CAPSULE "/bus/session", path) < 0)
+		fail("capsule", format_string("cannot make %s: %s", path, strerror(errno)));
+}
+
 static void make_folders(const char *runtime)
 {
 	make_user_folder(runtime, 0700);
+	CLEANUP_FREE char *pulse = format_string("%s/pulse", runtime);
+	make_user_folder(pulse, 0700);
+	link_to_bus(bus_path);
+	/* It stands for the system bus too, of which it has what the bridge passes on. */
+	if (mkdir("/run/dbus", 0755) < 0)
+		fail("capsule", format_string("cannot make /run/dbus: %s", strerror(errno)));
+	link_to_bus("/run/dbus/system_bus_socket");
 	if (mkdir(LOG_FOLDER, 0755) < 0)
 		fail("capsule", format_string("cannot make %s: %s", LOG_FOLDER, strerror(errno)));
 	static const char *const shared[] = {"/tmp/.X11-unix", "/tmp/.ICE-unix"};
@@ -402,11 +451,22 @@ static bool is_set(char *const *environment, const char *variable)
 	return false;
 }
 
+/* Of ALSA's plugin for PulseAudio, which machines have or have not. */
+static bool has_alsa_plugin(void)
+{
+	glob_t found;
+	bool is_there = glob("/usr/lib*/{,*/}alsa-lib/libasound_module_pcm_pulse.so", GLOB_BRACE, NULL, &found) == 0;
+	globfree(&found);
+	return is_there;
+}
+
 /* What the engine chose, what the capsule imposes, and defaults where nothing was chosen. */
 static void make_environment(const char *runtime)
 {
 	char *imposed[] = {format_string("XDG_RUNTIME_DIR=%s", runtime), format_string("DISPLAY=:%u", display),
-			   format_string("DBUS_SESSION_BUS_ADDRESS=unix:path=%s", bus_path), "XDG_SESSION_TYPE=x11"};
+			   format_string("DBUS_SESSION_BUS_ADDRESS=unix:path=%s", bus_path), "XDG_SESSION_TYPE=x11",
+			   /* Else the user's settings could name a server outside. */
+			   format_string("PULSE_SERVER=unix:%s", sound_path)};
 	static char *const defaults[] = {
 		"GDK_BACKEND=x11", "QT_QPA_PLATFORM=xcb",
 		/* No graphics device is to be had, and looking for one costs time. */
@@ -417,13 +477,16 @@ static void make_environment(const char *runtime)
 		"NO_AT_BRIDGE=1", "GTK_A11Y=none",
 		/* FUSE cannot be checkpointed. */
 		"GVFS_DISABLE_FUSE=1"};
+	/* What knows only ALSA plays through the capsule's sound server, too. */
+	static char alsa[] = "ALSA_CONFIG_PATH=/usr/share/alsa/alsa.conf:" ALSA_SETTINGS;
+	bool has_alsa = has_alsa_plugin() && write_new_file(ALSA_SETTINGS, 0644, "pcm.!default { type pulse }\nctl.!default { type pulse }\n");
 	CLEANUP_FREE char **chosen = spec_values(&spec, "env");
 	size_t count = 0;
 	while (chosen[count])
 		count++;
 	size_t imposed_count = sizeof(imposed) / sizeof(imposed[0]);
 	size_t default_count = sizeof(defaults) / sizeof(defaults[0]);
-	user_environment = calloc(count + imposed_count + default_count + 1, sizeof(char *));
+	user_environment = calloc(count + imposed_count + default_count + 2, sizeof(char *));
 	if (!user_environment)
 		fail("capsule", "out of memory");
 	size_t at = 0;
@@ -433,6 +496,8 @@ static void make_environment(const char *runtime)
 	for (size_t index = 0; index < default_count; index++)
 		if (!is_set(chosen, defaults[index]))
 			user_environment[at++] = defaults[index];
+	if (has_alsa && !is_set(chosen, alsa))
+		user_environment[at++] = alsa;
 	for (size_t index = 0; index < count; index++)
 		user_environment[at++] = chosen[index];
 }
@@ -473,7 +538,7 @@ static pid_t parent_of(pid_t pid)
 /* The services are there with or without an application, with what the X server and the window manager start. */
 static bool is_of_services(pid_t pid)
 {
-	if (pid == bus.pid)
+	if (pid == bus.pid || pid == sound.pid)
 		return true;
 	for (; pid > 1; pid = parent_of(pid))
 		if (pid == x_server.pid || pid == window_manager.pid)
@@ -518,6 +583,7 @@ static void watch_application(void)
 		}
 		if (window_manager.pid == 0)
 			start_window_manager();
+		int idle_ms = look_after_sound();
 		if (application_ended) {
 			if (ended_at == 0)
 				ended_at = now_ms();
@@ -530,7 +596,7 @@ static void watch_application(void)
 			window_seen = note_window(window_seen);
 			wait_a_tick(now_ms() - started_at < 3000 ? TICK_MS * 2 : WINDOW_CHECK_MS);
 		} else {
-			wait_a_tick(60000);
+			wait_a_tick(idle_ms);
 		}
 	}
 }
@@ -555,11 +621,13 @@ int main(void)
 	user.groups = spec_number_list(spec_required(&spec, "groups"), &user.group_count);
 	CLEANUP_FREE char *runtime = format_string("/run/user/%u", user.uid);
 	bus_path = format_string("%s/bus", runtime);
+	sound_path = format_string("%s/pulse/native", runtime);
 	make_folders(runtime);
 	make_environment(runtime);
 
 	start_x_server();
 	start_bus();
+	start_sound();
 	start_window_manager();
 	load_x_resources();
 	start_application();

@@ -170,13 +170,15 @@ static char *read_resolver_settings(void)
 	return contents;
 }
 
-static void mount_run(int root, const struct spec *spec, int init, const char *resolver)
+static void mount_run(int root, const struct spec *spec, int init, int sound, const char *resolver)
 {
 	mount_below(root, "run", "tmpfs", "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755");
 	make_folder(root, "run", "lock", 01777);
 	make_folder(root, "run", "user", 0755);
 	make_folder(root, "run", "torpor", 0755);
 	install(root, "run", "torpor-init", init);
+	if (sound >= 0)
+		install(root, "run", "torpor-sound", sound);
 	copy_resolver_settings(root, resolver);
 	mount_below(root, "run/torpor", spec_required(spec, "runDir"), NULL, MS_BIND, NULL);
 }
@@ -220,6 +222,10 @@ void enter_capsule_root(const struct spec *spec)
 	CLEANUP_FD int init = open(spec_required(spec, "initPath"), O_RDONLY | O_CLOEXEC);
 	if (init < 0)
 		die_with_error("opening %s", spec_required(spec, "initPath"));
+	const char *sound_path = spec_value(spec, "soundPath");
+	CLEANUP_FD int sound = sound_path ? open(sound_path, O_RDONLY | O_CLOEXEC) : -1;
+	if (sound_path && sound < 0)
+		die_with_error("opening %s", sound_path);
 	CLEANUP_FREE char **preloads = spec_values(spec, "preload");
 	CLEANUP_FREE int *libraries = open_all(preloads);
 	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
@@ -232,7 +238,7 @@ void enter_capsule_root(const struct spec *spec)
 		bind_host_mount(root, *path);
 	mount_dev(root);
 	mount_below(root, "tmp", "tmpfs", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777");
-	mount_run(root, spec, init, resolver);
+	mount_run(root, spec, init, sound, resolver);
 	install_preloads(root, preloads, libraries);
 	mount_below(root, "sys", "sysfs", "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RDONLY, NULL);
 	/* Last: the descriptors above are reached through the host's /proc. */

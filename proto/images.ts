@@ -31,6 +31,7 @@ export const imageMagic = {
   socketQueues: 0x56264026,
   pipeData: 0x56453709,
   ttyInfo: 0x59453036,
+  timens: 0x43114433,
 } as const;
 export type ImageKind = keyof typeof imageMagic;
 
@@ -229,6 +230,7 @@ export const fileEntry = message('file_entry', {
   id: required(2, 'uint32'),
   reg: optional(3, regFileEntry),
   inet: optional(4, inetSocketEntry),
+  timerfd: optional(12, 'bytes'),
   unix: optional(16, unixSocketEntry),
 });
 

@@ -68,6 +68,8 @@ export const capsuleSpecSchema = z.object({
       preloads: z.array(z.string().regex(/^[a-z0-9][a-z0-9.-]*\.so$/)),
       /** Names, with `{}` for a document's, of files by which it marks what it has open. */
       lockFiles: z.array(z.string()),
+      /** How long a resume waits for a network, in seconds. */
+      waitNetwork: z.number().int().positive().optional(),
     })
     .optional(),
 });
@@ -123,7 +125,33 @@ export const sessionMembershipSchema = z.object({
 });
 export type SessionMembership = z.infer<typeof sessionMembershipSchema>;
 
+/** A way out of the network that the machine was in, as hashes. */
+export const recordedWaySchema = z.object({
+  way: z.string(),
+  /** With the hardware address of the gateway, where it was known. */
+  hardware: z.string().optional(),
+});
+export type RecordedWay = z.infer<typeof recordedWaySchema>;
+
 const inode = z.number().int().positive();
+
+const line = z.string().regex(/^[^\n]*$/);
+
+/** A connection to a message bus, and what the bus knew of it. */
+export const busSocketSchema = z.object({
+  inode,
+  decision: z.literal('bus'),
+  /** Where the bus listens: a path, or `@` and an abstract name. */
+  path: line.min(1),
+  /** The unique name that the program knows. */
+  unique: z.string().regex(/^:[\w.-]+$/),
+  names: z.array(z.string().regex(/^\S+$/)),
+  matches: z.array(line),
+  rulesKnown: z.boolean(),
+  /** Names that it watches, with the unique name of who had each; empty where nobody had. */
+  known: z.array(z.object({ name: z.string().regex(/^\S+$/), owner: z.string().regex(/^\S*$/) })),
+});
+export type BusSocket = z.infer<typeof busSocketSchema>;
 
 /** A unix socket whose other end was outside, by the inode in CRIU's images, and how it is to come back. */
 export const decidedSocketSchema = z.discriminatedUnion('decision', [
@@ -131,12 +159,29 @@ export const decidedSocketSchema = z.discriminatedUnion('decision', [
   z.object({ inode, decision: z.literal('hang-up') }),
   /** Its other end was in another workload of the session. */
   z.object({ inode, decision: z.literal('session'), peer: inode, workload: z.string() }),
+  busSocketSchema,
 ]);
 export type DecidedSocket = z.infer<typeof decidedSocketSchema>;
 
 /** A pipe, by the inode in CRIU's images, of which other workloads of the session had ends too. */
 export const sharedPipeSchema = z.object({ inode, workloads: z.array(z.string()).min(1) });
 export type SharedPipe = z.infer<typeof sharedPipeSchema>;
+
+/** What keeps the machine from something, in the words of the log-in manager's Inhibit. */
+export const inhibitorSchema = z.object({
+  what: z.string().regex(/^[a-z-]+(:[a-z-]+)*$/),
+  who: z.string().max(1024),
+  why: z.string().max(1024),
+  mode: z.string().regex(/^[a-z-]+$/),
+});
+export type Inhibitor = z.infer<typeof inhibitorSchema>;
+
+/** One that a job has, by the path of the named pipe that stands for it; `comm` is who has it. */
+export const heldInhibitorSchema = inhibitorSchema.extend({
+  path: z.string().regex(/^\/[^\0]+$/),
+  comm: z.string(),
+});
+export type HeldInhibitor = z.infer<typeof heldInhibitorSchema>;
 
 /** What a plugin gave when the snapshot was taken. */
 export const pluginStateSchema = z.object({
@@ -176,7 +221,10 @@ const common = z.object({
   externalSockets: z.array(decidedSocketSchema).optional(),
   /** Where TCP connections were kept: the nftables table (family inet) that keeps their packets away. */
   connectionLock: z.string().optional(),
+  /** Empty where the machine had no way out. Earlier snapshots have none of this. */
+  network: z.array(recordedWaySchema).optional(),
   sharedPipes: z.array(sharedPipeSchema).optional(),
+  inhibitors: z.array(heldInhibitorSchema).optional(),
   session: sessionMembershipSchema.optional(),
   /** Opaque to the format: the engine's own record of files (engine/files). */
   surroundings: z.array(fileRecordSchema),

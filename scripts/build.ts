@@ -1,5 +1,6 @@
 /** Bundles the programs into `build/`: one file each, so that they start quickly and can be installed by copying. */
-import { writeFile } from 'node:fs/promises';
+import { copyFile, readdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { build } from 'esbuild';
 import { buildIcons } from './build-icons.ts';
 import { buildRenderer } from './build-renderer.ts';
@@ -18,6 +19,11 @@ await build({
 });
 await build({
   ...program,
+  entryPoints: { 'torpor-audio': 'plugins/audio/main.ts', 'plugins/bridge': 'plugins/bridge/main.ts' },
+});
+await copyServiceFiles();
+await build({
+  ...program,
   entryPoints: { 'electron/main': 'main/shells/electron/main.ts' },
   target: 'node24',
   external: ['electron'],
@@ -34,3 +40,9 @@ await build({
 await buildIcons();
 await buildRenderer();
 await writeFile('build/.built', '');
+
+/** As they are: what is built here may run elsewhere, so that the engine fills in where it is. */
+async function copyServiceFiles(): Promise<void> {
+  const folder = 'plugins/services';
+  for (const file of await readdir(folder)) await copyFile(join(folder, file), join('build/plugins', file));
+}

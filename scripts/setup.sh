@@ -117,11 +117,17 @@ install_modules() {
 }
 
 main() {
-  local packages=("${PACKAGES_BASE[@]}") option
+  local packages=("${PACKAGES_BASE[@]}") option tests=no
   for option in "$@"; do
     case $option in
-      --tests) packages+=("${PACKAGES_TESTS[@]}") ;;
-      --all-apps) packages+=("${PACKAGES_TESTS[@]}" "${PACKAGES_ALL_APPS[@]}") ;;
+      --tests)
+        tests=yes
+        packages+=("${PACKAGES_TESTS[@]}")
+        ;;
+      --all-apps)
+        tests=yes
+        packages+=("${PACKAGES_TESTS[@]}" "${PACKAGES_ALL_APPS[@]}")
+        ;;
       -h | --help)
         usage
         exit 0
@@ -143,6 +149,12 @@ main() {
   : >"$LOG"
   install_packages "${packages[@]}"
   install_criu
+  logged 'the unpacking of libpulse' 'check the network and run this again' \
+    bash "$TORPOR_ROOT/scripts/setup/sound.sh" headers
+  if [ "$tests" = yes ]; then
+    logged 'the unpacking of sound servers' 'check the network and run this again' \
+      bash "$TORPOR_ROOT/scripts/setup/sound.sh" servers
+  fi
   install_modules
   logged 'the native build' 'report this with the lines above' \
     make --no-print-directory -C native OUT="$TORPOR_BUILD/native"

@@ -80,6 +80,9 @@ suspended and resumed, and then used what it held. Kernel ${release().replace(/-
 the sentence and its hint say what is different afterwards. *blocking*: it is not suspended, and nothing is touched. What
 blocks was tried with CRIU alone all the same, so that nothing is blocked needlessly.
 
+A unix socket to a service of the desktop that is known, such as a message bus, a sound server or the X server, and what keeps the
+machine from sleeping are in [decision 16](decisions/0016-services.md): what becomes of them depends on whose end it is.
+
 ${markdownTable(['tie', 'finding', 'at suspend and resume'], rows)}
 `,
 );

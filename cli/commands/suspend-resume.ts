@@ -1,6 +1,14 @@
 /** Suspending and resuming. */
 import { TorporError } from '../../api/errors.ts';
-import { connectionChoices, type ResumeResult, type SuspendResult, socketChoices } from '../../api/types.ts';
+import {
+  clockChoices,
+  connectionChoices,
+  longestWait,
+  lostSocketChoices,
+  type ResumeResult,
+  type SuspendResult,
+  socketChoices,
+} from '../../api/types.ts';
 import type { Command, Context } from '../context.ts';
 import { bytes, findingsText, printable, seconds, workloadJson } from '../format.ts';
 import { withOutcome } from '../lost-engine.ts';
@@ -64,6 +72,19 @@ function choiceOf<T extends string>(
   );
 }
 
+/** @throws TorporError `usage`. */
+function secondsOf(context: Context, option: string): number | undefined {
+  const given = context.invocation.value(option);
+  if (given === undefined) return undefined;
+  const count = /^\d{1,4}$/.test(given) ? Number(given) : -1;
+  if (count >= 0 && count <= longestWait) return count;
+  throw new TorporError(
+    'usage',
+    `"${given}" is no number of seconds.`,
+    `Give --${option} a number from 0 to ${longestWait}.`,
+  );
+}
+
 export const suspend: Command = {
   definition: {
     name: 'suspend',
@@ -80,7 +101,7 @@ export const suspend: Command = {
         name: 'external-sockets',
         value: 'reconnect|hang-up|block',
         summary:
-          'What becomes of unix sockets to programs outside: connected again at the resume, found closed, or nothing is suspended, which is the default.',
+          'What becomes of unix sockets to programs outside: connected again at the resume, found closed, or nothing is suspended. By default that is a matter of what is known of each (docs/decisions/0016-services.md); what is not known blocks.',
       },
       {
         name: 'connections',
@@ -148,7 +169,27 @@ export const resume: Command = {
       'Of several none runs before all are restored, and all stay suspended where one cannot be. Unix sockets between workloads that were suspended at the same instant are connected again, with what was under way.',
     ],
     arguments: [{ name: 'W|SNAPSHOT', kind: 'workload', repeated: true }],
-    options: [{ name: 'copy', summary: 'As a second instance, beside one that runs.' }],
+    options: [
+      { name: 'copy', summary: 'As a second instance, beside one that runs.' },
+      {
+        name: 'clock',
+        value: 'keep|advance',
+        summary:
+          'What time does to it: none has passed for it, which is the default, or its monotonic clock and its timers have gone on as if it had run, so that what was due meanwhile happens at once.',
+      },
+      {
+        name: 'wait-network',
+        value: 'SECONDS',
+        summary:
+          'Let it run only when the machine has a network, or after that time; 0 for an application whose profile would wait.',
+      },
+      {
+        name: 'external-sockets',
+        value: 'hang-up',
+        summary:
+          'Resume a job also where a message bus that it was connected to is not there: it finds the connection closed, by which many programs end.',
+      },
+    ],
     examples: [
       { command: 'torpor resume gimp', meaning: 'go on with GIMP' },
       { command: 'torpor resume server client', meaning: 'both, connected to each other as they were' },
@@ -159,11 +200,21 @@ export const resume: Command = {
     const targets = context.invocation.arguments;
     const [first = ''] = targets;
     const copy = context.invocation.flag('copy');
+    const clock = choiceOf(context, 'clock', clockChoices, 'its clock');
+    const waitNetwork = secondsOf(context, 'wait-network');
+    const externalSockets = choiceOf(context, 'external-sockets', lostSocketChoices, 'external sockets');
+    const choices = {
+      ...(clock === undefined ? {} : { clock }),
+      ...(waitNetwork === undefined ? {} : { waitNetwork }),
+      ...(externalSockets === undefined ? {} : { externalSockets }),
+    };
     if (copy && targets.length > 1)
       throw new TorporError('usage', '--copy takes one name.', 'Make the copies one by one.');
     const results = await withOutcome(context, first, 'resumed', (client) =>
       withProgress(context, client, targets.join(', '), async () =>
-        targets.length === 1 ? [await client.resume(first, { copy })] : client.resumeSet([...targets]),
+        targets.length === 1
+          ? [await client.resume(first, { copy, ...choices })]
+          : client.resumeSet([...targets], choices),
       ),
     );
     const documents = results.map(resumeJson);

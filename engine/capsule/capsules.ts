@@ -7,6 +7,7 @@ import { access, chmod, chown, mkdir, readFile, stat, unlink, writeFile } from '
 import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { sentenceOf, TorporError } from '../../api/errors.ts';
+import { capsuleBus } from '../../api/paths.ts';
 import { type Exit, exitSchema, type RunSpec, type Text } from '../../api/types.ts';
 import type { CapsuleSpec } from '../../proto/manifest.ts';
 import { runCommand } from '../command.ts';
@@ -23,6 +24,7 @@ import { readJson, type Workloads } from '../workload/workloads.ts';
 import { chooseDisplay } from './display.ts';
 import { applicationEnvironment } from './environment.ts';
 import { applicationOf, geometryOf } from './run-options.ts';
+import { refusal, servicesFromOutside, sessionBusConfig } from './session-bus.ts';
 import { encodeSpec } from './spec-file.ts';
 import { findUser } from './users.ts';
 import { windowManagerConfig } from './window-manager.ts';
@@ -70,22 +72,34 @@ export class Capsules {
     this.#log = log;
   }
 
+  /** The socket of a capsule's session bus. */
+  busSocket(id: string): string {
+    return capsuleBus(this.#workloads.runFolder(id));
+  }
+
   /** The RFB socket of a capsule's screen. */
   screenSocket(id: string): string {
     return join(this.#workloads.runFolder(id), 'screen', 'rfb');
   }
 
   /**
-   * Makes the run folder. The screen's own folder is its owner's alone, so that nobody else reaches the RFB socket.
+   * Makes the run folder. The folders of screen, sound and session bus are their owner's alone, so that nobody else
+   * reaches the sockets in them.
    */
   async makeRunFolder(id: string, capsule: CapsuleSpec): Promise<string> {
     const folder = this.#workloads.runFolder(id);
     await mkdir(join(folder, 'session'), { recursive: true, mode: 0o755 });
-    await mkdir(join(folder, 'screen'), { recursive: true, mode: 0o700 });
     await chmod(folder, 0o711);
-    await chmod(join(folder, 'screen'), 0o700);
-    await chown(join(folder, 'screen'), capsule.user.uid, capsule.user.gid);
+    for (const name of ['screen', 'sound', 'bus']) {
+      await mkdir(join(folder, name), { recursive: true, mode: 0o700 });
+      await chmod(join(folder, name), 0o700);
+      await chown(join(folder, name), capsule.user.uid, capsule.user.gid);
+    }
     await writeFile(join(folder, 'session', 'openbox.xml'), windowManagerConfig, { mode: 0o644 });
+    await writeFile(join(folder, 'session', 'bus.conf'), sessionBusConfig, { mode: 0o644 });
+    await mkdir(join(folder, 'session', 'services'), { recursive: true, mode: 0o755 });
+    for (const name of servicesFromOutside)
+      await writeFile(join(folder, 'session', 'services', `${name}.service`), refusal(name), { mode: 0o644 });
     return folder;
   }
 
@@ -193,12 +207,13 @@ export class Capsules {
   }
 
   #recordOf({ adjustments }: Applied): NonNullable<CapsuleSpec['profiles']> {
-    const { profiles, findings, preloads, lockFiles } = adjustments;
+    const { profiles, findings, preloads, lockFiles, waitNetwork } = adjustments;
     return {
       names: profiles,
       findings,
       preloads: preloads.map((name) => basename(this.#installation.preloads[name])),
       lockFiles,
+      ...(waitNetwork === undefined ? {} : { waitNetwork }),
     };
   }
 

@@ -41,5 +41,6 @@ export function sessionEnvironment({ user, display = 0 }: CapsuleSpec): Record<s
     DISPLAY: `:${display}`,
     XDG_RUNTIME_DIR: runtime,
     DBUS_SESSION_BUS_ADDRESS: `unix:path=${runtime}/bus`,
+    PULSE_SERVER: `unix:${runtime}/pulse/native`,
   };
 }

@@ -15,6 +15,7 @@ import type { CapsuleRecord, StatusOf } from '../workload/record.ts';
 import type { Workloads } from '../workload/workloads.ts';
 import type { Capsules } from './capsules.ts';
 import { dumpMounts, restoreMounts } from './mount-keys.ts';
+import { cutRelay } from './sound.ts';
 
 export interface CapsulePlaceParts {
   workloads: Workloads;
@@ -42,13 +43,11 @@ export function capsuleToSuspend(
     pids: () => parts.cgroups.pids(id),
     inspect: (how) => parts.inspector.inspectCapsule(record, how),
     picture: () => captureScreen(parts.capsules.screenSocket(id), parts.log),
-    detach: ({ facts }) =>
-      cutViewers(
-        parts.installation,
-        status.init.pid,
-        facts.processes.map((process) => process.pid),
-        capsule.display ?? 0,
-      ),
+    detach: async ({ facts }) => {
+      const pids = facts.processes.map((process) => process.pid);
+      await cutViewers(parts.installation, status.init.pid, pids, capsule.display ?? 0);
+      await cutRelay(pids);
+    },
     keep: nothing,
     reattach: nothing,
     release: nothing,
@@ -62,7 +61,9 @@ export async function capsuleToResume(
   capsule: CapsuleSpec,
 ): Promise<ResumePlace> {
   const runFolder = await parts.capsules.makeRunFolder(id, capsule);
-  await rm(join(runFolder, 'screen', 'rfb'), { force: true });
+  const relay = join(runFolder, 'sound', 'relay');
+  for (const socket of [parts.capsules.screenSocket(id), parts.capsules.busSocket(id), relay])
+    await rm(socket, { force: true });
   const cgroup = await parts.cgroups.make(id);
   const mountPoint = join(parts.workloads.scratchFolder(id), 'root');
   await mkdir(mountPoint, { recursive: true, mode: 0o700 });

@@ -11,7 +11,7 @@ export function encodeSpec(
   record: CapsuleRecord,
   runFolder: string,
   cgroup: string,
-  { capsuleInit, preloads }: Pick<Installation, 'capsuleInit' | 'preloads'>,
+  { capsuleInit, soundServer, preloads }: Pick<Installation, 'capsuleInit' | 'soundServer' | 'preloads'>,
 ): Buffer {
   const { capsule } = record;
   const libraries = Object.values(preloads).filter((path) =>
@@ -21,6 +21,7 @@ export function encodeSpec(
     ['root', capsule.root],
     ['runDir', runFolder],
     ['initPath', capsuleInit],
+    ['soundPath', soundServer],
     ['cgroup', cgroup],
     ['hostname', capsule.hostname],
     ['geometry', capsule.geometry],

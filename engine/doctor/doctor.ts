@@ -10,16 +10,20 @@ import type { DoctorCheck } from '../../api/types.ts';
 import type { User } from '../capsule/users.ts';
 import { runCommand } from '../command.ts';
 import type { CriuClient } from '../criu/client.ts';
+import { identityOptions } from '../files/settings-folder.ts';
 import type { Installation } from '../installation.ts';
 import { readMounts } from '../mounts.ts';
+import type { UserSessions } from '../plugin-host/user-sessions.ts';
 import { sentencesOf } from '../profiles/folders.ts';
 import type { Profiles } from '../profiles/profiles.ts';
+import { soundServers } from './sound-servers.ts';
 
 export interface DoctorParts {
   paths: EnginePaths;
   installation: Installation;
   criu: CriuClient;
   profiles: Profiles;
+  userSessions: UserSessions;
 }
 
 type Check = (parts: DoctorParts, user: User) => Promise<DoctorCheck>;
@@ -162,6 +166,45 @@ const checkTar = programCheck(
   'apt-get install tar',
 );
 
+/** The program ends with 2 where it is there with its library, because it is called without arguments. */
+const checkSound: Check = async ({ installation, userSessions }, user) => {
+  const lacking = {
+    name: 'sound',
+    status: 'warning',
+    why: 'Applications in capsules run without being heard.',
+  } as const;
+  const relay = await runCommand(installation.soundRelay, [], { timeoutMs: 10_000 }).catch(() => undefined);
+  if (relay?.status !== 2) {
+    const found = `the relay of sound does not start: ${relay?.stderr.trim() || 'it is not there'}`;
+    return { ...lacking, found, fix: 'apt-get install libpulse0 && bash scripts/setup.sh' };
+  }
+  const environment = await userSessions.environmentOf(user);
+  const servers = soundServers(environment);
+  for (const server of servers) {
+    if (server.kind === 'network')
+      return ok('sound', `a sound server is to be at ${server.address}, which is not tried here`);
+    if (await hasSocket(user, server.path)) return ok('sound', `a sound server at ${server.path}`);
+  }
+  const places = servers.map((server) => (server.kind === 'socket' ? server.path : server.address));
+  const found = `no PulseAudio, and no PipeWire in its place, for ${user.name} at ${places.join(' or ')}`;
+  const fix = environment.PULSE_SERVER
+    ? 'PULSE_SERVER says so: start one there, or set it to where one is.'
+    : `Start one in the session of ${user.name}, or set PULSE_SERVER to where one is; \`torpor doctor\` looks where it is called from.`;
+  return { ...lacking, found, fix };
+};
+
+/** Whether there is a socket that the user can connect to. With their rights, since the path is theirs to choose. */
+async function hasSocket(user: User, path: string): Promise<boolean> {
+  const test = ['sh', '-c', 'test -S "$1" && test -w "$1"', 'sh', path];
+  const { status } = await runCommand('setpriv', [...identityOptions(user), '--', ...test], {
+    env: { PATH: '/usr/bin:/bin' },
+    timeoutMs: 5000,
+    killSignal: 'SIGKILL',
+    ownSession: true,
+  });
+  return status === 0;
+}
+
 const checkDisk: Check = async ({ paths }) => {
   const { bavail, bsize } = await statfs(paths.stateDir);
   const free = bavail * bsize;
@@ -228,6 +271,7 @@ const checks: Check[] = [
   checkWindowManager,
   checkBus,
   checkTar,
+  checkSound,
   checkState,
   checkDisk,
   checkSwap,

@@ -3,6 +3,7 @@
  * handed to the rules in `ties/`.
  */
 import type { ConnectionChoice, SocketChoice } from '../../api/types.ts';
+import type { Inhibitor } from '../../proto/manifest.ts';
 
 /** Of a descriptor that leads to something with a path. */
 export interface Inode {
@@ -168,6 +169,8 @@ export interface Outsider {
   /** Absent where it is not known. */
   ppid?: number;
   name: string;
+  /** One of ours that stands between a program and a message bus: where that listens, and the name that is shown. */
+  busLine?: { path: string; shown: string };
 }
 
 export interface FileSystem {
@@ -260,7 +263,9 @@ export interface Facts {
   /** In the capsule's cgroup or pid namespace, but not below its init. */
   strangers: Outsider[];
   unixSockets: ReadonlyMap<number, UnixSocket>;
-  /** What the user has chosen for those with an end outside; `block` where nothing. */
+  /** Those with an end outside that somebody inside reads from just now, and sleeps until something comes. */
+  awaited?: ReadonlySet<number>;
+  /** What the user has chosen for those with an end outside; where nothing, that is a matter of whose end it is. */
   externalSockets?: SocketChoice;
   /** What becomes of TCP connections; `close` where nothing is chosen. */
   connections?: ConnectionChoice;
@@ -280,6 +285,8 @@ export interface Facts {
   mounts: ReadonlyMap<number, FileSystem>;
   /** By {@link endKey}: who outside has this socket, pipe, fifo or end of a terminal. */
   outsiders: ReadonlyMap<string, Outsider>;
+  /** Of a job: what it holds of the log-in manager, by path. */
+  inhibitors?: ReadonlyMap<string, Inhibitor>;
   /** Names of processes outside that processes inside point to by pid: tracers, session leaders, pidfds. */
   names: ReadonlyMap<number, string>;
   /** Contents of the capsule's own tmpfs mounts, in bytes. */

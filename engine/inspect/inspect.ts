@@ -8,6 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { ConnectionChoice, Finding, Inspection, SocketChoice } from '../../api/types.ts';
 import type { DumpOptions } from '../criu/options.ts';
 import { Semaphore } from '../criu/semaphore.ts';
+import { readInhibitors } from '../inhibitors/inhibitors.ts';
 import type { Descriptor, Facts, FileSystem, ProcessFacts } from './facts.ts';
 import { askHidden } from './hidden.ts';
 import { textOf } from './kernel-files.ts';
@@ -15,9 +16,11 @@ import { readMountsOf } from './mounts.ts';
 import { findOutsiders, findStrangers, missingEnds, pointedTo } from './outsiders.ts';
 import { isContained, namespaceOf, readMemory, readProcessLine, treeBelow } from './proc.ts';
 import { processorsIn, readProcess } from './process-facts.ts';
+import { socketsAwaited } from './readers.ts';
 import { type Rule, soon, withoutAmounts } from './rule.ts';
 import { mayPing, readInternetSockets, readNetlinkSockets, readUnixSockets } from './sockets.ts';
 import { devices } from './ties/devices.ts';
+import { inhibitors } from './ties/inhibitors.ts';
 import { internetSockets } from './ties/internet-sockets.ts';
 import { kernelObjects } from './ties/kernel-objects.ts';
 import { locks } from './ties/locks.ts';
@@ -64,6 +67,7 @@ const rules: readonly Rule[] = [
   protection,
   processors,
   pipes,
+  inhibitors,
   terminals,
   sessions,
   stopped,
@@ -96,8 +100,8 @@ export interface Surroundings {
   stateDir: string;
   /** The program that lists unix sockets. */
   sockdiag: string;
-  /** What the user has chosen for unix sockets with an end outside; `block` where nothing. */
-  externalSockets?: SocketChoice;
+  /** What the user has chosen for unix sockets with an end outside, if anything. */
+  externalSockets?: SocketChoice | undefined;
   /** What becomes of TCP connections; `close` where nothing. */
   connections?: ConnectionChoice;
   /** Workloads that are suspended at the same instant, by the pids of their processes. */
@@ -162,7 +166,7 @@ function hasChanged({ root, processes }: Facts): boolean {
 async function gather(root: number, surroundings: Surroundings): Promise<Facts> {
   const { isCapsule, cgroupPids, isInRoom = false, stateDir, sockdiag, ties } = surroundings;
   const {
-    externalSockets = 'block',
+    externalSockets,
     connections = 'close',
     companions = new Map(),
     plugins = new Map(),
@@ -204,12 +208,14 @@ async function gather(root: number, surroundings: Surroundings): Promise<Facts> 
     processes,
     root,
     isCapsule,
+    inhibitors: isCapsule ? new Map() : readInhibitors(processes),
     hasOwnPids: namespaceOf(root, 'pid') !== namespaceOf(process.pid, 'pid'),
     isContained: !isCapsule && !isInRoom && isContained(root),
     ...(isCapsule ? {} : { jobMounts: namespaceOf(isInRoom ? root : process.pid, 'mnt') }),
     strangers: findStrangers(root, inside, cgroupPids, !isInRoom),
     unixSockets: unix,
-    externalSockets,
+    awaited: socketsAwaited(processes, unix),
+    ...(externalSockets === undefined ? {} : { externalSockets }),
     connections,
     companions,
     plugins,

@@ -3,13 +3,31 @@
  * searched only for ends that are known to be missing inside.
  */
 import { setImmediate as yieldToOthers } from 'node:timers/promises';
+import { isBusPath, isUniqueName } from '../sockets/buslines.ts';
 import { searchDescriptors } from './descriptors.ts';
 import { endKey, type Outsider, type ProcessFacts } from './facts.ts';
+import { textOf } from './kernel-files.ts';
 import { allProcesses, namespaceOf, readProcessLine } from './proc.ts';
+
+const busLineProgram = 'torpor-buslines';
+
+/** What one of ours was started with. It is its user's, who can make it say anything, of their own connections. */
+function busLineOf(pid: number): Outsider['busLine'] {
+  const [, verb, path, shown] = textOf(`/proc/${pid}/cmdline`)?.split('\0') ?? [];
+  return verb === 'stand' && path && shown && isBusPath(path) && isUniqueName(shown)
+    ? { path, shown }
+    : undefined;
+}
 
 export function outsiderOf(pid: number): Outsider {
   const line = readProcessLine(pid);
-  return { pid, name: line?.name ?? '?', ...(line === undefined ? {} : { ppid: line.ppid }) };
+  const busLine = line?.name === busLineProgram ? busLineOf(pid) : undefined;
+  return {
+    pid,
+    name: line?.name ?? '?',
+    ...(line === undefined ? {} : { ppid: line.ppid }),
+    ...(busLine === undefined ? {} : { busLine }),
+  };
 }
 
 /** Ends of sockets, pipes and terminals by {@link endKey}, each with the target that a descriptor of it has. */

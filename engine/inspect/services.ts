@@ -24,7 +24,8 @@ const services: readonly Service[] = [
   {
     name: 'the session bus',
     paths: [/^\/run\/user\/\d+\/bus$/, /^@?\/tmp\/dbus-/],
-    programs: ['dbus-daemon', 'dbus-broker', 'dbus-broker-lau'],
+    // The last one is ours, which stands between since a resume.
+    programs: ['dbus-daemon', 'dbus-broker', 'dbus-broker-lau', 'torpor-buslines'],
   },
   {
     name: 'the sound server PulseAudio',
@@ -81,6 +82,11 @@ const services: readonly Service[] = [
     name: 'the SSH agent',
     paths: [/\/ssh-[^/]+\/agent\.\d+$/, /\/(?:openssh_agent|ssh-agent[^/]*)$/],
     programs: ['ssh-agent'],
+  },
+  {
+    name: 'the input method',
+    paths: [/\/ibus\/dbus-[^/]+$/, /\/fcitx-socket-[^/]+$/],
+    programs: ['ibus-daemon', 'fcitx', 'fcitx5'],
   },
   { name: 'tmux', paths: [/\/tmux-\d+\//], programs: ['tmux: server', 'tmux: client', 'tmux'] },
   { name: 'screen', paths: [/\/(?:S-|screen\/)[^/]+\/\d+\./], programs: ['screen', 'SCREEN'] },

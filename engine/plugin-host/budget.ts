@@ -6,13 +6,16 @@ const together = 3;
 /** For one kind of calls. */
 export class Budget {
   readonly #limitMs: number;
+  readonly #now: () => number;
   readonly #spent = new Map<string, number>();
   #running = 0;
   #runningSince = 0;
   #spentTogether = 0;
 
-  constructor(limitMs: number) {
+  /** @param now a clock in milliseconds that is never set. */
+  constructor(limitMs: number, now: () => number) {
     this.#limitMs = limitMs;
+    this.#now = now;
   }
 
   /** What is left to a plugin, in milliseconds. */
@@ -22,17 +25,17 @@ export class Budget {
   }
 
   #spentByAll(): number {
-    return this.#spentTogether + (this.#running > 0 ? performance.now() - this.#runningSince : 0);
+    return this.#spentTogether + (this.#running > 0 ? this.#now() - this.#runningSince : 0);
   }
 
   /** Does something for a plugin, and counts the time. */
   async spend<T>(name: string, work: () => Promise<T>): Promise<T> {
-    const startedAt = performance.now();
+    const startedAt = this.#now();
     if (this.#running++ === 0) this.#runningSince = startedAt;
     try {
       return await work();
     } finally {
-      const now = performance.now();
+      const now = this.#now();
       this.#spent.set(name, (this.#spent.get(name) ?? 0) + now - startedAt);
       if (--this.#running === 0) this.#spentTogether += now - this.#runningSince;
     }
@@ -45,19 +48,22 @@ export class PluginTime {
   readonly aborts: Budget;
   /** How long the operation did nothing else, in milliseconds. */
   waitedMs = 0;
+  readonly #now: () => number;
 
-  constructor(limitMs: number) {
-    this.calls = new Budget(limitMs);
-    this.aborts = new Budget(limitMs);
+  /** @param now a clock in milliseconds that is never set. */
+  constructor(limitMs: number, now: () => number = () => performance.now()) {
+    this.calls = new Budget(limitMs, now);
+    this.aborts = new Budget(limitMs, now);
+    this.#now = now;
   }
 
   /** Waits for plugins, and counts the time. */
   async wait<T>(promise: Promise<T>): Promise<T> {
-    const startedAt = performance.now();
+    const startedAt = this.#now();
     try {
       return await promise;
     } finally {
-      this.waitedMs += performance.now() - startedAt;
+      this.waitedMs += this.#now() - startedAt;
     }
   }
 }

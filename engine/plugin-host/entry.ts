@@ -10,12 +10,23 @@ export interface PluginEntry {
   name: string;
   /** Program and arguments. */
   exec: string[];
+  /** What they need beside the environment of the user's session. */
+  environment: Readonly<Record<string, string>>;
+  /** What it starts is Torpor's own, and lies where Torpor does. */
+  isOwn: boolean;
   /** What holds where the plugin cannot be asked. */
   policy: PluginPolicy;
   /** It is started with its user's first workload, and not only for a suspend. */
   isResident: boolean;
   /** Where this was read. */
   file: string;
+}
+
+/** How programs of Torpor's own are started, wherever it is installed; for files that name them by places. */
+export interface OwnPrograms {
+  /** What places such as `@BUILD@` stand for. */
+  places: Readonly<Record<string, string>>;
+  environment: Readonly<Record<string, string>>;
 }
 
 /** What is wrong with a file, which is left out. */
@@ -32,8 +43,10 @@ type Values = Map<string, { value: string; line: number }>;
 
 const group = '[D-BUS Service]';
 
-/** @returns the entry, or the first thing that is wrong with the text. */
-export function parseEntry(text: string, file: string): PluginEntry | EntryProblem {
+/**
+ * @returns the entry, or the first thing that is wrong with the text.
+ */
+export function parseEntry(text: string, file: string, own: OwnPrograms): PluginEntry | EntryProblem {
   const problem = (line: number, what: string): EntryProblem => ({ file, line, what, ...requiredIn(text) });
   if (Buffer.byteLength(text) > largestEntry) return problem(0, `it is larger than ${largestEntry} bytes`);
   // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is refused
@@ -53,12 +66,13 @@ export function parseEntry(text: string, file: string): PluginEntry | EntryProbl
     values.set(line.slice(0, at).trim(), { value: line.slice(at + 1).trim(), line: index + 1 });
   }
   if (values.size === 0) return problem(0, `it has no group ${group}`);
-  return entryOf(values, file, problem);
+  return entryOf(values, file, own, problem);
 }
 
 function entryOf(
   values: Values,
   file: string,
+  own: OwnPrograms,
   problem: (line: number, what: string) => EntryProblem,
 ): PluginEntry | EntryProblem {
   const name = values.get('Name');
@@ -67,7 +81,9 @@ function entryOf(
     return problem(name.line, `"${name.value}" is no bus name, such as org.example.Plugin`);
   const exec = values.get('Exec');
   if (exec === undefined) return problem(0, 'the key Exec is missing');
-  const words = wordsOf(exec.value);
+  // Word by word, since places may have spaces in them.
+  const places = Object.entries(own.places);
+  const words = wordsOf(exec.value)?.map((word) => filled(word, places));
   if (words === undefined) return problem(exec.line, 'a quote in Exec is not closed');
   if (!words[0]?.startsWith('/') || words[0].includes('='))
     return problem(exec.line, 'Exec must begin with an absolute path, without an equals sign in it');
@@ -81,8 +97,20 @@ function entryOf(
   const resident = values.get('X-Torpor-Resident') ?? { value: 'false', line: 0 };
   if (resident.value !== 'true' && resident.value !== 'false')
     return problem(resident.line, `X-Torpor-Resident is true or false, and not "${resident.value}"`);
-  return { name: name.value, exec: words, policy: known, isResident: resident.value === 'true', file };
+  const isOwn = places.some(([place]) => exec.value.includes(place));
+  return {
+    name: name.value,
+    exec: words,
+    environment: isOwn ? own.environment : {},
+    isOwn,
+    policy: known,
+    isResident: resident.value === 'true',
+    file,
+  };
 }
+
+const filled = (word: string, places: readonly [string, string][]): string =>
+  places.reduce((text, [place, path]) => text.replaceAll(place, () => path), word);
 
 /** Of a broken file too it should be known whether a suspend may do without it. */
 function requiredIn(text: string): { required?: string } {

@@ -13,7 +13,9 @@ import type { Caller } from '../workload/registry.ts';
 import { ConnectedPlugin, PluginFailure } from './connected-plugin.ts';
 import { type PluginFolders, problemSentence, readEntries } from './entries.ts';
 import type { PluginEntry } from './entry.ts';
+import type { PluginCgroups } from './plugin-cgroups.ts';
 import { PluginProgram } from './program.ts';
+import { hindrance } from './reachable.ts';
 import type { UserSessions } from './user-sessions.ts';
 
 /** A plugin that could be called: it is there, or there is what starts it. */
@@ -75,6 +77,7 @@ class Waiters {
 export class PluginPrograms {
   readonly #folders: PluginFolders;
   readonly #sessions: UserSessions;
+  readonly #cgroups: PluginCgroups;
   readonly #isBusy: (uid: number) => boolean;
   readonly #log: Logger;
   readonly #connected = new Map<string, ConnectedPlugin>();
@@ -86,9 +89,16 @@ export class PluginPrograms {
   #busAddress = '';
 
   /** @param isBusy whether a user has a workload that runs. */
-  constructor(folders: PluginFolders, sessions: UserSessions, isBusy: (uid: number) => boolean, log: Logger) {
+  constructor(
+    folders: PluginFolders,
+    sessions: UserSessions,
+    cgroups: PluginCgroups,
+    isBusy: (uid: number) => boolean,
+    log: Logger,
+  ) {
     this.#folders = folders;
     this.#sessions = sessions;
+    this.#cgroups = cgroups;
     this.#isBusy = isBusy;
     this.#log = log;
     this.#sweeper = setInterval(() => this.#endIdle(), idleCheckMs).unref();
@@ -250,12 +260,18 @@ export class PluginPrograms {
     return { program, isNew: true };
   }
 
+  /** @throws Error where its user cannot run it. */
   async #start(entry: PluginEntry, user: User): Promise<PluginProgram> {
+    // Of others' files nobody is told but by their own rights.
+    const why = entry.isOwn ? await hindrance(entry.exec, user) : undefined;
+    if (why !== undefined) throw new Error(why);
     const environment = {
       ...(await this.#sessions.environmentOf(user)),
+      ...entry.environment,
       TORPOR_BUS_ADDRESS: this.#busAddress,
     };
-    const program = new PluginProgram(entry.exec, user, environment);
+    const cgroup = await this.#cgroups.make(user.uid);
+    const program = new PluginProgram(entry.exec, user, environment, cgroup);
     this.#log.info({ plugin: entry.name, uid: user.uid, pid: program.pid }, 'plugin started');
     void program.ended.then((how) =>
       this.#log.info({ plugin: entry.name, uid: user.uid, how }, 'plugin ended'),
@@ -296,5 +312,6 @@ export class PluginPrograms {
     clearInterval(this.#sweeper);
     const programs = await Promise.allSettled([...this.#programs.values()].map(({ program }) => program));
     await Promise.all(programs.map((each) => (each.status === 'fulfilled' ? each.value.end() : undefined)));
+    await this.#cgroups.close();
   }
 }

@@ -16,6 +16,10 @@ const pausesMs = [500, 1000, 2000, 5000, 15_000];
 const lastedMs = 60_000;
 const startLimitMs = 20_000;
 
+/** What an application may look for as soon as it runs should be there by then. */
+export const runsSoon = ({ status }: WorkloadRecord) =>
+  status.kind === 'running' || status.kind === 'starting';
+
 export class Residents {
   readonly #programs: PluginPrograms;
   readonly #isNeeded: (uid: number) => boolean;
@@ -33,7 +37,7 @@ export class Residents {
 
   /** Looks whether a workload has come to run. */
   follow(record: WorkloadRecord): void {
-    if (record.status.kind !== 'running') this.#running.delete(record.id);
+    if (!runsSoon(record)) this.#running.delete(record.id);
     else if (!this.#running.has(record.id)) {
       this.#running.add(record.id);
       this.#keep(specOf(record).user).catch((error: unknown) =>

@@ -23,6 +23,8 @@ export interface Adjustments {
   notes: { profile: string; title: string; text: Text }[];
   findings: Finding[];
   lockFiles: string[];
+  /** In seconds, the longest that one of them asks for. */
+  waitNetwork: number | undefined;
 }
 
 const rank = { torpor: 0, machine: 1, user: 2 } as const;
@@ -43,6 +45,7 @@ export function adjust(
     notes: [],
     findings: [],
     lockFiles: [],
+    waitNetwork: undefined,
   };
   const options = new Map<number, string[]>();
   for (const { profile, program } of ordered) {
@@ -58,6 +61,8 @@ export function adjust(
     }
     if (note !== undefined) adjusted.notes.push({ profile: name, title, text: note });
     adjusted.lockFiles.push(...profile['lock-files']);
+    const wait = profile['wait-network'];
+    if (wait !== undefined) adjusted.waitNetwork = Math.max(wait, adjusted.waitNetwork ?? 0);
     for (const finding of profile.findings) {
       // What was read out of a start script may not be what runs, so it refuses nothing.
       const verdict = finding.verdict === 'blocking' && program?.guessed ? 'degraded' : finding.verdict;

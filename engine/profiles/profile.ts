@@ -3,7 +3,7 @@
  * profile is a YAML file of its own; docs/profiles.md describes the form for those who write one.
  */
 import { z } from 'zod';
-import { verdicts } from '../../api/types.ts';
+import { longestWait, verdicts } from '../../api/types.ts';
 
 /** A sentence, by language; English is always there. */
 const textSchema = z.union([
@@ -99,6 +99,8 @@ export const profileSchema = z.strictObject({
   findings: z.array(findingSchema).default([]),
   /** Names, with `{}` for a document's, of files by which the application marks what it has open. */
   'lock-files': z.array(z.string().regex(/\{\}/, 'a name with {} in it')).default([]),
+  /** How long a resume waits for a network before the application runs, in seconds. */
+  'wait-network': z.number().int().min(1).max(longestWait).optional(),
 });
 type ProfileFile = z.output<typeof profileSchema>;
 

@@ -15,28 +15,29 @@ const connected = '03';
 const politeMs = 100;
 const cutLimitMs = 3000;
 
-/** Inodes of the server's ends of viewer connections, of all capsules. Pure. */
-export function viewerInodes(procNetUnix: string): Set<string> {
+/** Inodes of the server's ends of connections to a socket of this name, of all capsules. Pure. */
+export function connectedInodes(procNetUnix: string, name: string): Set<string> {
   return new Set(
     procNetUnix
       .split('\n')
       .map((line) => line.trim().split(/\s+/))
-      .filter((fields) => fields[5] === connected && fields[7] === socketName)
+      .filter((fields) => fields[5] === connected && fields[7] === name)
       .map((fields) => fields[6] ?? ''),
   );
 }
 
-async function hasViewer(pids: readonly number[]): Promise<boolean> {
-  const inodes = viewerInodes(await readFile('/proc/net/unix', 'utf8'));
-  if (inodes.size === 0) return false;
+/** Which of these processes holds a connection to a socket of this name. */
+export async function holderOf(name: string, pids: readonly number[]): Promise<number | undefined> {
+  const inodes = connectedInodes(await readFile('/proc/net/unix', 'utf8'), name);
+  if (inodes.size === 0) return undefined;
   for (const pid of pids) {
     for (const fd of await readdir(`/proc/${pid}/fd`).catch(() => [])) {
       const target = await readlink(`/proc/${pid}/fd/${fd}`).catch(() => '');
       const inode = /^socket:\[(\d+)\]$/.exec(target)?.[1];
-      if (inode !== undefined && inodes.has(inode)) return true;
+      if (inode !== undefined && inodes.has(inode)) return pid;
     }
   }
-  return false;
+  return undefined;
 }
 
 /**
@@ -52,7 +53,7 @@ export async function cutViewers(
 ): Promise<void> {
   const startedAt = Date.now();
   let asked = false;
-  while (await hasViewer(pids)) {
+  while ((await holderOf(socketName, pids)) !== undefined) {
     const passed = Date.now() - startedAt;
     if (passed > cutLimitMs) {
       throw new TorporError(

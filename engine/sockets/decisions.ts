@@ -1,20 +1,27 @@
 /**
- * What is to become of unix sockets whose other end is outside of a workload. The user chooses: `block`, which is the
- * default, since nobody here knows what a protocol makes of a new connection; `reconnect`, a new connection to the same
- * address; `hang-up`, as if the other side had closed. A socket that cannot be connected again, because its other end
- * has no name or is itself the one that connected, is hung up under `reconnect`, too. A datagram socket has no connection
- * that could be missed: it is connected again unless the user has chosen otherwise.
+ * What is to become of unix sockets whose other end is outside of a workload. The user chooses: `block`, since nobody here
+ * knows what a protocol makes of a new connection; `reconnect`, a new connection to the same address; `hang-up`, as if
+ * the other side had closed. Where the user has not chosen, known services have a decision of their own (services.ts), and
+ * all others block. A socket that cannot be connected again, because its other end has no name or is itself the one
+ * that connected, is hung up under `reconnect`, too. A datagram socket has no connection that could be missed: it is
+ * connected again unless the user has chosen otherwise.
  */
+import { TorporError } from '../../api/errors.ts';
 import type { Finding, SocketChoice } from '../../api/types.ts';
-import type { DecidedSocket } from '../../proto/manifest.ts';
+import type { BusSocket, DecidedSocket } from '../../proto/manifest.ts';
 import { MomentaryError } from '../momentary.ts';
 import type { SocketsBetween } from './between.ts';
+import { areWholeMessages, type BusLine, busStateOf, type Learnt, rulesUnknown } from './buslines.ts';
 import type { ExternalSocket, SocketsOutside } from './external.ts';
 
 export interface Decisions {
   sockets: DecidedSocket[];
   findings: Finding[];
 }
+
+/** What becomes of sockets that need no choice of the user's, by inode. */
+export type UsualDecision = 'reconnect' | 'hang-up' | BusLine;
+export type UsualDecisions = ReadonlyMap<number, UsualDecision>;
 
 /** An address for people: a path, or `@` and an abstract name; empty where there is none. */
 export function addressText(address: Buffer): string {
@@ -27,6 +34,8 @@ export function addressText(address: Buffer): string {
  * Decides on every socket of a checkpoint. Pure.
  * @param isThere whether something takes connections at this address, as the workload sees it.
  * @param between those whose other end is suspended at the same instant: they are connected to each other again.
+ * @param usual where the user has chosen `block`, or nothing.
+ * @param learnt of each bus, by where it listens.
  * @throws MomentaryError where no decision would keep what is under way.
  */
 export function decide(
@@ -35,6 +44,8 @@ export function decide(
   choice: SocketChoice,
   isThere: (address: Buffer) => boolean,
   between: SocketsBetween = new Map(),
+  usual: UsualDecisions = new Map(),
+  learnt: ReadonlyMap<string, Learnt> = new Map(),
 ): Decisions {
   refuseWhatCannotBeKept(name, external, waiting);
   const findings: Finding[] = [];
@@ -42,16 +53,44 @@ export function decide(
     const { inode, address } = socket;
     const partner = between.get(inode);
     if (partner !== undefined) return { inode, decision: 'session', ...partner };
-    if (choice === 'hang-up') return { inode, decision: 'hang-up' };
+    const chosen = choice === 'block' ? (usual.get(inode) ?? 'reconnect') : choice;
+    if (typeof chosen === 'object') {
+      const decided = decideBus(name, socket, chosen, learnt.get(chosen.path));
+      if (!decided.rulesKnown) findings.push(rulesUnknown(whose(socket), chosen.path));
+      return decided;
+    }
+    if (chosen === 'hang-up') return { inode, decision: 'hang-up' };
     if (address.length === 0 || !isThere(address)) {
       if (address.length > 0) findings.push(notThere(socket));
       return { inode, decision: 'hang-up' };
     }
     const lost = bytesLost(socket);
+    // Of what is asked and answers, this is an answer: it must get that rather than wait for it on a new connection.
+    if (lost > 0 && choice === 'block') {
+      findings.push(answered(socket));
+      return { inode, decision: 'hang-up' };
+    }
     if (lost > 0) findings.push(unreadLost(socket, lost));
     return { inode, decision: 'reconnect' };
   });
   return { sockets, findings };
+}
+
+function decideBus(
+  name: string,
+  { inode, unread }: ExternalSocket,
+  line: BusLine,
+  learnt?: Learnt,
+): BusSocket {
+  if (!areWholeMessages(Buffer.concat(unread)))
+    throw new MomentaryError(`${name} cannot be suspended now: it is just being sent something by its bus.`);
+  const state = learnt && busStateOf(line, learnt);
+  if (state !== undefined) return { inode, decision: 'bus', ...state };
+  throw new TorporError(
+    'blocked',
+    `${name} cannot be suspended now: the bus at ${line.path} does not know one connection of it.`,
+    'Suspend it with `--external-sockets hang-up` to let it find the connection closed.',
+  );
 }
 
 function refuseWhatCannotBeKept(
@@ -98,6 +137,12 @@ const unreadLost = (socket: ExternalSocket, bytes: number) =>
   degraded(
     `${whose(socket)} had not read ${bytes} bytes that were sent to it over ${place(socket)}.`,
     'They are not sent again on the new connection.',
+  );
+
+const answered = (socket: ExternalSocket) =>
+  degraded(
+    `${whose(socket)} was just being sent something over ${place(socket)} as it stopped.`,
+    'It gets that after the resume, and finds the connection closed then.',
   );
 
 /** What a resume says of a socket that it could not connect again. */

@@ -13,7 +13,8 @@ import type { Room } from '../workload/record.ts';
 
 /** What bears on the findings beside the workload itself. */
 export interface InspectionOptions {
-  externalSockets: SocketChoice;
+  /** The user's choice, if any. */
+  externalSockets: SocketChoice | undefined;
   connections: ConnectionChoice;
   /** Names of workloads that are suspended at the same instant, by the pids of their processes. */
   companions: ReadonlyMap<number, string> | undefined;

@@ -5,10 +5,12 @@
  */
 import { join } from 'node:path';
 import { TorporError } from '../../api/errors.ts';
+import type { Finding, ResumeChoices } from '../../api/types.ts';
 import type { Manifest } from '../../proto/manifest.ts';
 import type { CriuClient } from '../criu/client.ts';
 import type { InheritedFd } from '../criu/options.ts';
 import type { Installation } from '../installation.ts';
+import { meetNetwork } from '../network/network.ts';
 import { type ConnectEnds, ConnectedSockets } from '../sockets/pairs.ts';
 import { SharedPipes } from '../sockets/pipes.ts';
 import type { WorkloadRecord } from '../workload/record.ts';
@@ -19,6 +21,8 @@ import { type ResumeOutcome, type ResumeParts, resume } from './resume.ts';
 
 /** One member's view of the set. */
 export interface ResumeMember {
+  /** What there is to say of the network, which all have waited for. */
+  readonly network: readonly Finding[];
   /** Waits until all know their sockets and pipes. @returns how sockets to other members come back, by inode. */
   connect: ConnectEnds;
   /** Its pipes to other members, once all are connected. */
@@ -37,6 +41,7 @@ export interface ToResume {
   manifest: Manifest;
   makePlace: () => Promise<ResumePlace>;
   report: Report;
+  choices: ResumeChoices;
 }
 
 /**
@@ -49,20 +54,27 @@ export async function resumeSet(
   scratch: string,
   signal: AbortSignal,
 ): Promise<ResumeOutcome[]> {
+  // Nobody else's set is to wait meanwhile.
+  const networks = await Promise.all(
+    members.map(({ manifest, choices, report }) =>
+      meetNetwork(manifest, choices.waitNetwork, () => report('network'), signal),
+    ),
+  );
   using _places = await parts.criu.forSet(members.length, signal);
   const set = new ResumeSet(parts, members, scratch);
   const onAbort = () => set.fail(undefined, signal.reason);
   signal.addEventListener('abort', onAbort, { once: true });
   try {
     const results = await Promise.allSettled(
-      members.map(({ record, manifest, makePlace, report }) =>
-        resume(parts, record, manifest, makePlace, report, signal, set.member(manifest)).catch(
+      members.map(({ record, manifest, makePlace, report, choices }, index) => {
+        const member = set.member(manifest, networks[index] ?? []);
+        return resume(parts, record, manifest, makePlace, report, signal, choices, member).catch(
           (error: unknown) => {
             set.fail(manifest.id, error);
             throw error;
           },
-        ),
-      ),
+        );
+      }),
     );
     const outcomes = results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
     if (outcomes.length === members.length) return outcomes;
@@ -106,8 +118,9 @@ class ResumeSet implements AsyncDisposable {
     this.#restored = new Meeting(members.length, async () => {});
   }
 
-  member(manifest: Manifest): ResumeMember {
+  member(manifest: Manifest, network: readonly Finding[]): ResumeMember {
     return {
+      network,
       connect: async (sockets) => {
         this.#connected.add(manifest, sockets);
         await this.#pipes.add(manifest, join(this.#parts.store.folderOf(manifest.id), 'images'));

@@ -6,17 +6,21 @@
 import { mkdir, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { sentenceOf, TorporError } from '../../api/errors.ts';
-import type { Finding } from '../../api/types.ts';
+import type { Finding, ResumeChoices } from '../../api/types.ts';
 import { type Manifest, specOf } from '../../proto/manifest.ts';
 import { unlessAborted } from '../abort.ts';
+import { restoreClocks } from '../clocks/clocks.ts';
 import { type Claim, restoreConnections } from '../connections/restored.ts';
 import { CriuError } from '../criu/criu-error.ts';
 import { compareDocumentLocks } from '../files/document-locks.ts';
 import { ownGhosts } from '../files/ghosts.ts';
 import { placeMovedSockets } from '../files/moved-sockets.ts';
 import { UserFiles } from '../files/user-files.ts';
+import { takeInhibitors } from '../inhibitors/inhibitors.ts';
+import type { Installation } from '../installation.ts';
 import type { Logger } from '../log.ts';
 import { readMounts } from '../mounts.ts';
+import { meetNetwork } from '../network/network.ts';
 import type { PluginTime } from '../plugin-host/budget.ts';
 import type { PluginHost } from '../plugin-host/plugin-host.ts';
 import type { ResumingPlugins } from '../plugin-host/resuming-plugins.ts';
@@ -26,6 +30,7 @@ import { type SnapshotStore, sizesOf } from '../store/snapshot-store.ts';
 import type { Cgroups } from '../workload/cgroup.ts';
 import type { Status, StatusOf, WorkloadRecord } from '../workload/record.ts';
 import type { Registry } from '../workload/registry.ts';
+import { roomCgroup } from '../workload/rooms.ts';
 import type { Workloads } from '../workload/workloads.ts';
 import { cpuFeatures } from './host.ts';
 import { mendedMappings } from './mapping-flags.ts';
@@ -41,6 +46,7 @@ export interface ResumeParts {
   workloads: Workloads;
   cgroups: Cgroups;
   store: SnapshotStore;
+  installation: Installation;
   plugins: PluginHost;
   log: Logger;
 }
@@ -64,14 +70,21 @@ export async function resume(
   makePlace: () => Promise<ResumePlace>,
   report: Report,
   signal: AbortSignal,
+  choices: ResumeChoices = {},
   member?: ResumeMember,
 ): Promise<ResumeOutcome> {
   await unlessAborted(parts.plugins.settled(record.id), signal);
+  const ofNetwork =
+    member?.network ?? (await meetNetwork(manifest, choices.waitNetwork, () => report('network'), signal));
   const pluginTime = parts.plugins.time();
   const { status } = record;
   const isFirst = status.kind === 'suspended' && status.snapshot === manifest.id;
-  const tryWith = (claim: Claim) =>
-    resumeOnce(parts, record, manifest, makePlace, report, signal, member, claim, pluginTime);
+  const tryWith = async (claim: Claim) => {
+    const outcome = await resumeOnce(
+      ...([parts, record, manifest, makePlace, report, signal, choices, member, claim, pluginTime] as const),
+    );
+    return { ...outcome, findings: [...ofNetwork, ...outcome.findings] };
+  };
   if (manifest.connectionLock === undefined || !isFirst) return tryWith('none');
   try {
     return await tryWith('keep');
@@ -111,6 +124,7 @@ async function resumeOnce(
   makePlace: () => Promise<ResumePlace>,
   report: Report,
   signal: AbortSignal,
+  choices: ResumeChoices,
   member: ResumeMember | undefined,
   claim: Claim,
   pluginTime: PluginTime,
@@ -166,8 +180,24 @@ async function resumeOnce(
       ...(await mendedMappings(imagesDir)),
     ]);
     await placeSockets(manifest, imagesDir, rewritten);
+    const clocks = await restoreClocks(manifest, imagesDir, rewritten, choices.clock ?? 'keep');
     const connections = await restoreConnections(manifest, imagesDir, rewritten, claim);
-    const sockets = await restoreSockets(manifest, imagesDir, scratch, member?.connect);
+    const busLines = {
+      program: parts.installation.busLines,
+      cgroup: () => parts.cgroups.make(roomCgroup(id)),
+    };
+    await using sockets = await restoreSockets(
+      ...([
+        manifest,
+        imagesDir,
+        scratch,
+        member?.connect,
+        busLines,
+        choices.externalSockets,
+        givenUp,
+      ] as const),
+    );
+    using inhibitors = await takeInhibitors(manifest.inhibitors, imagesDir, rewritten, givenUp);
     const isViewed = place.needsView || rewritten.size > 0;
     const images = isViewed
       ? await viewOfImages(imagesDir, rewritten, ghosts.renamed, join(scratch, 'images'))
@@ -191,7 +221,7 @@ async function resumeOnce(
         fileLocks: true,
         ...connections.options,
         ...sockets.options,
-        ...(member === undefined ? {} : { inheritFd: member.pipes() }),
+        inheritFd: [...(member?.pipes() ?? []), ...inhibitors.inherited],
       },
       {
         signal: givenUp,
@@ -226,7 +256,9 @@ async function resumeOnce(
       ...place.findings,
       ...prepared.findings,
       ...lockFindings,
+      clocks,
       ...connections.findings,
+      ...inhibitors.findings,
       ...(await sockets.findings().catch(() => [])),
       ...foundByPlugins,
     ];

@@ -27,12 +27,15 @@ import type { FileHashes } from '../files/hashes.ts';
 import { findMovedSockets } from '../files/moved-sockets.ts';
 import { type FileRecord, keepVolatile, recordFiles } from '../files/record.ts';
 import { UserFiles } from '../files/user-files.ts';
+import { heldInhibitors } from '../inhibitors/inhibitors.ts';
 import type { TreeInspection } from '../inspect/inspect.ts';
 import { bytesToSave, dumpOptions } from '../inspect/inspector.ts';
-import { datagramsOutside } from '../inspect/ties/unix-sockets.ts';
+import { isHeldByPlugin } from '../inspect/ties/held-by-plugin.ts';
+import { usualDecisions } from '../inspect/ties/unix-sockets.ts';
 import type { Installation } from '../installation.ts';
 import type { Logger } from '../log.ts';
 import { isMomentary } from '../momentary.ts';
+import { recordNetwork } from '../network/network.ts';
 import type { PluginTime } from '../plugin-host/budget.ts';
 import type { PluginHost } from '../plugin-host/plugin-host.ts';
 import type { SuspendingPlugins } from '../plugin-host/suspending-plugins.ts';
@@ -100,13 +103,17 @@ export async function suspend(
 ): Promise<SuspendOutcome> {
   const requestedAt = performance.now();
   const { id, status } = record;
-  const { leaveRunning, externalSockets = 'block' } = options;
+  const { leaveRunning, externalSockets } = options;
   await unlessAborted(parts.plugins.settled(id), signal);
   const plugins = parts.plugins.forSuspend(record, leaveRunning, pluginTime);
   const connections = await connectionsIn(record, place, options);
   report('inspect');
   const stage = await parts.store.stage();
-  await using sockets = await dumpSockets(externalSockets, parts.workloads.scratchFolder(id));
+  await using sockets = await dumpSockets(
+    externalSockets,
+    parts.workloads.scratchFolder(id),
+    parts.installation,
+  );
   const found = plugins.inspect(signal);
   const examined = examine(place, record.name, { externalSockets, connections }, member, {
     found,
@@ -179,6 +186,7 @@ export async function suspend(
               }),
             );
             signal.throwIfAborted();
+            await refuseIfHeld(place, inspection, { externalSockets, connections }, member);
             await place.detach(inspection);
             await stopAnew(parts.cgroups, id, await parts.cgroups.pids(id));
             expectedBytes = bytesToSave(inspection.facts);
@@ -192,13 +200,14 @@ export async function suspend(
                 workloads: [...workloads],
               }));
             }
-            const datagrams = datagramsOutside(inspection.facts);
-            if (between !== undefined || datagrams.length > 0)
-              await sockets.allow(between?.sockets ?? new Map(), datagrams);
+            const usual = usualDecisions(inspection.facts);
+            if (between !== undefined || usual.size > 0)
+              await sockets.allow(between?.sockets ?? new Map(), usual);
             frozenAt = performance.now();
           },
           // Comes as soon as all are frozen. The recording runs beside the dump.
-          'query-ext-files': () => {
+          'query-ext-files': async () => {
+            await sockets.lookFrozen(place.pid);
             report('checkpoint', async () => ({
               done: await bytesIn(stage.images),
               total: expectedBytes,
@@ -215,18 +224,21 @@ export async function suspend(
             await pictures;
             const decided = await sockets.decide(record.name, stage.images, place.init.pid);
             const { connections: tool } = parts.installation;
-            const [{ inspection }, files, moved, host, connectionLock] = await Promise.all([
+            const [{ inspection }, files, moved, host, connectionLock, network] = await Promise.all([
               examined,
               surroundings ?? recordNow(),
               movedSockets ?? [],
               describeHost(place.criu),
               connections === 'keep' ? lockOf(stage.images, tool, parts.log) : undefined,
+              recordNetwork(id),
               stage.sealer.finish(),
               noted,
             ]);
             await Promise.all([keepVolatile(files, view, stage.folder), place.keep(stage.folder)]);
             const seen = new UserFiles(view.root, specOf(record).user);
             const locks = await findDocumentLocks(files, lockNames, seen);
+            const { processes, inhibitors = new Map() } = inspection.facts;
+            const inhibiting = await heldInhibitors(record.name, processes, inhibitors, stage.images);
             committed = await parts.store.commit(stage, () => ({
               ...kindOf(record),
               workload: id,
@@ -235,7 +247,7 @@ export async function suspend(
               takenAt: new Date().toISOString(),
               leftRunning: leaveRunning,
               memoryBytes: inspection.memoryBytes,
-              processes: inspection.facts.processes.map(({ pid, name }) => ({ pid, name })),
+              processes: processes.map(({ pid, name }) => ({ pid, name })),
               standstillMs: performance.now() - frozenAt,
               durableMs: performance.now() - requestedAt,
               host,
@@ -248,7 +260,9 @@ export async function suspend(
               ...(member === undefined ? {} : { session: member.session }),
               ...(decided.sockets.length === 0 ? {} : { externalSockets: decided.sockets }),
               ...(connectionLock === undefined ? {} : { connectionLock }),
+              network,
               ...(sharedPipes.length === 0 ? {} : { sharedPipes }),
+              ...(inhibiting.length === 0 ? {} : { inhibitors: inhibiting }),
               surroundings: withoutGoneFolders(files, moved),
               ...(moved.length === 0 ? {} : { movedSockets: moved }),
               ...(locks.length === 0 ? {} : { documentLocks: locks }),
@@ -270,7 +284,9 @@ export async function suspend(
     });
     if (committed === undefined)
       throw new TorporError('failed', 'CRIU ended without having made a snapshot.');
-    const undone = await release(parts, record, place, committed.id, leaveRunning, plugins);
+    const undone = await release(parts, record, place, committed.id, leaveRunning, () =>
+      pluginTime.wait(plugins.abort()),
+    );
     if (!leaveRunning)
       await freePorts(parts.installation.forget, (await examined).inspection.facts, parts.log);
     report('done');
@@ -304,8 +320,8 @@ const freezeSeconds = [1, 1, 1, 2, 3];
 
 /**
  * Suspends, and again where that failed for what the application was at in the very moment of the freeze, and the
- * inspection had not seen: a viewer of the screen came back, a connection was being made and not accepted yet, a process was being started, the
- * kernel told it something that it had no time to read. The application runs on in between.
+ * inspection had not seen: a viewer of the screen came back, a connection was being made and not accepted yet, a process
+ * was being started, the kernel told it something that it had no time to read. The application runs on in between.
  */
 export async function untilCalm<T>(suspendOnce: (freezeSeconds: number) => Promise<T>): Promise<T> {
   const limits = [...freezeSeconds];
@@ -347,11 +363,13 @@ async function connectionsIn(
   );
 }
 
+type Choices = Pick<InspectionOptions, 'externalSockets' | 'connections'>;
+
 /** What there is to know beforehand. @throws TorporError `blocked`, or `failed` where the application has ended. */
 async function examine(
   place: SuspendPlace,
   name: string,
-  choices: Pick<InspectionOptions, 'externalSockets' | 'connections'>,
+  choices: Choices,
   member: SetMember | undefined,
   plugins: { found: Promise<Finding[]>; pluginTime: PluginTime },
 ): Promise<{ inspection: TreeInspection; picture: Picture | undefined }> {
@@ -380,6 +398,36 @@ export function refuseIfBlocked(name: string, findings: readonly Finding[]): voi
     {
       findings,
     },
+  );
+}
+
+/**
+ * Where plugins held an end of something, looks whether they have let go, and not left it to a program of their own. Of a
+ * socket CRIU would know, but not by whose fault; a pipe it would save without its other end.
+ * @throws TorporError `failed` by the first that has not.
+ */
+async function refuseIfHeld(
+  place: SuspendPlace,
+  { findings }: TreeInspection,
+  choices: Choices,
+  member: SetMember | undefined,
+): Promise<void> {
+  if (!findings.some(isHeldByPlugin)) return;
+  const { externalSockets = 'block' } = choices;
+  const now = await place.inspect({ ...choices, companions: await member?.companions() });
+  const held = now.findings.find((each) =>
+    each.tie === 'pipe'
+      ? isHeldByPlugin(each) || each.verdict === 'blocking'
+      : // Otherwise it is the user's own wish what becomes of it.
+        isHeldByPlugin(each) && externalSockets === 'block',
+  );
+  if (held === undefined) return;
+  const by =
+    held.by || findings.find(({ tie, ...each }) => tie === held.tie && isHeldByPlugin({ tie, ...each }))?.by;
+  throw new TorporError(
+    'failed',
+    by === undefined ? held.what : `The plugin ${by} has not let go, as it should have: ${held.what}`,
+    'See `torpor plugins`; end the plugin or mend it, and try again.',
   );
 }
 
@@ -419,14 +467,14 @@ async function release(
   place: SuspendPlace,
   snapshot: string,
   leaveRunning: boolean,
-  plugins: SuspendingPlugins,
+  abortPlugins: () => Promise<Finding[]>,
 ): Promise<Finding[]> {
   const { id, status } = record;
   if (leaveRunning) {
     // CRIU leaves it as it found it, and that of a set was frozen before.
     await parts.cgroups.thaw(id);
     await place.reattach();
-    const undone = await plugins.abort();
+    const undone = await abortPlugins();
     await parts.registry.setPassingStatus(id, { ...status, snapshot });
     return undone;
   }

@@ -41,11 +41,13 @@ trap clean_up EXIT
 make_spec() {
   local name=$1 uid=$2 run=$work/$1 record
   shift 2
-  mkdir -p "$run/screen" "$run/session" "$cgroups/$name"
+  mkdir -p "$run/screen" "$run/bus" "$run/session" "$cgroups/$name"
   chmod 711 "$work" "$run"
-  chmod 700 "$run/screen"
-  chown "$uid" "$run/screen"
+  chmod 700 "$run/screen" "$run/bus"
+  chown "$uid" "$run/screen" "$run/bus"
   printf '<openbox_config xmlns="http://openbox.org/3.4/rc"/>' >"$run/session/openbox.xml"
+  sed 's|<listen>.*</listen>|<listen>unix:path=/run/torpor/bus/session</listen>|' \
+    /usr/share/dbus-1/session.conf >"$run/session/bus.conf"
   {
     for record in root=/ "runDir=$run" "initPath=$bin/torpor-init" "cgroup=$cgroups/$name" hostname=native-test \
       geometry=640x480 display=7777 "uid=$uid" "gid=$uid" "groups=$uid" home=/ cwd=/ env=PATH=/usr/bin:/bin env=MARK=marked; do

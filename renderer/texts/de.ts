@@ -101,6 +101,7 @@ export const de: Catalogue = {
   'phase.checkpoint': 'Speicher wird gesichert',
   'phase.commit': 'Wird dauerhaft gemacht',
   'phase.release': 'Speicher wird frei',
+  'phase.network': 'Wartet auf ein Netz',
   'phase.verify': 'Momentaufnahme wird geprüft',
   'phase.prepare': 'Platz wird vorbereitet',
   'phase.restore': 'Wird zurückgeholt',

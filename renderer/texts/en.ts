@@ -99,6 +99,7 @@ export const en = {
   'phase.checkpoint': 'Saving its memory',
   'phase.commit': 'Making it durable',
   'phase.release': 'Freeing its memory',
+  'phase.network': 'Waiting for a network',
   'phase.verify': 'Checking the snapshot',
   'phase.prepare': 'Preparing its place',
   'phase.restore': 'Bringing it back',

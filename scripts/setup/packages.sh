@@ -11,6 +11,7 @@ PACKAGES_BASE=(
   dconf-gsettings-backend libglib2.0-bin                  # settings as the user has them
   fonts-dejavu-core adwaita-icon-theme hicolor-icon-theme shared-mime-info librsvg2-common
   iproute2 nftables util-linux procps tar                 # used by CRIU and by the engine
+  libpulse0                                               # by which sound reaches the user's sound server
   ca-certificates gcc make libc6-dev binutils patchelf    # npm, the native build, CRIU's private prefix
   mousepad                                                # the application of `torpor demo`
   chromium xdg-utils                                      # the app's windows where there is no Electron; web addresses
@@ -22,10 +23,11 @@ PACKAGES_TESTS=(
   xterm gnome-calculator gimp python3 python3-tk tmux vim htop x11-utils xdotool git shellcheck
   xfce4-panel at-spi2-core # a panel with a tray, and what a screen reader hears of it
   xvfb dunst # a notification daemon and where it shows
+  libnotify-bin python3-dbus python3-gi # programs that use a session bus; plugins/template-python
+  xdg-desktop-portal xdg-desktop-portal-gtk xclip # what they use there, and a clipboard's owner
   mc # a full-screen program, as a job
-  xclip # what a clipboard holds
+  openssh-client gpg-agent rsyslog systemd # services outside that a job talks to, the log-in manager among them
   imagemagick python3-yaml # pictures of a display; reading electron-builder.yml
-  python3-gi # plugins/template-python
 )
 
 # The other applications of `npm run test:apps`.

@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process';
 import { chown, mkdir, mkdtemp, readdir, rm, rmdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { sessionBusConfig } from '../../engine/capsule/session-bus.ts';
 import { encodeSpec } from '../../engine/capsule/spec-file.ts';
 import { windowManagerConfig } from '../../engine/capsule/window-manager.ts';
 import { runCommand } from '../../engine/command.ts';
@@ -37,11 +38,12 @@ export class PlainCapsule implements AsyncDisposable {
     const cgroups = await Cgroups.find(`bench-${process.pid}`);
     const cgroup = await cgroups.make('plain');
     const run = join(work, 'run');
-    await mkdir(join(run, 'screen'), { recursive: true, mode: 0o700 });
+    for (const name of ['screen', 'bus']) await mkdir(join(run, name), { recursive: true, mode: 0o700 });
     await mkdir(join(run, 'session'), { recursive: true });
     await mkdir(join(work, 'root'));
     await chown(join(run, 'screen'), 0, 0);
     await writeFile(join(run, 'session', 'openbox.xml'), windowManagerConfig);
+    await writeFile(join(run, 'session', 'bus.conf'), sessionBusConfig);
     const user = { uid: 0, gid: 0, groups: [0], name: 'root', home: '/root', shell: '/bin/sh' };
     const capsule = {
       command,
@@ -111,7 +113,8 @@ export class PlainCapsule implements AsyncDisposable {
 
   /** @returns milliseconds. */
   async restore(): Promise<number> {
-    await rm(this.screen, { force: true });
+    for (const socket of [this.screen, join(this.#work, 'run', 'bus', 'session')])
+      await rm(socket, { force: true });
     const cgroup = this.#cgroups.pathOf('plain');
     const root = join(this.#work, 'root');
     const startedAt = performance.now();

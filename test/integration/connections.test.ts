@@ -96,7 +96,7 @@ describe('a connection of a job', () => {
     await sleep(500);
     expect(side.closed).toBe(false);
     const { findings } = await resume(id);
-    expect(findings).toEqual([]);
+    expect(findings.filter(({ verdict }) => verdict !== 'handled')).toEqual([]);
     await side.hears('echo 1\necho 2\n');
     side.say('3');
     await side.hears('echo 1\necho 2\necho 3\n');
@@ -177,7 +177,7 @@ describe('a connection of a job', () => {
     there.socket?.destroy();
     await alias[Symbol.asyncDispose]();
     const { findings } = await resume(id);
-    expect(findings).toEqual([
+    expect(findings.filter(({ tie }) => tie !== 'clock')).toEqual([
       expect.objectContaining({
         verdict: 'degraded',
         what: expect.stringMatching(

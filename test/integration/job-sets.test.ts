@@ -181,7 +181,8 @@ describe.runIf(canCheckpoint)('sockets between jobs', () => {
     if (kind === 'datagram' || where === 'job') return;
     const alone = await suspendAll(server.id, client.id);
     expect(alone).toHaveLength(2);
-    const { findings } = await engine.json<Resumed>('resume', client.id);
+    const resumed = await engine.json<Resumed>('resume', client.id);
+    const findings = resumed.findings.filter(({ tie }) => tie !== 'clock');
     expect(findings.map(({ tie }) => tie)).toEqual(['unix-socket', 'session']);
     expect(await client.do('recv')).toBe('EOF');
   });
@@ -268,7 +269,8 @@ describe.runIf(canCheckpoint)('what two jobs pass to each other', () => {
     const suspended = await suspendAll(...pair.pids);
     const sent = await pair.lines('sent');
     const [writer = '', reader = ''] = suspended.map(({ workload }) => workload);
-    const { findings } = await engine.json<Resumed>('resume', reader);
+    const resumed = await engine.json<Resumed>('resume', reader);
+    const findings = resumed.findings.filter(({ tie }) => tie !== 'clock');
     expect(findings.map(({ tie, verdict }) => [tie, verdict])).toEqual([
       ['pipe', 'degraded'],
       ['session', 'handled'],

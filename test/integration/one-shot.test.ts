@@ -159,7 +159,7 @@ describe.runIf(canCheckpoint)('sockets between two of a set', () => {
       const options = await client.do('options');
       await engine.json('suspend', 'client', 'server');
       const resumed = await engine.json<Resumed[]>('resume', 'server', 'client');
-      expect(resumed.flatMap(({ findings }) => findings)).toEqual([]);
+      expect(resumed.flatMap(({ findings }) => findings.filter(({ tie }) => tie !== 'clock'))).toEqual([]);
       expect(await client.do('recv')).toBe('to the client');
       expect(await server.do('recv')).toBe('to the server');
       expect(await client.do('send more')).toBe('sent');
@@ -192,7 +192,7 @@ describe.runIf(canCheckpoint)('sockets between two of a set', () => {
     expect(await client.do('send two')).toBe('sent');
     await engine.json('suspend', 'client', 'server');
     const resumed = await engine.json<Resumed[]>('resume', 'client', 'server');
-    expect(resumed.flatMap(({ findings }) => findings)).toEqual([]);
+    expect(resumed.flatMap(({ findings }) => findings.filter(({ tie }) => tie !== 'clock'))).toEqual([]);
     expect(await client.do('recv')).toBe('answer');
     expect(await server.do('recv')).toBe('two');
     expect(await client.do('send three')).toBe('sent');
@@ -212,7 +212,7 @@ describe.runIf(canCheckpoint)('sockets between two of a set', () => {
     expect(await client.do('send the server')).toBe('sent');
     await engine.json('suspend', 'client', 'server');
     const resumed = await engine.json<Resumed[]>('resume', 'client', 'server');
-    expect(resumed.flatMap(({ findings }) => findings)).toEqual([]);
+    expect(resumed.flatMap(({ findings }) => findings.filter(({ tie }) => tie !== 'clock'))).toEqual([]);
     expect(await client.do('recv')).toBe('to the client');
     expect(await server.do('recv')).toBe('to');
     expect(await server.do('recv')).toBe('the server');
@@ -232,7 +232,8 @@ describe.runIf(canCheckpoint)('sockets between two of a set', () => {
     const { server, client } = both;
     expect(await server.do('send last words')).toBe('sent');
     await engine.json('suspend', 'client', 'server');
-    const { findings } = await engine.json<Resumed>('resume', 'client');
+    const resumed = await engine.json<Resumed>('resume', 'client');
+    const findings = resumed.findings.filter(({ tie }) => tie !== 'clock');
     expect(findings.map(({ tie, verdict }) => [tie, verdict])).toEqual([
       ['unix-socket', 'degraded'],
       ['session', 'handled'],

@@ -1,7 +1,7 @@
-/** Torpor's own plugins and the templates, by the rules that hold for all plugins; and what the templates do. */
+/** The templates of plugins, by the rules that hold for all; what they do; and the suite of these rules itself. */
 import { execFileSync, spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { copyFile, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import type { Finding } from '../../api/types.ts';
@@ -12,7 +12,6 @@ import { TestPlugins } from '../support/plugins.ts';
 import { canCheckpoint } from './criu-fixture.ts';
 
 const root = new URL('../..', import.meta.url).pathname;
-const own = join(root, 'build/plugins');
 const folder = mkdtempSync('/var/tmp/torpor-templates-');
 afterAll(() => rm(folder, { recursive: true, force: true }));
 
@@ -29,10 +28,23 @@ writeFileSync(
 );
 
 if (canCheckpoint) {
-  for (const name of Object.values(templates))
-    conformance(await findSubject(join(folder, `${name}.service`), 'root', env));
-  for (const file of existsSync(own) ? readdirSync(own).filter((each) => each.endsWith('.service')) : [])
-    conformance(await findSubject(join(own, file), 'root', env));
+  for (const name of Object.values(templates)) {
+    const session = { ...env, XDG_STATE_HOME: join(folder, `state-${name}`) };
+    const seats = join(session.XDG_STATE_HOME, 'seats');
+    conformance(await findSubject(join(folder, `${name}.service`), 'root'), async () => ({
+      env: session,
+      prepare: async ({ id }) => {
+        await mkdir(seats, { recursive: true });
+        for (const seat of ['first', 'second']) await writeFile(join(seats, seat), `${id}\n`);
+      },
+      held: async ({ id }) => {
+        const files = (await readdir(seats)).filter((each) => !each.startsWith('.'));
+        const owners = files.map((each) => readFile(join(seats, each), 'utf8').catch(() => ''));
+        const taken = (await Promise.all(owners)).map((owner) => owner.trim());
+        return files.filter((_, index) => taken[index] === id).join(' ');
+      },
+    }));
+  }
 }
 
 describe.skipIf(!canCheckpoint).each(Object.entries(templates))('the template in %s', (_, name) => {
@@ -81,11 +93,13 @@ describe.skipIf(!canCheckpoint).each(Object.entries(templates))('the template in
 });
 
 describe.skipIf(!canCheckpoint)('the conformance suite', () => {
-  const run = (...args: string[]) => {
+  const runIn = (more: Record<string, string>, ...args: string[]) => {
     const command = ['tsx', 'scripts/test-plugin.ts', ...args];
-    const { status, stdout, stderr } = spawnSync('npx', command, { cwd: root, encoding: 'utf8' });
+    const options = { cwd: root, encoding: 'utf8', env: { ...process.env, ...more } } as const;
+    const { status, stdout, stderr } = spawnSync('npx', command, options);
     return { status, said: stdout + stderr };
   };
+  const run = (...args: string[]) => runIn({}, ...args);
 
   it('says of a bad plugin which rules it breaks, and how', { timeout: 240_000 }, async () => {
     await using plugins = await TestPlugins.create();
@@ -101,7 +115,45 @@ describe.skipIf(!canCheckpoint)('the conformance suite', () => {
     expect(said).toMatch(/^\d+ rules kept, \d+ broken, \d+ do not apply$/m);
   });
 
+  it('says of a plugin that does nothing that it lets go of nothing', { timeout: 240_000 }, async () => {
+    await using plugins = await TestPlugins.create();
+    const name = 'org.example.Idle';
+    await plugins.add(name);
+    const file = ['--file', join(plugins.folder, `${name}.service`)];
+    const { status, said } = run(...file, '--application', 'exec sleep 100000', '--held', 'echo a seat');
+    expect(status).toBe(1);
+    expect(said).toMatch(
+      /^NO {2}lets go in PreSuspend of all that is held, .+\n {6}After PreSuspend it still holds something/m,
+    );
+    expect(said).toMatch(/^NO {2}answers the same call twice, /m);
+  });
+
+  it('passes a good plugin by its name, which has let go and brought back', {
+    timeout: 240_000,
+  }, async () => {
+    const name = templates.Python;
+    const installed = join(folder, 'installed');
+    await mkdir(installed);
+    await copyFile(join(folder, `${name}.service`), join(installed, `${name}.service`));
+    const session = { XDG_RUNTIME_DIR: folder, XDG_STATE_HOME: join(folder, 'state-by-name') };
+    const { status, said } = runIn(
+      { TORPOR_PLUGINS: installed },
+      name,
+      ...Object.entries(session).flatMap((pair) => ['--env', pair.join('=')]),
+      ...['--application', 'exec sleep 100000'],
+      '--prepare',
+      'mkdir -p "$XDG_STATE_HOME/seats" && echo "$TORPOR_WORKLOAD" > "$XDG_STATE_HOME/seats/first"',
+      ...['--held', 'grep -lsx "$TORPOR_WORKLOAD" "$XDG_STATE_HOME"/seats/*'],
+    );
+    expect(said).toMatch(/^ok {2}lets go in PreSuspend of all that is held, /m);
+    expect(said).toMatch(/^ok {2}resumes by what is in the state alone/m);
+    expect(said).toMatch(/^\d+ rules kept, 0 broken, 0 do not apply$/m);
+    expect(status).toBe(0);
+  });
+
   it.each([
+    [['org.example.Nobody', '--env', 'no pair'], 2, /--env no pair is not of the form NAME=VALUE\./],
+    [['org.example.Nobody', '--held', 'true'], 2, /--held needs --application or --prepare: /],
     [['org.example.Nobody'], 1, /No service file in .+ has the key Name=org\.example\.Nobody\./],
     [['--file', '/nowhere'], 1, /\/nowhere cannot be read: /],
     [['--file', '/etc/hostname'], 1, /\/etc\/hostname/],

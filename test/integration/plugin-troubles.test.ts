@@ -158,7 +158,9 @@ touch ${flag}; exec ${quoted(plugins.command(a, { bad: { PreSuspend: 'exit' } })
     const id = await s.start();
     await engine.json('plugins');
     const log = (await engine.logTail(50)).split('\n');
-    const pid = JSON.parse(log.findLast((line) => line.includes('plugin registered')) ?? '{}').pid as number;
+    const pid = JSON.parse(
+      log.findLast((line) => line.includes(a) && line.includes('plugin registered')) ?? '{}',
+    ).pid as number;
     expect(isThere(pid)).toBe(true);
     spawn('kill', ['-STOP', `${pid}`]);
     // It has been asked what it is: the first calls that it does not answer are those of this suspend and its end.
@@ -181,7 +183,9 @@ touch ${flag}; exec ${quoted(plugins.command(a, { bad: { PreSuspend: 'exit' } })
     });
     await engine.json('plugins');
     const log = (await engine.logTail(50)).split('\n');
-    const pid = JSON.parse(log.findLast((line) => line.includes('plugin registered')) ?? '{}').pid as number;
+    const pid = JSON.parse(
+      log.findLast((line) => line.includes(a) && line.includes('plugin registered')) ?? '{}',
+    ).pid as number;
     const open = readdirSync(`/proc/${pid}/fd`).map((fd) => {
       try {
         return readlinkSync(`/proc/${pid}/fd/${fd}`);

@@ -13,12 +13,21 @@ import { type Bad, TestPlugins } from '../support/plugins.ts';
 import { EchoServer } from '../support/sockets.ts';
 import { canCheckpoint } from './criu-fixture.ts';
 
-type Suspended = Snapshot & { findings: Finding[] };
-type Resumed = Workload & { findings: Finding[] };
+type Suspended = Snapshot & { findings: Finding[]; pluginsMs: number };
+type Resumed = Workload & { findings: Finding[]; pluginsMs: number };
 
+const limitMs = 4000;
 const a = 'org.example.A';
 const b = 'org.example.B';
 const foundBy = (findings: readonly Finding[], name: string) => findings.filter(({ by }) => by === name);
+
+/** What plugins may cost one operation, by the engine's own clock. */
+function expectWithin({ pluginsMs }: { pluginsMs: number }, limits: number): void {
+  // What it did meanwhile, such as looking at the processes, is not counted.
+  expect(pluginsMs).toBeGreaterThan(0);
+  // It may come to it late, on a machine that is busy; a limit for each call would be more than that.
+  expect(pluginsMs).toBeLessThan((limits + 1) * limitMs);
+}
 
 /** An engine with plugins, and an application in a capsule. */
 class Scene implements AsyncDisposable {
@@ -34,7 +43,7 @@ class Scene implements AsyncDisposable {
   static async create(env: Record<string, string> = {}): Promise<Scene> {
     const plugins = await TestPlugins.create();
     const engine = await TestEngine.create({
-      env: { TORPOR_PLUGIN_LIMIT_MS: '4000', ...plugins.env, ...env },
+      env: { TORPOR_PLUGIN_LIMIT_MS: `${limitMs}`, ...plugins.env, ...env },
     });
     return new Scene(plugins, engine);
   }
@@ -121,6 +130,49 @@ describe.skipIf(!canCheckpoint)('plugins', () => {
     expect(await plugins.methods(b)).toEqual(['Inspect', 'PreSuspend']);
     expect((await engine.json<Resumed>('resume', scene.id)).state).toBe('running');
     expect(await plugins.methods(b)).toEqual(['PostResume']);
+  });
+
+  it.each<'Describe' | 'PostResume' | 'Abort'>(['Describe', 'PostResume', 'Abort'])(
+    'that answer %s with anything bad lose nothing, and cost no more than the limit',
+    async (method) => {
+      await using scene = await Scene.create();
+      const { engine, plugins } = scene;
+      const bads: Bad[] = ['sleep', 'exit', 'leave', 'huge', 'wrong-type', 'nonsense', 'error'];
+      // What is nonsense as an answer to the others is the right form for a PostResume.
+      const isMeant = (bad: Bad) => bad !== 'nonsense' || method === 'PostResume';
+      const named = (bad: Bad) => `org.example.${bad.replace('-', '')}`;
+      for (const bad of bads.filter(isMeant)) await plugins.add(named(bad), { bad: { [method]: bad } });
+      await plugins.add(b);
+      await scene.start();
+      const options = method === 'Abort' ? ['--leave-running'] : [];
+      const suspended = await engine.json<Suspended>('suspend', ...options, scene.id);
+      const outcome = method === 'PostResume' ? await engine.json<Resumed>('resume', scene.id) : suspended;
+      for (const bad of bads.filter(isMeant)) {
+        const found = foundBy(outcome.findings, named(bad));
+        expect(found, bad).toMatchObject([{ verdict: 'degraded', hint: expect.stringContaining('plugins') }]);
+      }
+      expect(foundBy(outcome.findings, b)).toEqual([]);
+      expectWithin(outcome, method === 'Abort' ? 2 : 1);
+      // Nothing else is done then, and one of them uses it up.
+      if (method === 'Abort') expect(outcome.pluginsMs).toBeGreaterThan(0.9 * limitMs);
+      if (method === 'Describe') await engine.json<Resumed>('resume', scene.id);
+      expect(await scene.state()).toBe('running');
+      expect((await engine.run(['exec', scene.id, '--', 'true'])).code).toBe(0);
+      const last = method === 'Abort' ? 'Abort' : 'PostResume';
+      expect(await plugins.methods(b)).toEqual(['Inspect', 'PreSuspend', last]);
+    },
+  );
+
+  it('that never answer anything keep it waiting for one limit, and not for one with each call', async () => {
+    await using scene = await Scene.create();
+    const { engine, plugins } = scene;
+    const bad = { Inspect: 'sleep', PreSuspend: 'sleep', PostResume: 'sleep', Abort: 'sleep' } as const;
+    for (const name of [a, b, 'org.example.C']) await plugins.add(name, { bad });
+    await scene.start();
+    const suspended = await engine.json<Suspended>('suspend', scene.id);
+    expect(foundBy(suspended.findings, a)).toHaveLength(1);
+    expectWithin(suspended, 1);
+    expect((await engine.json<Resumed>('resume', scene.id)).state).toBe('running');
   });
 
   it.each<Bad>(['sleep', 'exit', 'error'])(
@@ -321,6 +373,26 @@ describe.skipIf(!canCheckpoint)('plugins', () => {
     await engine.kill('SIGTERM');
     await plugins.add(a, { description });
     expect((await engine.json<Resumed>('resume', scene.id)).state).toBe('running');
+  });
+
+  it('that are there before it runs are told of its processes, and not of those that restore them', async () => {
+    await using scene = await Scene.create();
+    const { engine, plugins } = scene;
+    await plugins.add(a, { description: { beforeItRuns: true } });
+    await scene.start();
+    await using job = await typeInShell('sleep 1000');
+    const adopted = await engine.json<Suspended>('suspend', String(job.pid));
+    await engine.json('suspend', scene.id);
+    try {
+      for (const id of [scene.id, adopted.workload]) {
+        await plugins.methods(a);
+        const { pids } = await engine.json<Resumed>('resume', id);
+        const told = (await plugins.calls(a)).find(({ method }) => method === 'PostResume')?.workload.pids;
+        expect(told?.sort()).toEqual(pids.sort());
+      }
+    } finally {
+      await engine.run(['end', adopted.workload]);
+    }
   });
 
   it('that are gone at the resume are missed in a sentence', async () => {

@@ -11,6 +11,7 @@ import type { Snapshot, Workload } from '../../api/types.ts';
 import { isThere } from '../support/engine.ts';
 import { callLimitMs, type DirectPlugin, operationLimitMs, Scene } from './scene.ts';
 import type { Subject } from './subject.ts';
+import type { Surroundings } from './surroundings.ts';
 
 /** How long a program may take to end. */
 const endLimitMs = 10_000;
@@ -18,19 +19,54 @@ const endLimitMs = 10_000;
 const termLimitMs = 4000;
 const empty = new Uint8Array();
 
-export function conformance(subject: Subject): void {
+/**
+ * @param prepare What there is for the plugin to do; without it, much of what a plugin must do cannot be seen.
+ */
+export function conformance(
+  subject: Subject,
+  prepare: () => Promise<Surroundings> = async () => ({ env: {} }),
+): void {
   describe(`the plugin ${subject.entry.name}`, () => {
+    let surroundings: Surroundings;
     let scene: Scene;
     beforeAll(async () => {
-      scene = await Scene.create(subject);
+      surroundings = await prepare();
+      scene = await Scene.create(subject, surroundings);
     });
-    afterAll(() => scene?.[Symbol.asyncDispose]());
+    afterAll(async () => {
+      await scene?.[Symbol.asyncDispose]();
+      await surroundings?.dispose?.();
+    });
 
+    /** The workload that has work for the plugin, and has it now. */
+    const busy = async () => {
+      const workload = await scene.told(await scene.kind());
+      return { workload, held: await scene.holding(workload) };
+    };
     const calling = async (act: (plugin: DirectPlugin, workload: PluginWorkload) => Promise<void>) => {
-      const workload = await scene.told('capsule');
+      const { workload } = await busy();
       await using plugin = await scene.direct();
       await act(plugin, workload);
     };
+    /** What a plugin says of a workload, and what can be seen of it from outside. */
+    const look = async (plugin: DirectPlugin, workload: PluginWorkload) => ({
+      findings: await plugin.call('inspect', workload),
+      held: await scene.held(workload),
+    });
+    const holdsNothing = (workload: PluginWorkload, when: string) =>
+      expect
+        .poll(() => scene.held(workload), {
+          timeout: callLimitMs,
+          message: `${when} it still holds something.`,
+        })
+        .toBe('');
+    const holdsAgain = (workload: PluginWorkload, held: string, when: string) =>
+      expect
+        .poll(() => scene.held(workload), {
+          timeout: callLimitMs,
+          message: `${when} it does not hold what it held.`,
+        })
+        .toBe(held);
     const isFor = async (kind: 'capsule' | 'job') => {
       await using plugin = await scene.direct();
       return (await plugin.call('describe', 1)).kinds.includes(kind);
@@ -66,11 +102,24 @@ export function conformance(subject: Subject): void {
         await plugin.survives('inspect', { ...workload, id: 'gone00', pids: [] });
       }));
 
+    it('lets go in PreSuspend of all that is held, and an Abort brings it back', async ({ skip }) => {
+      skip(!scene.seesWhatIsHeld, 'nothing was given that shows what the application holds, see --held');
+      await calling(async (plugin, workload) => {
+        const before = await look(plugin, workload);
+        const state = await plugin.call('preSuspend', workload);
+        await holdsNothing(workload, 'After PreSuspend');
+        await plugin.call('abort', workload, state);
+        await settles(() => look(plugin, workload), before);
+      });
+    });
+
     it('does its part in a suspend and a resume of an application', async ({ skip }) => {
       skip(!(await isFor('capsule')), 'it is not for applications');
-      const { id } = await scene.workload('capsule');
-      await scene.operate<Snapshot>('suspend', id);
-      expect((await scene.operate<Workload>('resume', id)).state).toBe('running');
+      const { workload, held } = await busy();
+      await scene.operate<Snapshot>('suspend', workload.id);
+      await holdsNothing(workload, 'While it is suspended');
+      expect((await scene.operate<Workload>('resume', workload.id)).state).toBe('running');
+      await holdsAgain(workload, held, 'After the resume');
     });
 
     it('does its part in a suspend and a resume of a job', async ({ skip }) => {
@@ -82,76 +131,87 @@ export function conformance(subject: Subject): void {
 
     it('does its part for several workloads at once', async ({ skip }) => {
       skip(!(await isFor('capsule')) || !(await isFor('job')), 'it is for one kind only');
-      const ids = [(await scene.workload('capsule')).id, (await scene.workload('job')).id];
+      const { workload, held } = await busy();
+      const ids = [workload.id, (await scene.workload('job')).id];
       await scene.operate('suspend', ...ids);
       await scene.operate('resume', ...ids);
+      await holdsAgain(workload, held, 'After the resume');
     });
 
     it('is called for several workloads at the same moment without mixing them up', async () => {
-      const workloads = [await scene.told('capsule'), await scene.told('job')];
+      const { workload } = await busy();
+      const workloads = [workload, await scene.another()];
       await using plugin = await scene.direct();
-      const kept = await Promise.all(workloads.map((each) => plugin.call('inspect', each)));
+      const lookAtAll = async () => ({
+        findings: await Promise.all(workloads.map((each) => plugin.call('inspect', each))),
+        held: await scene.held(workload),
+      });
+      const before = await lookAtAll();
       const states = await Promise.all(workloads.map((each) => plugin.call('preSuspend', each)));
       await Promise.all(workloads.map((each, index) => plugin.call('abort', each, states[index] ?? empty)));
-      await settles(() => Promise.all(workloads.map((each) => plugin.call('inspect', each))), kept);
+      await settles(lookAtAll, before);
     });
 
     it(`gives a state of at most ${pluginStateLimit / 1024} KiB, by which Abort undoes a suspend`, () =>
       calling(async (plugin, workload) => {
-        const before = await plugin.call('inspect', workload);
+        const before = await look(plugin, workload);
         const state = await plugin.call('preSuspend', workload);
         expect(state.length).toBeLessThanOrEqual(pluginStateLimit);
         await plugin.call('abort', workload, state);
-        await settles(() => plugin.call('inspect', workload), before);
+        await settles(() => look(plugin, workload), before);
       }));
 
     it('undoes a suspend also where its state has not reached the engine', () =>
       calling(async (plugin, workload) => {
-        const before = await plugin.call('inspect', workload);
+        const before = await look(plugin, workload);
         await plugin.call('preSuspend', workload);
         await plugin.call('abort', workload, empty);
-        await settles(() => plugin.call('inspect', workload), before);
+        await settles(() => look(plugin, workload), before);
       }));
 
     it('goes on after a suspend that leaves the application running', async ({ skip }) => {
       skip(!(await isFor('capsule')), 'it is not for applications');
-      const { id } = await scene.workload('capsule');
-      await scene.operate('suspend', '--leave-running', id);
+      const { workload, held } = await busy();
+      await scene.operate('suspend', '--leave-running', workload.id);
+      await holdsAgain(workload, held, 'After a suspend that left it running');
       await using plugin = await scene.direct();
       await plugin.isAlive('after a suspend that left the application running');
     });
 
     it('takes an Abort without a PreSuspend before it', () =>
       calling(async (plugin, workload) => {
-        const before = await plugin.call('inspect', workload);
+        const before = await look(plugin, workload);
         await plugin.call('abort', workload, empty);
-        await settles(() => plugin.call('inspect', workload), before);
+        await settles(() => look(plugin, workload), before);
       }));
 
     it('undoes a resume that has failed, and can do it again', () =>
       calling(async (plugin, workload) => {
-        const before = await plugin.call('inspect', workload);
+        const before = await look(plugin, workload);
         const state = await plugin.call('preSuspend', workload);
         const resuming = { ...workload, pids: [], snapshot: 'conformance' };
         await plugin.call('postResume', resuming, state);
+        await holdsAgain(workload, before.held, 'After PostResume');
         await plugin.call('abort', resuming, state);
+        await holdsNothing(workload, 'After the Abort of a resume');
         await plugin.call('postResume', resuming, state);
-        await settles(() => plugin.call('inspect', workload), before);
+        await settles(() => look(plugin, workload), before);
       }));
 
     it('answers the same call twice, since the engine asks once more where an answer got lost', () =>
       calling(async (plugin, workload) => {
-        const before = await plugin.call('inspect', workload);
+        const before = await look(plugin, workload);
         await plugin.call('preSuspend', workload);
         const state = await plugin.call('preSuspend', workload);
+        await holdsNothing(workload, 'After the second PreSuspend');
         const resuming = { ...workload, pids: [], snapshot: 'conformance' };
         await plugin.call('postResume', resuming, state);
         await plugin.call('postResume', resuming, state);
-        await settles(() => plugin.call('inspect', workload), before);
+        await settles(() => look(plugin, workload), before);
         const again = await plugin.call('preSuspend', workload);
         await plugin.call('abort', workload, again);
         await plugin.call('abort', workload, again);
-        await settles(() => plugin.call('inspect', workload), before);
+        await settles(() => look(plugin, workload), before);
       }));
 
     it('answers a PostResume with an empty state, which it gets where its PreSuspend had failed', () =>
@@ -165,8 +225,8 @@ export function conformance(subject: Subject): void {
       ['that is a text of something else', Buffer.from('{"version":99,"what":["../../etc/passwd"]}')],
       ['that is cut off', Buffer.from('[{"')],
     ])('answers a PostResume and an Abort with a state %s, by an error where it likes', (_, state) =>
-      calling(async (plugin, workload) => {
-        const stranger = { ...workload, id: 'conformance', pids: [] };
+      calling(async (plugin) => {
+        const stranger = { ...(await scene.another()), id: 'conformance', pids: [] };
         await plugin.survives('postResume', { ...stranger, snapshot: 'conformance' }, state);
         await plugin.survives('abort', stranger, state);
       }),
@@ -193,17 +253,20 @@ export function conformance(subject: Subject): void {
       skip,
     }) => {
       skip(!(await isFor('capsule')), 'it is not for applications');
-      const { id } = await scene.workload('capsule');
-      await scene.operate('suspend', id);
+      // A new engine may start it for what runs before it knows the session of anybody.
+      await scene.endOthers();
+      const { workload, held } = await busy();
+      await scene.operate('suspend', workload.id);
       const pid = await scene.pid();
       await scene.engine.kill();
       await until(() => !isThere(pid), endLimitMs, 'Its program has not ended with the engine.');
-      expect((await scene.operate<Workload>('resume', id)).state).toBe('running');
+      expect((await scene.operate<Workload>('resume', workload.id)).state).toBe('running');
       expect(await scene.pid()).not.toBe(pid);
+      await holdsAgain(workload, held, 'After the resume');
     });
 
     it('ends at SIGTERM, and when the bus goes, whoever has started it', async () => {
-      await using other = await Scene.create(subject);
+      await using other = await Scene.create(subject, surroundings);
       for (const [end, limitMs, why] of [
         [(pid: number) => process.kill(pid, 'SIGTERM'), termLimitMs, 'It does not end at SIGTERM.'],
         [() => other.engine.kill(), endLimitMs, 'It does not end when the bus goes.'],
@@ -236,10 +299,13 @@ async function traces({ pids, runFolder }: PluginWorkload) {
   return { isThere: pids.map(isThere), files: files.sort() };
 }
 
-/** Waits until an inspection says what it said before; what a plugin has brought back may need a moment to be seen. */
+/** Waits until all is as it was; what a plugin has brought back may need a moment to be seen. */
 async function settles<T>(look: () => Promise<T>, before: T): Promise<void> {
   await expect
-    .poll(look, { timeout: callLimitMs, message: 'Inspect does not say what it said before.' })
+    .poll(look, {
+      timeout: callLimitMs,
+      message: 'Inspect does not say what it said, or it does not hold what it held.',
+    })
     .toEqual(before);
 }
 

@@ -2,6 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { copyFile, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { basename, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Message } from '@jellybrick/dbus-next';
 import { BusConnection } from '../../api/connection.ts';
 import type { PluginDescription, PluginWorkload } from '../../api/plugin-types.ts';
@@ -11,11 +12,18 @@ import { ConnectedPlugin, PluginFailure } from '../../engine/plugin-host/connect
 import { TestEngine } from '../support/engine.ts';
 import { type TypedJob, typeInShell } from '../support/job.ts';
 import type { Subject } from './subject.ts';
+import { type Surroundings, sessionOf } from './surroundings.ts';
 
 /** What the engine grants a plugin for all its calls of one suspend or resume; see engine/torpord.ts. */
 export const operationLimitMs = 10_000;
 /** So that an operation, which has several calls, has time to spare on a slower machine. */
 export const callLimitMs = 5000;
+
+/** How long an application may take, on a busy machine, until it holds what it is to hold. */
+const holdLimitMs = 30_000;
+
+/** An application that does nothing, for as long as any test takes. */
+const idle = 'exec sleep 100000';
 
 const forMs = (ms: number) => `${(ms / 1000).toFixed(1)} s`;
 
@@ -33,27 +41,31 @@ interface LogLine {
 export class Scene implements AsyncDisposable {
   readonly subject: Subject;
   readonly engine: TestEngine;
+  readonly #surroundings: Surroundings;
   readonly #folder: string;
   readonly #times = new Map<string, number>();
   #job: TypedJob | undefined;
+  #kind: 'capsule' | 'job' | undefined;
+  #another: string | undefined;
   readonly #ids = new Map<'capsule' | 'job', string>();
 
-  private constructor(subject: Subject, engine: TestEngine, folder: string) {
+  private constructor(subject: Subject, surroundings: Surroundings, engine: TestEngine, folder: string) {
     this.subject = subject;
+    this.#surroundings = surroundings;
     this.engine = engine;
     this.#folder = folder;
   }
 
-  static async create(subject: Subject): Promise<Scene> {
+  static async create(subject: Subject, surroundings: Surroundings): Promise<Scene> {
     const folder = await mkdtemp('/var/tmp/torpor-plugin-');
     const { file } = subject.entry;
     if (subject.isGivenByFile) await copyFile(file, join(folder, basename(file)));
     // Where the session is of root's, another user's plugin has no business.
     const foreign = subject.user.uid === 0 ? {} : { DBUS_SESSION_BUS_ADDRESS: '', XDG_RUNTIME_DIR: '' };
     const engine = await TestEngine.create({
-      env: { ...foreign, ...subject.env, ...(subject.isGivenByFile ? { TORPOR_PLUGINS: folder } : {}) },
+      env: { ...foreign, ...surroundings.env, ...(subject.isGivenByFile ? { TORPOR_PLUGINS: folder } : {}) },
     });
-    return new Scene(subject, engine, folder);
+    return new Scene(subject, surroundings, engine, folder);
   }
 
   get name(): string {
@@ -108,19 +120,82 @@ export class Scene implements AsyncDisposable {
     return last?.pid ?? 0;
   }
 
+  /** Which kind of workload has work for it. */
+  async kind(): Promise<'capsule' | 'job'> {
+    if (this.#kind === undefined) {
+      await using plugin = await this.direct();
+      const { kinds } = await plugin.call('describe', 1);
+      this.#kind = kinds.includes('capsule') ? 'capsule' : 'job';
+    }
+    return this.#kind;
+  }
+
+  get seesWhatIsHeld(): boolean {
+    return this.#surroundings.held !== undefined;
+  }
+
+  /** What a workload has now of what the plugin is for, as seen from outside; empty where that cannot be seen. */
+  async held(workload: PluginWorkload): Promise<string> {
+    if (workload.kind !== (await this.kind())) return '';
+    return (await this.#surroundings.held?.(workload)) ?? '';
+  }
+
+  /** Waits until it has something, where that can be seen. */
+  async holding(workload: PluginWorkload): Promise<string> {
+    if (!this.seesWhatIsHeld) return '';
+    for (const limit = Date.now() + holdLimitMs; Date.now() < limit; await sleep(100)) {
+      const held = await this.held(workload);
+      if (held !== '') return held;
+    }
+    throw new Error(`The application holds nothing ${forMs(holdLimitMs)} after it was asked for.`);
+  }
+
   /** A workload of one kind, which runs. */
   async workload(kind: 'capsule' | 'job'): Promise<Workload> {
     const known = this.#ids.get(kind);
     const found = known === undefined ? undefined : await this.engine.workload(known).catch(() => undefined);
     if (found?.state === 'running') return found;
     if (found?.state === 'suspended') await this.engine.json('resume', found.id);
-    else this.#ids.set(kind, await (kind === 'capsule' ? this.#startCapsule() : this.#adoptJob()));
+    else {
+      // Known before, since how a program is started that stays goes by what the user's session is then.
+      await this.report();
+      const id = await (kind === 'capsule'
+        ? this.#startCapsule(await this.#application(kind))
+        : this.#adoptJob());
+      this.#ids.set(kind, id);
+      if (kind === (await this.kind())) await this.#surroundings.prepare?.(await this.told(kind));
+    }
     return this.engine.workload(this.#ids.get(kind) ?? '');
   }
 
-  async #startCapsule(): Promise<string> {
+  /** A second one of the kind that has work for the plugin, which has none for it. */
+  async another(): Promise<PluginWorkload> {
+    const kind = await this.kind();
+    if (this.#another === undefined || !(await this.#runs(this.#another)))
+      this.#another = await (kind === 'capsule' ? this.#startCapsule(idle) : this.#adoptJob());
+    return this.#toldOf(await this.engine.workload(this.#another));
+  }
+
+  /** Ends all but the one that has work for the plugin. */
+  async endOthers(): Promise<void> {
+    const kept = this.#ids.get(await this.kind());
+    for (const { id, state } of await this.engine.json<Workload[]>('ps'))
+      if (id !== kept && state === 'running') await this.operate('end', id);
+  }
+
+  async #runs(id: string): Promise<boolean> {
+    const found = await this.engine.workload(id).catch(() => undefined);
+    return found?.state === 'running';
+  }
+
+  /** Of the kind that has work for the plugin it is the one that was given. */
+  async #application(kind: 'capsule' | 'job'): Promise<string> {
+    return kind === (await this.kind()) ? (this.#surroundings.application ?? idle) : idle;
+  }
+
+  async #startCapsule(command: string): Promise<string> {
     const { name } = this.subject.user;
-    return (await this.engine.start(['sleep', '100000'], '--user', name)).id;
+    return (await this.engine.start(['sh', '-c', command], '--user', name)).id;
   }
 
   /** By its first suspend. */
@@ -134,13 +209,17 @@ export class Scene implements AsyncDisposable {
   async typeJob(): Promise<number> {
     await this.#job?.[Symbol.asyncDispose]();
     const { uid } = this.subject.user;
-    this.#job = await typeInShell('sleep 100000', uid === 0 ? {} : { uid });
+    const command = await this.#application('job');
+    this.#job = await typeInShell(`sh -c ${quoted(command)}`, uid === 0 ? {} : { uid });
     return this.#job.pid;
   }
 
   /** A workload as a plugin is told of it. */
   async told(kind: 'capsule' | 'job'): Promise<PluginWorkload> {
-    const { id, name, command, pids } = await this.workload(kind);
+    return this.#toldOf(await this.workload(kind));
+  }
+
+  #toldOf({ id, name, kind, command, pids }: Workload): PluginWorkload {
     const runFolder = join(this.engine.paths.runDir, 'capsules', id);
     return {
       id,
@@ -182,15 +261,14 @@ export class Scene implements AsyncDisposable {
 
   /** Its program, started by the test as the engine would; the caller ends it. */
   async startProgram(): Promise<ChildProcess> {
-    const { entry, user, env } = this.subject;
+    const { entry, user } = this.subject;
     await this.engine.json('ps');
     const [program = '', ...args] = entry.exec;
     const before = (await this.log()).length;
     const child = spawn(program, args, {
       env: {
-        PATH: '/usr/local/bin:/usr/bin:/bin',
-        ...env,
-        HOME: user.home,
+        ...(await sessionOf(user, this.#surroundings.env)),
+        ...entry.environment,
         TORPOR_BUS_ADDRESS: `unix:path=${this.engine.paths.busSocket}`,
       },
       stdio: 'ignore',
@@ -200,7 +278,7 @@ export class Scene implements AsyncDisposable {
     const registered = async () =>
       (await this.log()).slice(before).some(({ msg }) => msg === 'plugin registered');
     for (const limit = Date.now() + operationLimitMs; Date.now() < limit && !(await registered()); )
-      await new Promise((resolve) => setTimeout(resolve, 100));
+      await sleep(100);
     if (await registered()) return child;
     child.kill('SIGKILL');
     throw new Error(`It did not register within ${forMs(operationLimitMs)}.`);
@@ -299,6 +377,9 @@ export class DirectPlugin implements AsyncDisposable {
     await this.#connection[Symbol.asyncDispose]();
   }
 }
+
+/** As one word of a shell. */
+const quoted = (text: string) => `'${text.replaceAll("'", "'\\''")}'`;
 
 function sentenceIn(stdout: string): string {
   try {

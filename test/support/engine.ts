@@ -25,24 +25,30 @@ export interface JsonError {
 export class TestEngine implements AsyncDisposable {
   readonly paths: EnginePaths;
   readonly env: Record<string, string>;
-  readonly #prefix: readonly string[];
+  /** What every command begins with. */
+  readonly #command: readonly string[];
 
-  private constructor(paths: EnginePaths, env: Record<string, string>, prefix: readonly string[]) {
+  private constructor(paths: EnginePaths, env: Record<string, string>, command: readonly string[]) {
     this.paths = paths;
     this.env = env;
-    this.#prefix = prefix;
+    this.#command = command;
   }
 
   /**
    * The engine itself starts with the first command. `stateDir` must be empty; otherwise one is made. `prefix` is what
-   * every command is started by.
+   * every command is started by; `torpor` is another one than the checkout's.
    */
   static async create(
-    options: { stateDir?: string; env?: Record<string, string>; prefix?: readonly string[] } = {},
+    options: {
+      stateDir?: string;
+      env?: Record<string, string>;
+      prefix?: readonly string[];
+      torpor?: string;
+    } = {},
   ): Promise<TestEngine> {
     const stateDir = options.stateDir ?? (await mkdtemp('/var/tmp/torpor-test-'));
     const env = { TORPOR_STATE_DIR: stateDir, ...options.env };
-    return new TestEngine(enginePaths(stateDir), env, options.prefix ?? []);
+    return new TestEngine(enginePaths(stateDir), env, [...(options.prefix ?? []), options.torpor ?? program]);
   }
 
   /** Runs `torpor` to its end. */
@@ -51,7 +57,7 @@ export class TestEngine implements AsyncDisposable {
     options: { env?: Record<string, string>; cwd?: string; uid?: number; input?: string } = {},
   ): Promise<Outcome> {
     return new Promise((resolve, reject) => {
-      const [first = program, ...rest] = [...this.#prefix, program, ...args];
+      const [first = program, ...rest] = [...this.#command, ...args];
       const child = spawn(first, rest, {
         env: { ...process.env, ...this.env, ...options.env },
         cwd: options.cwd ?? '/',
@@ -166,7 +172,7 @@ async function cgroupFolders(tag: string): Promise<string[]> {
   const mounts = (await readFile('/proc/self/mountinfo', 'utf8')).split('\n');
   return mounts
     .filter((line) => / - cgroup2? /.test(line))
-    .map((line) => join(line.split(' ')[4] ?? '', `torpor-${tag}`))
+    .flatMap((line) => ['', '-plugins'].map((kind) => join(line.split(' ')[4] ?? '', `torpor-${tag}${kind}`)))
     .filter((path) => existsSync(path));
 }
 

@@ -22,6 +22,9 @@ export interface PluginBehaviour {
   inspect?: Record<string, string>[];
   resumed?: Record<string, string>[];
   state?: string;
+  listen?: string;
+  fifo?: string;
+  lies?: boolean;
   bad?: Partial<Record<Method | 'start', Bad>>;
 }
 

@@ -3,15 +3,21 @@ import { parseEntry } from '../../engine/plugin-host/entry.ts';
 import { orderOf } from '../../engine/plugin-host/order.ts';
 
 const file = '/etc/torpor/plugins/x.service';
-const entry = (...lines: string[]) => parseEntry(['[D-BUS Service]', ...lines].join('\n'), file);
+const places = { '@NODE@': '/opt/a b/node', '@BUILD@': '/srv/$& "c' };
+const own = { places, environment: { ELECTRON_RUN_AS_NODE: '1' } };
+const entry = (...lines: string[]) => parseEntry(['[D-BUS Service]', ...lines].join('\n'), file, own);
 
 describe('a plugin’s service file', () => {
   it('is read as D-Bus has it, with keys of Torpor’s own', () => {
     const text =
       "# x\n[Other]\nName=no\n[D-BUS Service]\n\nName = org.example.X\nExec=/bin/x \"a b\" 'c\"d' e\\ f ''\n";
-    expect(parseEntry(`${text}X-Torpor-Policy=required\nX-Torpor-Resident=true\nUser=root`, file)).toEqual({
+    expect(
+      parseEntry(`${text}X-Torpor-Policy=required\nX-Torpor-Resident=true\nUser=root`, file, own),
+    ).toEqual({
       name: 'org.example.X',
       exec: ['/bin/x', 'a b', 'c"d', 'e f', ''],
+      environment: {},
+      isOwn: false,
       policy: 'required',
       isResident: true,
       file,
@@ -38,13 +44,25 @@ describe('a plugin’s service file', () => {
     expect(entry(...lines)).toMatchObject({ file, line, what: expect.stringContaining(what) });
   });
 
+  it('has places filled in, spaces and all, and then runs what is Torpor’s own', () => {
+    expect(entry('Name=org.example.X', 'Exec=@NODE@ @BUILD@/x.mjs --at=@BUILD@')).toMatchObject({
+      exec: ['/opt/a b/node', '/srv/$& "c/x.mjs', '--at=/srv/$& "c'],
+      environment: own.environment,
+      isOwn: true,
+    });
+    expect(entry('Name=org.example.X', 'Exec=/usr/bin/node x.mjs')).toMatchObject({
+      environment: {},
+      isOwn: false,
+    });
+  });
+
   it('is known to be of a required plugin also where it is broken', () => {
     expect(entry('Name=org.example.X', 'X-Torpor-Policy=required')).toMatchObject({
       required: 'org.example.X',
     });
     expect(entry('X-Torpor-Policy = required', 'what')).toMatchObject({ required: 'a plugin' });
     expect(entry('Name=org.example.X')).not.toHaveProperty('required');
-    expect(parseEntry('', file)).toMatchObject({ what: 'it has no group [D-BUS Service]' });
+    expect(parseEntry('', file, own)).toMatchObject({ what: 'it has no group [D-BUS Service]' });
   });
 });
 

@@ -367,6 +367,13 @@ describe('what profiles come to', () => {
     expect(adjusted.profiles).toEqual(['a', 'b', 'c']);
   });
 
+  it('is waiting for a network for as long as one of them wants', () => {
+    const one = matched('wait-network: 20', 'a');
+    const other = matched('wait-network: 60', 'b', 'machine');
+    expect(adjust([one, other], ['app'], undefined).waitNetwork).toBe(60);
+    expect(adjust([], ['app'], undefined).waitNetwork).toBeUndefined();
+  });
+
   it('is one option of several that contradict each other, by the same order', () => {
     const ours = matched('arguments: [--mode=ours, --one, --list=a, --list=b]', 'a');
     const machine = matched('arguments: [--mode=machine, --no-one]', 'b', 'machine');

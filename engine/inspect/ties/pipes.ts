@@ -2,6 +2,8 @@
 import type { Finding } from '../../../api/types.ts';
 import { endKey, type Facts, type Outsider } from '../facts.ts';
 import { descriptorsOf, named, oncePerProcess, ownerOutside, type Rule } from '../rule.ts';
+import { heldByPlugin } from './held-by-plugin.ts';
+import { holdsInhibitor } from './inhibitors.ts';
 
 export const pipes: Rule = (facts) => [...leadingOut(facts), ...ofPackets(facts)];
 
@@ -34,6 +36,7 @@ const leadingOut: Rule = (facts) => {
   return descriptorsOf(facts).flatMap(({ process, descriptor }): Finding[] => {
     const key = endKey(descriptor);
     if (key === undefined || (descriptor.kind !== 'pipe' && descriptor.kind !== 'fifo')) return [];
+    if (holdsInhibitor(facts, descriptor)) return [];
     const owner = ownerOutside(facts, key);
     if (owner === undefined || owner === 'stranger' || seen.has(key)) return [];
     seen.add(key);
@@ -48,6 +51,11 @@ const leadingOut: Rule = (facts) => {
           hint: `They are connected again where it is resumed together with ${companion}.`,
         },
       ];
+    }
+    const plugin = facts.plugins?.get(owner.pid);
+    if (plugin !== undefined) {
+      const what = `${named(process)} has ${thing} to the plugin ${plugin}.`;
+      return [heldByPlugin('pipe', process, plugin, what)];
     }
     return [
       {

@@ -32,6 +32,6 @@ const running: Rule = (facts) =>
         by: 'criu',
         pid: process.pid,
         what: `${named(process)} has timers; they stand still with it and go on after the resume.`,
-        hint: 'What is to happen at a time of the clock happens at the resume if that time has passed.',
+        hint: 'One of a descriptor (timerfd) that is set to a time of the day goes off at that, or at the resume if it has passed; `torpor resume --clock advance` lets all go off that were due meanwhile.',
       }),
     );

@@ -1,12 +1,18 @@
 /** Unix sockets: those whose other end is outside of the tree, and names that the whole network namespace shares. */
 import { pid as enginePid } from 'node:process';
 import type { Finding, SocketChoice } from '../../../api/types.ts';
+import { type BusLine, isBusPath } from '../../sockets/buslines.ts';
+import type { UsualDecision } from '../../sockets/decisions.ts';
+import { type Usual, usualOf } from '../../sockets/services.ts';
 import type { Facts, Outsider, ProcessFacts, UnixSocket } from '../facts.ts';
 import { descriptorsOf, named, ownerOutside, type Rule, soon } from '../rule.ts';
 import { serviceOf } from '../services.ts';
+import { heldByPlugin } from './held-by-plugin.ts';
 
 /** Where the X server of a capsule takes viewers. */
 const screenSocket = '/run/torpor/screen/rfb';
+/** Where its sound server takes what carries the sound outside. */
+const soundSocket = '/run/torpor/sound/relay';
 
 export const unixSockets: Rule = (facts) => {
   const open = descriptorsOf(facts).flatMap(({ process, descriptor }) => {
@@ -25,17 +31,63 @@ export const unixSockets: Rule = (facts) => {
 };
 
 /**
- * Datagram sockets that send to a program outside by its name, and need only that name to do so again, by inode. Those
- * of the log are the most common.
+ * Sockets with an end outside that need no choice of the user's, by inode, and what becomes of them: datagram sockets that
+ * send to a program by its name, and need only that name to do so again, as those of the log do; and, where the user has
+ * not chosen, connections to services of which it is known what they make of a new one.
  */
-export function datagramsOutside(facts: Facts): number[] {
+export function usualDecisions(facts: Facts): Map<number, UsualDecision> {
   const inside = new Set(
     descriptorsOf(facts).map(({ descriptor }) => (descriptor.kind === 'socket' ? descriptor.inode : 0)),
   );
-  return [...inside].filter((inode) => {
+  const decisions = new Map<number, UsualDecision>();
+  for (const inode of inside) {
     const socket = facts.unixSockets.get(inode);
-    return socket !== undefined && !inside.has(socket.peer) && isSentByName(facts, socket);
+    if (socket === undefined || socket.peer === 0 || inside.has(socket.peer)) continue;
+    const usual = usualFor(facts, socket);
+    if (isSentByName(facts, socket)) decisions.set(inode, 'reconnect');
+    else if (usual?.kind === 'bus') decisions.set(inode, busLine(facts, socket));
+    else if (usual?.kind === 'reconnect' || usual?.kind === 'hang-up') decisions.set(inode, usual.kind);
+  }
+  return decisions;
+}
+
+/** Where the user has chosen, that goes for all. */
+function usualFor(facts: Facts, socket: UnixSocket): Usual | undefined {
+  if (facts.externalSockets !== undefined) return undefined;
+  const owner = facts.outsiders.get(`socket:${socket.peer}`);
+  const place = owner?.busLine?.path || facts.unixSockets.get(socket.peer)?.path || socket.path;
+  const usual = usualOf(serviceOf(place, owner?.name), place);
+  if (usual?.kind !== 'bus') return usual;
+  // A capsule has a bus of its own, and to what is outside of it a program's way leads through the capsule's root.
+  if (facts.isCapsule) return undefined;
+  const { path, pids } = busLine(facts, socket);
+  if (!isBusPath(path)) return undefined;
+  return hasTwo(facts, path, pids) ? { kind: 'block', hint: whichIsWhich } : usual;
+}
+
+const whichIsWhich =
+  'It has several connections to this bus, and the bus does not tell which is which. Suspend it with `--external-sockets hang-up` to let it find them closed.';
+
+function busLine(facts: Facts, { inode, peer }: UnixSocket): BusLine {
+  const owner = facts.outsiders.get(`socket:${peer}`);
+  if (owner?.busLine !== undefined) return { kind: 'bus', ...owner.busLine, pids: [owner.pid] };
+  const holders = descriptorsOf(facts).filter(
+    ({ descriptor }) => descriptor.kind === 'socket' && descriptor.inode === inode,
+  );
+  const pids = [...new Set(holders.map(({ process }) => process.pid))];
+  return { kind: 'bus', path: facts.unixSockets.get(peer)?.path ?? '', pids };
+}
+
+/** Whether the processes that have one connection to a bus have another one. */
+function hasTwo(facts: Facts, path: string, pids: readonly number[]): boolean {
+  const own = descriptorsOf(facts).flatMap(({ process, descriptor }) =>
+    pids.includes(process.pid) && descriptor.kind === 'socket' ? [descriptor.inode] : [],
+  );
+  const toBus = [...new Set(own)].filter((inode) => {
+    const peer = facts.unixSockets.get(inode)?.peer ?? 0;
+    return peer !== 0 && facts.unixSockets.get(peer)?.path === path;
   });
+  return toBus.length > 1;
 }
 
 /** Inodes of sockets that nobody has open, but that are on their way to somebody. */
@@ -83,23 +135,27 @@ function peerFindings(facts: Facts, process: ProcessFacts, socket: UnixSocket): 
       },
     ];
   }
-  const owner = ownerOutside(facts, `socket:${socket.peer}`);
-  if (owner === 'stranger') return [];
-  const plugin = owner === undefined ? undefined : facts.plugins?.get(owner.pid);
-  if (plugin !== undefined) {
+  if (facts.isCapsule && socket.path === soundSocket) {
     return [
       {
         tie: 'unix-socket',
         verdict: 'handled',
-        by: plugin,
-        pid: process.pid,
-        what: `${named(process)} is connected with the plugin ${plugin}.`,
-        hint: 'That lets go of it for the suspend and connects again after the resume.',
+        by: 'io.github.torpor.Audio',
+        what: 'Its sound goes to the sound server of its user.',
+        hint: 'It is halted for the suspend, and goes on where it was after the resume.',
       },
     ];
   }
+  const owner = ownerOutside(facts, `socket:${socket.peer}`);
+  if (owner === 'stranger') return [];
+  const plugin = owner === undefined ? undefined : facts.plugins?.get(owner.pid);
+  if (plugin !== undefined) {
+    const what = `${named(process)} is connected with the plugin ${plugin}.`;
+    return [heldByPlugin('unix-socket', process, plugin, what)];
+  }
   const listener = facts.unixSockets.get(socket.peer)?.path ?? '';
-  const place = listener || socket.path;
+  // What stands between stands for the bus that it is connected to.
+  const place = owner?.busLine?.path || listener || socket.path;
   const what = `${named(process)} talks to ${peerName(place, owner)}.`;
   const companion = owner === undefined ? undefined : facts.companions?.get(owner.pid);
   if (companion !== undefined) {
@@ -116,6 +172,17 @@ function peerFindings(facts: Facts, process: ProcessFacts, socket: UnixSocket): 
     const hint = 'It sends to it again after the resume, if that is there then.';
     return [{ ...common, verdict: 'handled', by: 'engine', hint }];
   }
+  const usual = usualFor(facts, socket);
+  if (usual?.kind === 'reconnect' && usual.isAsked && isUnderWay(facts, socket)) {
+    const asking = `${named(process)} has just asked ${peerName(place, owner)} something, and waits for the answer.`;
+    return [{ ...common, what: asking, verdict: 'blocking', by: '', hint: soon }];
+  }
+  // It may be in the middle of a message, whose second half would be the first thing that a new connection hears.
+  if (usual?.kind === 'bus' && socket.unsent > 0) {
+    const saying = `${named(process)} is just saying something to ${peerName(place, owner)}, which has not read it yet.`;
+    return [{ ...common, what: saying, verdict: 'blocking', by: '', hint: soon }];
+  }
+  if (usual !== undefined) return [{ ...common, ...usually(usual, listener) }];
   return [
     {
       ...common,
@@ -126,6 +193,26 @@ function peerFindings(facts: Facts, process: ProcessFacts, socket: UnixSocket): 
     },
   ];
 }
+
+const isUnderWay = (facts: Facts, { inode, peer, unsent }: UnixSocket) =>
+  unsent > 0 || (facts.unixSockets.get(peer)?.unsent ?? 0) > 0 || facts.awaited?.has(inode) === true;
+
+/** @param listener as in {@link outcomeOf}. */
+function usually(usual: Usual, listener: string): Pick<Finding, 'verdict' | 'by' | 'hint'> {
+  switch (usual.kind) {
+    case 'block':
+      return { verdict: 'blocking', by: '', hint: usual.hint };
+    case 'bus':
+    case 'hang-up':
+      return { verdict: 'degraded', by: 'engine', hint: usual.hint };
+    case 'reconnect':
+      return listener === ''
+        ? { verdict: 'degraded', by: 'engine', hint: foundClosed }
+        : { verdict: 'handled', by: 'engine', hint: usual.hint };
+  }
+}
+
+const foundClosed = 'After the resume it finds the connection closed.';
 
 /** @param listener the name by which the other side can be reached again; empty where it has none. */
 function outcomeOf(
@@ -149,7 +236,7 @@ function outcomeOf(
   const hint =
     choice === 'reconnect' && listener !== ''
       ? 'It is connected again at the resume; what was under way on the old connection is not repeated.'
-      : 'After the resume it finds the connection closed.';
+      : foundClosed;
   return { verdict: 'degraded', by: 'engine', hint };
 }
 
