@@ -79,3 +79,16 @@ export function runCommand(
     child.once('close', finish);
   });
 }
+
+/** Who a program runs as. */
+interface Identity {
+  readonly uid: number;
+  readonly gid: number;
+  readonly groups: readonly number[];
+}
+
+/** What makes `setpriv` become a user. */
+export function identityOptions({ uid, gid, groups }: Identity): string[] {
+  const supplementary = groups.length === 0 ? ['--clear-groups'] : ['--groups', groups.join(',')];
+  return ['--reuid', `${uid}`, '--regid', `${gid}`, ...supplementary];
+}

@@ -7,7 +7,7 @@
  * All is done as the application's own user, since it happens in folders where that user could have put links.
  */
 import type { CapsuleSpec } from '../../proto/manifest.ts';
-import { runCommand } from '../command.ts';
+import { identityOptions, runCommand } from '../command.ts';
 import type { Images } from '../criu/images.ts';
 import { ghostIdIn } from './ghosts.ts';
 import { type CapsuleView, hostPath } from './paths.ts';
@@ -28,9 +28,7 @@ const dropLinks = `for link do rm -f -- "$link" "$link${heldSuffix}"; done`;
 
 async function asUser({ user }: Owner, script: string, paths: readonly string[]): Promise<void> {
   if (paths.length === 0) return;
-  const groups = user.groups.length === 0 ? ['--clear-groups'] : ['--groups', user.groups.join(',')];
-  const identity = ['--reuid', `${user.uid}`, '--regid', `${user.gid}`, ...groups];
-  await runCommand('setpriv', [...identity, '--', 'sh', '-c', script, 'sh', ...paths]);
+  await runCommand('setpriv', [...identityOptions(user), '--', 'sh', '-c', script, 'sh', ...paths]);
 }
 
 async function linksOf(images: Images, view: CapsuleView): Promise<string[]> {

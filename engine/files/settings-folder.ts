@@ -6,7 +6,7 @@ import { constants } from 'node:fs';
 import { open, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { User } from '../capsule/users.ts';
-import { runCommand } from '../command.ts';
+import { identityOptions, runCommand } from '../command.ts';
 
 const userReadLimitMs = 5000;
 
@@ -87,10 +87,4 @@ export async function readSettingsAs(
     })
     .filter(({ name }) => isMeant(name, files))
     .map(({ file, text }) => ({ file, text }));
-}
-
-/** What makes `setpriv` become a user. */
-export function identityOptions({ uid, gid, groups }: Pick<User, 'uid' | 'gid' | 'groups'>): string[] {
-  const supplementary = groups.length === 0 ? ['--clear-groups'] : ['--groups', groups.join(',')];
-  return ['--reuid', `${uid}`, '--regid', `${gid}`, ...supplementary];
 }

@@ -3,7 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import type { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { User } from '../capsule/users.ts';
-import { identityOptions } from '../files/settings-folder.ts';
+import { identityOptions } from '../command.ts';
 import { endSession } from '../process.ts';
 import type { PluginCgroup } from './plugin-cgroups.ts';
 

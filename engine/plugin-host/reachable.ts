@@ -5,8 +5,7 @@
 import { existsSync } from 'node:fs';
 import { dirname } from 'node:path';
 import type { User } from '../capsule/users.ts';
-import { runCommand } from '../command.ts';
-import { identityOptions } from '../files/settings-folder.ts';
+import { identityOptions, runCommand } from '../command.ts';
 
 const limitMs = 5000;
 

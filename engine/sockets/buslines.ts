@@ -14,7 +14,7 @@ import type { Finding } from '../../api/types.ts';
 import { takeDescriptor } from '../../native/take-descriptor.ts';
 import type { BusSocket } from '../../proto/manifest.ts';
 import { unlessAborted } from '../abort.ts';
-import { runCommand } from '../command.ts';
+import { identityOptions, runCommand } from '../command.ts';
 import type { SocketUser } from './plan.ts';
 
 /** A connection to a bus, as the inspection sees it. */
@@ -149,11 +149,7 @@ export async function learnBus(
 /** Nothing of root's own reaches a program that runs as a user. */
 const environment = { PATH: '/usr/bin:/bin' };
 
-const asUser = ({ uid, gid, groups }: SocketUser): string[] => [
-  ...['setpriv', '--reuid', `${uid}`, '--regid', `${gid}`],
-  ...(groups.length === 0 ? ['--clear-groups'] : ['--groups', groups.join(',')]),
-  '--',
-];
+const asUser = (user: SocketUser): string[] => ['setpriv', ...identityOptions(user), '--'];
 
 function reasonIn(stderr: string): string {
   const text = stderr.trim().split('\n').at(-1) ?? '';

@@ -9,7 +9,7 @@ import { z } from 'zod';
 import { TorporError } from '../../api/errors.ts';
 import type { Finding } from '../../api/types.ts';
 import { type CapsuleSpec, type Manifest, specOf } from '../../proto/manifest.ts';
-import { runCommand } from '../command.ts';
+import { identityOptions, runCommand } from '../command.ts';
 import { type Images, readImages } from '../criu/images.ts';
 import { type Change, compareFiles } from '../files/compare.ts';
 import type { Package } from '../files/packages.ts';
@@ -318,13 +318,10 @@ async function recreate(
   view: CapsuleView,
   { user }: Owner,
 ): Promise<void> {
-  const { uid, gid, groups } = user;
   const host = await hostPath(view, pathBytes(record));
-  const identity = ['--reuid', `${uid}`, '--regid', `${gid}`];
-  const supplementary = groups.length === 0 ? ['--clear-groups'] : ['--groups', groups.join(',')];
   const script = record.kind === 'file' ? makeFile : makeFolder;
   const command = ['sh', '-c', script, 'sh', host.toString('utf8'), record.mode.toString(8)];
-  const result = await runCommand('setpriv', [...identity, ...supplementary, '--', ...command]);
+  const result = await runCommand('setpriv', [...identityOptions(user), '--', ...command]);
   if (result.status === 0) return;
   throw new TorporError(
     'blocked',
