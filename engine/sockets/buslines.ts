@@ -295,7 +295,8 @@ async function untilReady(
   });
 }
 
-const degraded = (what: string, hint: string): Finding => ({
+/** A socket that is there again, and not as it was. */
+export const degraded = (what: string, hint: string): Finding => ({
   tie: 'unix-socket',
   verdict: 'degraded',
   by: 'engine',

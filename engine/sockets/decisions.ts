@@ -11,7 +11,14 @@ import type { Finding, SocketChoice } from '../../api/types.ts';
 import type { BusSocket, DecidedSocket } from '../../proto/manifest.ts';
 import { MomentaryError } from '../momentary.ts';
 import type { SocketsBetween } from './between.ts';
-import { areWholeMessages, type BusLine, busStateOf, type Learnt, rulesUnknown } from './buslines.ts';
+import {
+  areWholeMessages,
+  type BusLine,
+  busStateOf,
+  degraded,
+  type Learnt,
+  rulesUnknown,
+} from './buslines.ts';
 import type { ExternalSocket, SocketsOutside } from './external.ts';
 
 export interface Decisions {
@@ -118,14 +125,6 @@ export function bytesLost({ type, own, unread }: ExternalSocket): number {
 const whose = ({ owner }: ExternalSocket) => owner?.comm ?? 'A process';
 const place = ({ address }: ExternalSocket) =>
   address.length === 0 ? 'a unix socket' : `the unix socket ${addressText(address)}`;
-
-const degraded = (what: string, hint: string): Finding => ({
-  tie: 'unix-socket',
-  verdict: 'degraded',
-  by: 'engine',
-  what,
-  hint,
-});
 
 const notThere = (socket: ExternalSocket) =>
   degraded(
