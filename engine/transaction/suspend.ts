@@ -224,21 +224,24 @@ export async function suspend(
             await pictures;
             const decided = await sockets.decide(record.name, stage.images, place.init.pid);
             const { connections: tool } = parts.installation;
-            const [{ inspection }, files, moved, host, connectionLock, network] = await Promise.all([
-              examined,
-              surroundings ?? recordNow(),
-              movedSockets ?? [],
-              describeHost(place.criu),
-              connections === 'keep' ? lockOf(stage.images, tool, parts.log) : undefined,
-              recordNetwork(id),
-              stage.sealer.finish(),
-              noted,
-            ]);
+            const [{ inspection }, files, moved, host, connectionLock, network, inhibiting] =
+              await Promise.all([
+                examined,
+                surroundings ?? recordNow(),
+                movedSockets ?? [],
+                describeHost(place.criu),
+                connections === 'keep' ? lockOf(stage.images, tool, parts.log) : undefined,
+                recordNetwork(id),
+                examined.then(({ inspection: { facts } }) =>
+                  heldInhibitors(record.name, facts.processes, facts.inhibitors ?? new Map(), stage.images),
+                ),
+                stage.sealer.finish(),
+                noted,
+              ]);
             await Promise.all([keepVolatile(files, view, stage.folder), place.keep(stage.folder)]);
             const seen = new UserFiles(view.root, specOf(record).user);
             const locks = await findDocumentLocks(files, lockNames, seen);
-            const { processes, inhibitors = new Map() } = inspection.facts;
-            const inhibiting = await heldInhibitors(record.name, processes, inhibitors, stage.images);
+            const { processes } = inspection.facts;
             committed = await parts.store.commit(stage, () => ({
               ...kindOf(record),
               workload: id,
