@@ -13,6 +13,7 @@ import { BusTime, learnBus, startBusLine } from '../../engine/sockets/buslines.t
 import { restoreSockets } from '../../engine/sockets/sockets.ts';
 import { type BusSocket, manifestSchema } from '../../proto/manifest.ts';
 import { isThere, TestEngine } from '../support/engine.ts';
+import { end } from '../support/programs.ts';
 import { canCheckpoint } from './criu-fixture.ts';
 
 const run = promisify(execFile);
@@ -46,13 +47,6 @@ async function start(command: readonly string[]): Promise<ChildProcess> {
   started.push(child);
   await once(child, 'spawn');
   return child;
-}
-
-async function end(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return;
-  const exited = once(child, 'exit');
-  child.kill('SIGKILL');
-  await exited;
 }
 
 const soon = <T>(check: () => Promise<T>) => vi.waitFor(check, { timeout: 30_000, interval: 50 });

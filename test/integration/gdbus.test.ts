@@ -1,6 +1,5 @@
 /** A program that uses a message bus by GDBus, with the system bus and with a session bus, each started anew while it is suspended. */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { chmod, mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -9,6 +8,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } 
 import type { Finding, Snapshot, Workload } from '../../api/types.ts';
 import { TestEngine } from '../support/engine.ts';
 import { SystemServices } from '../support/login-manager.ts';
+import { end } from '../support/programs.ts';
 import { canCheckpoint } from './criu-fixture.ts';
 
 const run = promisify(execFile);
@@ -36,13 +36,6 @@ afterEach(async () => {
   for (const child of ended.splice(0)) await end(child);
   await rm(folder, { recursive: true, force: true });
 });
-
-async function end(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return;
-  const exited = once(child, 'exit');
-  child.kill('SIGKILL');
-  await exited;
-}
 
 interface Bus {
   which: 'system' | 'session';

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { Finding, Inspection, Snapshot, Workload } from '../../api/types.ts';
 import { TestEngine } from '../support/engine.ts';
+import { end } from '../support/programs.ts';
 import { SocketClient } from '../support/sockets.ts';
 import { soundTool, UserSound } from '../support/sound.ts';
 import { canCheckpoint } from './criu-fixture.ts';
@@ -35,13 +36,6 @@ async function serve(socket: string, command: readonly string[], env: Record<str
   await once(child, 'spawn');
   await vi.waitFor(() => expect(existsSync(socket)).toBe(true), { timeout: 20_000, interval: 20 });
   return child;
-}
-
-async function end(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return;
-  const exited = once(child, 'exit');
-  child.kill('SIGKILL');
-  await exited;
 }
 
 /** A client that Torpor did not start; it has the last word on when it connects. */

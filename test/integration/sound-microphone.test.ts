@@ -1,6 +1,5 @@
 /** The microphone: the user is asked on the desktop, by a real notification daemon, before anything is heard. */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { chmod, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -8,6 +7,7 @@ import { describe, expect, it } from 'vitest';
 import type { Snapshot, Workload } from '../../api/types.ts';
 import { TestDisplay } from '../support/display.ts';
 import { TestEngine } from '../support/engine.ts';
+import { end } from '../support/programs.ts';
 import { analyse, rate, soundTool, tone, UserSound, until } from '../support/sound.ts';
 import { canCheckpoint } from './criu-fixture.ts';
 
@@ -97,12 +97,7 @@ class Desktop implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.engine[Symbol.asyncDispose]();
-    for (const child of this.#children) {
-      if (child.exitCode !== null || child.signalCode !== null) continue;
-      const ended = once(child, 'exit');
-      child.kill();
-      await ended;
-    }
+    for (const child of this.#children) await end(child, 'SIGTERM');
     await this.#display[Symbol.asyncDispose]();
     await this.user[Symbol.asyncDispose]();
   }

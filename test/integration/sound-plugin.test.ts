@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import { Consents } from '../../plugins/audio/consents.ts';
 import { type Capsule, Sound } from '../../plugins/audio/sound.ts';
+import { end } from '../support/programs.ts';
 import { analyse, rate, soundTool, tone, UserSound, until } from '../support/sound.ts';
 
 const built = (name: string) => new URL(`../../build/native/${name}`, import.meta.url).pathname;
@@ -27,11 +28,7 @@ beforeEach(async () => {
 });
 afterEach(async () => {
   for (const sound of sounds) await sound.end();
-  for (const child of children.reverse().filter(isAlive)) {
-    const ended = once(child, 'exit');
-    child.kill('SIGKILL');
-    await ended;
-  }
+  for (const child of children.reverse()) await end(child);
   vi.unstubAllEnvs();
   await user[Symbol.asyncDispose]();
 });

@@ -12,6 +12,7 @@ import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { numbers } from '../support/numbers.ts';
+import { end } from '../support/programs.ts';
 import { analyse, rate, soundTool, tone, UserSound, until } from '../support/sound.ts';
 
 const built = (name: string) => new URL(`../../build/native/${name}`, import.meta.url).pathname;
@@ -98,11 +99,7 @@ beforeEach(() => {
   inside = undefined;
 });
 afterEach(async () => {
-  for (const child of children.reverse().filter(isAlive)) {
-    const ended = once(child, 'exit');
-    child.kill('SIGKILL');
-    await ended;
-  }
+  for (const child of children.reverse()) await end(child);
   inside?.close();
   await user?.[Symbol.asyncDispose]();
 });

@@ -8,6 +8,7 @@ import { existsSync } from 'node:fs';
 import { rm, writeFile } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { vi } from 'vitest';
+import { end } from './programs.ts';
 
 const run = promisify(execFile);
 const logind = '/lib/systemd/systemd-logind';
@@ -127,13 +128,6 @@ const asUser = (uid: number) =>
   uid === 0 ? [] : ['setpriv', '--reuid', `${uid}`, '--regid', `${uid}`, '--clear-groups', '--'];
 
 const soon = <T>(check: () => Promise<T>) => vi.waitFor(check, { timeout: 30_000, interval: 50 });
-
-async function end(child: ChildProcess | undefined): Promise<void> {
-  if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
-  const exited = once(child, 'exit');
-  child.kill('SIGKILL');
-  await exited;
-}
 
 /** What a process has open, by what each descriptor leads to. */
 export async function hasOpen(pid: number, what: RegExp): Promise<boolean> {

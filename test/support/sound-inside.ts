@@ -1,9 +1,9 @@
 /** The sound server of a capsule without a capsule, and the relay that carries its streams to a user's own. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { end } from './programs.ts';
 import { until } from './sound.ts';
 
 const built = (name: string) => new URL(`../../build/native/${name}`, import.meta.url).pathname;
@@ -65,10 +65,7 @@ export class SoundInside implements AsyncDisposable {
   /** Ends a program without a word. */
   async kill(child: ChildProcess): Promise<void> {
     this.#relays.delete(child);
-    if (child.exitCode !== null || child.signalCode !== null) return;
-    const ended = once(child, 'exit');
-    child.kill('SIGKILL');
-    await ended;
+    await end(child);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -9,6 +9,7 @@ import { cp, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
+import { end } from './programs.ts';
 
 const run = promisify(execFile);
 const prefix = new URL('../../build/sound/usr', import.meta.url).pathname;
@@ -357,13 +358,6 @@ export class UserSound implements AsyncDisposable {
     await end(this.#bus, 'SIGTERM');
     await rm(this.folder, { recursive: true, force: true });
   }
-}
-
-async function end(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return;
-  const ended = once(child, 'exit');
-  child.kill(signal);
-  await ended;
 }
 
 export async function until(
