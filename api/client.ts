@@ -49,8 +49,6 @@ export async function readEngineAddress(paths: EnginePaths): Promise<EngineAddre
 /** Resolves when the engine has left the bus or the bus has gone; never where the connection was closed here. */
 export function watchEngine(connection: BusConnection): Promise<void> {
   const { bus } = connection;
-  const ask = (member: string, signature: string, text: string) =>
-    connection.call(new Message({ ...busDaemon, member, signature, body: [text] }));
   return new Promise((resolve) => {
     const lost = () => {
       bus.off('message', look);
@@ -64,9 +62,11 @@ export function watchEngine(connection: BusConnection): Promise<void> {
     bus.on('message', look);
     connection.onLost(lost);
     const rule = `type='signal',sender='${busDaemon.destination}',member='NameOwnerChanged',arg0='${busName}'`;
-    ask('AddMatch', 's', rule)
+    const hasOwner = new Message({ ...busDaemon, member: 'NameHasOwner', signature: 's', body: [busName] });
+    connection
+      .addMatch(rule)
       // It may have ended before anyone looked.
-      .then(() => ask('NameHasOwner', 's', busName))
+      .then(() => connection.call(hasOwner))
       .then((reply) => reply.body[0] === true || lost())
       // The connection has ended, which is told above, or was closed here.
       .catch(() => {});

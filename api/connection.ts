@@ -3,7 +3,7 @@
  * away under them; here they are rejected.
  */
 import { EventEmitter } from 'node:events';
-import { type Message, type MessageBus, sessionBus } from '@jellybrick/dbus-next';
+import { Message, type MessageBus, sessionBus } from '@jellybrick/dbus-next';
 
 export class BusConnection implements AsyncDisposable {
   readonly bus: MessageBus;
@@ -38,6 +38,20 @@ export class BusConnection implements AsyncDisposable {
     const reply = await Promise.race([this.bus.call(message), this.#ended]);
     if (reply === null) throw new Error('a call without reply was awaited');
     return reply;
+  }
+
+  /** Has the bus pass on the messages that a match rule (D-Bus Specification, Match Rules) is about. */
+  async addMatch(rule: string): Promise<void> {
+    await this.call(
+      new Message({
+        destination: 'org.freedesktop.DBus',
+        path: '/org/freedesktop/DBus',
+        interface: 'org.freedesktop.DBus',
+        member: 'AddMatch',
+        signature: 's',
+        body: [rule],
+      }),
+    );
   }
 
   /** Runs once when the connection ends without having been closed here. */

@@ -76,9 +76,9 @@ export class BusService {
   async start(): Promise<void> {
     this.#connection.bus.addMethodHandler((message: Message) => this.#receive(message));
     this.#connection.bus.on('message', (message: Message) => this.#forgetLeaver(message));
-    await this.#callBus('AddMatch', 's', [
+    await this.#connection.addMatch(
       "type='signal',sender='org.freedesktop.DBus',member='NameOwnerChanged',arg2=''",
-    ]);
+    );
     const reply = await this.#callBus('RequestName', 'su', [busName, doNotQueue]);
     if (reply.body[0] !== primaryOwner) {
       throw new TorporError('failed', 'Another engine already answers on this bus.', 'See `torpor doctor`.');

@@ -27,16 +27,7 @@ export class Notifications implements AsyncDisposable {
     try {
       const connection = await BusConnection.open(address);
       const notifications = new Notifications(connection);
-      await connection.call(
-        new Message({
-          destination: 'org.freedesktop.DBus',
-          path: '/org/freedesktop/DBus',
-          interface: 'org.freedesktop.DBus',
-          member: 'AddMatch',
-          signature: 's',
-          body: [`type='signal',interface='${service.interface}'`],
-        }),
-      );
+      await connection.addMatch(`type='signal',interface='${service.interface}'`);
       return notifications;
     } catch {
       return undefined;

@@ -41,16 +41,7 @@ export async function askForMicrophone(
   const address = env.DBUS_SESSION_BUS_ADDRESS;
   if (!address) throw new Error('there is no session bus');
   await using connection = await BusConnection.open(address);
-  await connection.call(
-    new Message({
-      destination: 'org.freedesktop.DBus',
-      path: '/org/freedesktop/DBus',
-      interface: 'org.freedesktop.DBus',
-      member: 'AddMatch',
-      signature: 's',
-      body: [`type='signal',interface='${service.interface}'`],
-    }),
-  );
+  await connection.addMatch(`type='signal',interface='${service.interface}'`);
   const said: Message[] = [];
   let heard: (message: Message) => void = (message) => said.push(message);
   connection.bus.on('message', (message: Message) => heard(message));

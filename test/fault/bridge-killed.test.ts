@@ -3,7 +3,7 @@ import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import { newReply, newSignal } from '../../plugins/bridge/message.ts';
-import { Desktop, runByHand, runLoginManager, runScreenSaver } from '../support/buses.ts';
+import { askClient, Desktop, runByHand, runLoginManager, runScreenSaver } from '../support/buses.ts';
 import { TestEngine } from '../support/engine.ts';
 
 const patience = { timeout: 60_000, interval: 100 };
@@ -54,14 +54,7 @@ async function bridgePid(): Promise<number> {
   throw new Error('no bridge');
 }
 
-/** Calls the program inside, from inside. */
-async function ask(member: string, ...args: string[]): Promise<string> {
-  const to = ['--dest=org.example.Client', '/org/example/Client', `org.example.Client.${member}`];
-  const send = ['dbus-send', '--session', '--print-reply=literal', ...to, ...args];
-  const { code, stdout, stderr } = await engine.run(['exec', 'client', '--', ...send]);
-  if (code !== 0) throw new Error(stderr);
-  return stdout.trim().replace(/^uint32 /, '');
-}
+const ask = (member: string, ...args: string[]) => askClient(engine, member, ...args);
 
 it.each(['the bridge', 'the engine, and the bridge with it,'])(
   'where %s is killed, an application keeps its inhibitors and notifications',

@@ -6,7 +6,14 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import type { Finding } from '../../api/types.ts';
-import { Desktop, runLoginManager, runScreenSaver, signalsOf } from '../support/buses.ts';
+import {
+  askClient,
+  askInside,
+  Desktop,
+  runLoginManager,
+  runScreenSaver,
+  signalsOf,
+} from '../support/buses.ts';
 import { TestEngine } from '../support/engine.ts';
 
 const run = promisify(execFile);
@@ -44,39 +51,12 @@ async function startClient(): Promise<void> {
   await vi.waitFor(async () => expect(await heard()).toContain('started'), patience);
 }
 
-/** Calls the program inside, from inside. */
-async function ask(member: string, ...args: string[]): Promise<string> {
-  const { code, stdout, stderr } = await engine.run([
-    ...[
-      'exec',
-      'client',
-      '--',
-      'dbus-send',
-      '--session',
-      '--print-reply=literal',
-      '--dest=org.example.Client',
-    ],
-    ...['/org/example/Client', `org.example.Client.${member}`, ...args],
-  ]);
-  if (code !== 0) throw new Error(stderr);
-  return stdout.trim().replace(/^uint32 /, '');
-}
+const ask = (member: string, ...args: string[]) => askClient(engine, member, ...args);
 
 /** Whether a name has an owner inside. */
 async function isOwned(name: string): Promise<boolean> {
-  const { stdout } = await engine.run([
-    ...[
-      'exec',
-      'client',
-      '--',
-      'dbus-send',
-      '--session',
-      '--print-reply=literal',
-      '--dest=org.freedesktop.DBus',
-    ],
-    ...['/', 'org.freedesktop.DBus.NameHasOwner', `string:${name}`],
-  ]);
-  return stdout.includes('true');
+  const call = ['/', 'org.freedesktop.DBus.NameHasOwner', `string:${name}`];
+  return (await askInside(engine, 'org.freedesktop.DBus', ...call)).includes('true');
 }
 
 it('a name, match rules and an inhibitor come back, also where the bus outside has been another meanwhile', async () => {

@@ -16,6 +16,7 @@ import {
   type Message as WireMessage,
 } from '../../plugins/bridge/message.ts';
 import { SocketLoop } from '../../plugins/bridge/sockets.ts';
+import type { TestEngine } from './engine.ts';
 
 export class Desktop implements AsyncDisposable {
   readonly folder: string;
@@ -239,4 +240,19 @@ export async function runByHand(
   };
   await bus.ask('RequestName', 'su', [name, 0]);
   return { bus, asked, stop: () => bus.close() };
+}
+
+/** Calls a program on the bus of the capsule named `client`, from inside. @throws Error with the bus's words. */
+export async function askInside(engine: TestEngine, destination: string, ...call: string[]): Promise<string> {
+  const send = ['dbus-send', '--session', '--print-reply=literal', `--dest=${destination}`, ...call];
+  const { code, stdout, stderr } = await engine.run(['exec', 'client', '--', ...send]);
+  if (code !== 0) throw new Error(stderr);
+  return stdout.trim();
+}
+
+/** The same of test/fixtures/desktop_client.py. @returns a number as it is, without its type. */
+export async function askClient(engine: TestEngine, member: string, ...args: string[]): Promise<string> {
+  const name = 'org.example.Client';
+  const answer = await askInside(engine, name, '/org/example/Client', `${name}.${member}`, ...args);
+  return answer.replace(/^uint32 /, '');
 }
