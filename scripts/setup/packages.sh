@@ -13,6 +13,7 @@ PACKAGES_BASE=(
   iproute2 nftables util-linux procps tar                 # used by CRIU and by the engine
   libpulse0                                               # by which sound reaches the user's sound server
   ca-certificates gcc make libc6-dev binutils patchelf    # npm, the native build, CRIU's private prefix
+  libssl-dev liblz4-dev libzstd-dev                       # hashes and compression of the page store
   mousepad                                                # the application of `torpor demo`
   chromium xdg-utils                                      # the app's windows where there is no Electron; web addresses
 )

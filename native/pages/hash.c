@@ -1,0 +1,60 @@
+#include "hash.h"
+
+#include <openssl/sha.h>
+#include <string.h>
+
+void sha256(const void *bytes, size_t length, uint8_t digest[32])
+{
+	SHA256(bytes, length, digest);
+}
+
+void hash_page(const uint8_t page[PAGE_BYTES], uint8_t hash[PAGE_HASH_BYTES])
+{
+	uint8_t digest[32];
+
+	sha256(page, PAGE_BYTES, digest);
+	memcpy(hash, digest, PAGE_HASH_BYTES);
+}
+
+bool page_is_zero(const uint8_t page[PAGE_BYTES])
+{
+	uint64_t first;
+
+	memcpy(&first, page, sizeof(first));
+	/* Equal to itself moved by eight bytes: all of it is as its beginning. */
+	return first == 0 && memcmp(page, page + sizeof(first), PAGE_BYTES - sizeof(first)) == 0;
+}
+
+void chunk_id(const uint8_t *hashes, unsigned pages, uint8_t id[CHUNK_ID_BYTES])
+{
+	sha256(hashes, (size_t)pages * PAGE_HASH_BYTES, id);
+}
+
+bool chunk_matches(const uint8_t *bytes, unsigned pages, const uint8_t id[CHUNK_ID_BYTES])
+{
+	uint8_t hashes[CHUNK_PAGES * PAGE_HASH_BYTES];
+	uint8_t found[CHUNK_ID_BYTES];
+
+	if (pages == 0 || pages > CHUNK_PAGES)
+		return false;
+	for (unsigned page = 0; page < pages; page++)
+		hash_page(bytes + (size_t)page * PAGE_BYTES, hashes + (size_t)page * PAGE_HASH_BYTES);
+	chunk_id(hashes, pages, found);
+	return memcmp(found, id, CHUNK_ID_BYTES) == 0;
+}
+
+void set_check(void *structure, size_t length)
+{
+	uint8_t digest[32];
+
+	sha256(structure, length - CHECK_BYTES, digest);
+	memcpy((uint8_t *)structure + length - CHECK_BYTES, digest, CHECK_BYTES);
+}
+
+bool check_is_right(const void *structure, size_t length)
+{
+	uint8_t digest[32];
+
+	sha256(structure, length - CHECK_BYTES, digest);
+	return memcmp((const uint8_t *)structure + length - CHECK_BYTES, digest, CHECK_BYTES) == 0;
+}

@@ -1,0 +1,26 @@
+/* What pages and chunks are known by (docs/store-format.md). */
+#ifndef TORPOR_PAGES_HASH_H
+#define TORPOR_PAGES_HASH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "format.h"
+
+/* SHA-256 of some bytes. */
+void sha256(const void *bytes, size_t length, uint8_t digest[32]);
+
+void hash_page(const uint8_t page[PAGE_BYTES], uint8_t hash[PAGE_HASH_BYTES]);
+bool page_is_zero(const uint8_t page[PAGE_BYTES]);
+
+/* The id of a chunk of so many pages, from their hashes one after the other. */
+void chunk_id(const uint8_t *hashes, unsigned pages, uint8_t id[CHUNK_ID_BYTES]);
+/* Whether these bytes are the chunk of that id. */
+bool chunk_matches(const uint8_t *bytes, unsigned pages, const uint8_t id[CHUNK_ID_BYTES]);
+
+/* Fills in, or looks at, the check at the end of a structure that is so long as a whole. */
+void set_check(void *structure, size_t length);
+bool check_is_right(const void *structure, size_t length);
+
+#endif
