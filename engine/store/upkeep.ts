@@ -111,6 +111,7 @@ export class Upkeep {
       }
       try {
         const swept = await this.#pages.sweep(false, { signal: given, fd, inBackground });
+        await this.#store.measureShares(given);
         const freedBytes = await freed();
         this.#log.info({ ...swept, freedBytes }, 'packs swept');
         const result = { freedBytes, storedBytes: before - freedBytes };
@@ -123,10 +124,10 @@ export class Upkeep {
   }
 
   async #compress(signal: AbortSignal): Promise<void> {
-    await this.#store.packs.alone(
-      (given, fd) => this.#pages.recompress({ signal: given, fd, inBackground: true }),
-      signal,
-    );
+    await this.#store.packs.alone(async (given, fd) => {
+      await this.#pages.recompress({ signal: given, fd, inBackground: true });
+      await this.#store.measureShares(given);
+    }, signal);
   }
 }
 

@@ -12,6 +12,7 @@ static const struct {
 	int (*run)(int argc, char **argv);
 } commands[] = {
 	{ "receive", cmd_receive },
+	{ "shares", cmd_shares },
 	{ NULL, NULL },
 };
 

@@ -17,6 +17,7 @@ import {
 } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { StoreKey } from '../../engine/store/key.ts';
 import { PagesError } from '../../engine/store/pages-program.ts';
 import type { SnapshotStore } from '../../engine/store/snapshot-store.ts';
 import { Upkeep } from '../../engine/store/upkeep.ts';
@@ -281,7 +282,6 @@ describe('version 1', () => {
     const { id } = await takeSnapshot(store, memoryFrom(1000));
     const path = join(store.folderOf(id), 'manifest.json');
     const newer = Buffer.from((await readFile(path, 'utf8')).replace('"version": 2', '"version": 3'));
-    const { StoreKey } = await import('../../engine/store/key.ts');
     const key = await StoreKey.open(join(state, 'key'), true);
     await writeFile(path, newer);
     await writeFile(join(store.folderOf(id), 'manifest.mac'), key.mac(newer));
