@@ -11,8 +11,11 @@ static const struct {
 	const char *name;
 	int (*run)(int argc, char **argv);
 } commands[] = {
-	{ "receive", cmd_receive },
 	{ "shares", cmd_shares },
+	{ "receive", cmd_receive },
+	{ "sweep", cmd_sweep },
+	{ "recompress", cmd_recompress },
+	{ "measure", cmd_measure },
 	{ NULL, NULL },
 };
 
