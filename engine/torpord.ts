@@ -25,6 +25,7 @@ import { ExecRelay } from './exec/relay.ts';
 import { FileHashes } from './files/hashes.ts';
 import { Inspector } from './inspect/inspector.ts';
 import { findInstallation } from './installation.ts';
+import { Intervals, systemClock } from './intervals/intervals.ts';
 import { Jobs } from './job/jobs.ts';
 import { openLog } from './log.ts';
 import { PluginCgroups } from './plugin-host/plugin-cgroups.ts';
@@ -40,6 +41,7 @@ import { Sessions } from './store/sessions.ts';
 import { SnapshotStore } from './store/snapshot-store.ts';
 import { recover } from './transaction/recover.ts';
 import { Cgroups } from './workload/cgroup.ts';
+import type { WorkloadRecord } from './workload/record.ts';
 import { Registry } from './workload/registry.ts';
 import { Workloads } from './workload/workloads.ts';
 
@@ -99,6 +101,7 @@ async function main(onDemand: boolean): Promise<void> {
     tracer: installation.tracer,
     logger: log,
   });
+  const intervals = await Intervals.open(paths.stateDir, systemClock, log);
   const userSessions = await UserSessions.open(join(paths.runDir, 'sessions.json'), log);
   const isBusy = (uid: number) =>
     registry.all().some((each) => runsSoon(each) && specOf(each).user.uid === uid);
@@ -151,6 +154,7 @@ async function main(onDemand: boolean): Promise<void> {
       plugins,
       pluginPrograms,
       userSessions,
+      intervals,
       log,
     },
     (progress, ownerUid) => service?.emit('progress', ownerUid, progress),
@@ -169,12 +173,30 @@ async function main(onDemand: boolean): Promise<void> {
   const residents = new Residents(pluginPrograms, isBusy, log);
   registry.onChange((record) => residents.follow(record));
   registry.onForgotten(({ id }) => residents.forget(id));
-  registry.onChange((record) => {
+  const tellOf = (record: WorkloadRecord | undefined) => {
+    if (record === undefined) return;
     void engine
       .describe(record)
       .then((workload) => service?.emit('workloadChanged', specOf(record).user.uid, workload))
       .catch((error: unknown) => log.error({ err: error }, 'could not tell of a change'));
+  };
+  registry.onChange((record) => {
+    intervals.follow(record.id);
+    tellOf(record);
   });
+  registry.onForgotten(({ id }) => {
+    intervals
+      .end(id)
+      .catch((error: unknown) => log.error({ err: error, workload: id }, 'its interval remains'));
+  });
+  await intervals.start(
+    {
+      runs: (id) => ['running', 'suspending'].includes(registry.get(id)?.status.kind ?? ''),
+      take: (id, interval) => engine.takeTurn(id, interval),
+      changed: (id) => tellOf(registry.get(id)),
+    },
+    (id) => registry.get(id) !== undefined,
+  );
 
   plugins.settle(owed);
   for (const record of registry.all()) residents.follow(record);
@@ -189,6 +211,7 @@ async function main(onDemand: boolean): Promise<void> {
     if (onDemand) whenIdle(paths, engine, () => service?.lastCall ?? 0, resolve);
   });
   log.info({ reason }, 'engine stops');
+  intervals.stop();
   workloads.stop();
   residents.stop();
   await pluginPrograms.end();
