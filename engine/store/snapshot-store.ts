@@ -4,7 +4,7 @@
  * rename; whatever lies in `staging/` when the engine starts was never finished and is removed by the recovery.
  */
 import { createHash, createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
-import { mkdir, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rename, rm, rmdir, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { z } from 'zod';
 import { TorporError } from '../../api/errors.ts';
@@ -35,13 +35,17 @@ export const terminalFile = 'terminal';
 export const dumpLogFile = 'dump.log';
 
 /**
- * A snapshot in the making. CRIU writes its images into {@link Stage.images} itself: this is the seam at which a
- * page store can take the pages over a socket instead.
+ * A snapshot in the making. CRIU writes its images into {@link Stage.images}, and sends memory contents to
+ * `torpor-pages receive`, which writes the other two folders.
  */
 export interface Stage {
   readonly id: string;
   readonly folder: string;
   readonly images: string;
+  /** What page is where: part of the snapshot. */
+  readonly pages: string;
+  /** New chunks, for all snapshots. */
+  readonly packs: string;
   /** Hashes and syncs what is staged; it may be started as soon as something is being written. */
   readonly sealer: Sealer;
 }
@@ -63,14 +67,25 @@ export interface StoreChange {
   ownerUid: number;
 }
 
-/** Memory contents; everything else among the images is parsed by CRIU and must be verified before it is. */
-const isPageData = (file: ManifestFile) => /^images\/pages-\d+\.img$/.test(file.path);
+/**
+ * Memory contents, or the hashes that later pages are compared with; everything else is parsed by CRIU or the pager and
+ * must be verified before it is.
+ */
+const isPageData = ({ path }: ManifestFile) => /^images\/pages-\d+\.img$|^pages\/hashes$/.test(path);
 
-/** How much of a snapshot CRIU parses, and how much is memory contents, in bytes. */
+/** How much of a snapshot must be verified before a restore begins, and how much beside it, in bytes. */
 export function sizesOf(manifest: Manifest): { parsed: number; pages: number } {
   const sum = (files: ManifestFile[]) => files.reduce((all, file) => all + file.bytes, 0);
   const pages = sum(manifest.files.filter(isPageData));
   return { parsed: sum(manifest.files) - pages, pages };
+}
+
+/**
+ * What a snapshot added to the store when it was made: its own files, and the chunks that no earlier snapshot had. So the
+ * sum over all is what all of them take; what removing one frees may be less, where later ones need its chunks too.
+ */
+function bytesOnDisk({ files, pages }: Manifest): number {
+  return files.reduce((sum, file) => sum + file.bytes, pages?.storedBytes ?? 0);
 }
 
 export class SnapshotStore {
@@ -90,7 +105,8 @@ export class SnapshotStore {
    * @throws TorporError `failed` where the folder is not writable or the key is damaged.
    */
   static async open(stateDir: string, log: Logger): Promise<SnapshotStore> {
-    for (const name of ['snapshots', 'staging', 'failures']) await privateFolder(join(stateDir, name));
+    for (const name of ['snapshots', 'packs', 'staging', 'failures'])
+      await privateFolder(join(stateDir, name));
     const hasSnapshots = (await readdir(join(stateDir, 'snapshots'))).length > 0;
     return new SnapshotStore(stateDir, await openKey(join(stateDir, 'key'), hasSnapshots), log);
   }
@@ -133,10 +149,10 @@ export class SnapshotStore {
   async stage(): Promise<Stage> {
     const id = randomBytes(6).toString('hex');
     const folder = this.#path('staging', id);
-    const images = join(folder, 'images');
-    await mkdir(images, { recursive: true, mode: 0o700 });
+    const [images, pages, packs] = [join(folder, 'images'), join(folder, 'pages'), join(folder, 'packs')];
+    for (const path of [images, pages, packs]) await mkdir(path, { recursive: true, mode: 0o700 });
     // CRIU goes on writing to its log until it has ended the processes.
-    return { id, folder, images, sealer: new Sealer(folder, [dumpLogFile]) };
+    return { id, folder, images, pages, packs, sealer: new Sealer(folder, [dumpLogFile, 'packs']) };
   }
 
   /**
@@ -146,7 +162,10 @@ export class SnapshotStore {
    */
   async commit(stage: Stage, finish: () => ManifestBody): Promise<Manifest> {
     const files = await stage.sealer.finish();
-    const manifest: Manifest = { ...finish(), version: manifestVersion, id: stage.id, files };
+    await this.#publishPacks(stage);
+    const body = finish();
+    const version = body.pages === undefined ? 1 : manifestVersion;
+    const manifest: Manifest = { ...body, version, id: stage.id, files };
     const bytes = Buffer.from(JSON.stringify(manifest, null, 1));
     const { error: unreadable } = manifestSchema.safeParse(JSON.parse(bytes.toString('utf8')));
     if (unreadable !== undefined)
@@ -165,6 +184,17 @@ export class SnapshotStore {
     await syncFolder(this.#path('snapshots'));
     this.#tell(manifest);
     return manifest;
+  }
+
+  /** From here on its chunks are found by all; where no snapshot comes to be after all, a sweep removes them. */
+  async #publishPacks({ packs }: Stage): Promise<void> {
+    const names = await readdir(packs);
+    // Who meets a pack's index finds the pack too.
+    const isIndex = (name: string) => name.endsWith('.idx');
+    for (const name of [...names.filter((each) => !isIndex(each)), ...names.filter(isIndex)])
+      await rename(join(packs, name), this.#path('packs', name));
+    if (names.length > 0) await syncFolder(this.#path('packs'));
+    await rmdir(packs);
   }
 
   /** Removes what a suspend that failed has written, keeping CRIU's log among the failures. */
@@ -208,7 +238,7 @@ export class SnapshotStore {
         kind: 'complete',
         id,
         manifest,
-        bytesOnDisk: manifest.files.reduce((sum, file) => sum + file.bytes, 0),
+        bytesOnDisk: bytesOnDisk(manifest),
         usedAt: await readFile(join(this.folderOf(id), usedFile), 'utf8').catch(() => undefined),
         kept: await this.isKept(id),
       };
@@ -216,6 +246,25 @@ export class SnapshotStore {
       if (!(error instanceof TorporError)) throw error;
       return { kind: 'damaged', id, problem: error.message };
     }
+  }
+
+  /**
+   * The snapshot that new pages of a workload are compared with: its newest one, of those whose lists of pages are as
+   * they were written. Undefined where it has none.
+   */
+  async parentOf(workload: string): Promise<string | undefined> {
+    for (const item of await this.list()) {
+      if (item.kind !== 'complete' || item.manifest.workload !== workload) continue;
+      const lists = item.manifest.files.filter(({ path }) => path.startsWith('pages/'));
+      if (lists.length === 0) continue;
+      try {
+        await Promise.all(lists.map((file) => this.#verifyFile(item.id, file)));
+        return item.id;
+      } catch (error) {
+        this.#log.warn({ err: error, snapshot: item.id }, 'new pages are not compared with it');
+      }
+    }
+    return undefined;
   }
 
   async has(id: string): Promise<boolean> {
