@@ -49,6 +49,7 @@ import type { Jobs } from './job/jobs.ts';
 import { companionsOf, type Member, refuseOverlap } from './job/members.ts';
 import { Locks } from './locks.ts';
 import type { Logger } from './log.ts';
+import type { Pagers } from './pages/pagers.ts';
 import type { PluginHost } from './plugin-host/plugin-host.ts';
 import type { PluginPrograms } from './plugin-host/plugin-programs.ts';
 import type { UserSessions } from './plugin-host/user-sessions.ts';
@@ -99,6 +100,7 @@ export interface EngineParts {
   pluginPrograms: PluginPrograms;
   userSessions: UserSessions;
   intervals: Intervals;
+  pagers: Pagers;
   log: Logger;
 }
 
@@ -750,6 +752,7 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
   async #remove(caller: Caller, id: string): Promise<void> {
     await this.#locks.hold(`snapshot ${id}`, `Snapshot ${id}`, 'removed', async () => {
       if (await this.#parts.store.isKept(id)) throw isKept(id);
+      if (this.#parts.pagers.needs(id)) throw isStillRead(id);
       const holder = this.#parts.registry
         .all()
         .find((record) => record.status.kind === 'suspended' && record.status.snapshot === id);
@@ -839,6 +842,7 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
     const init = status.kind === 'running' && record.kind === 'capsule' ? status.init.pid : undefined;
     const snapshot = 'snapshot' in status ? status.snapshot : undefined;
     const interval = this.#parts.intervals.stateOf(record.id);
+    const loading = status.kind === 'running' ? this.#parts.pagers.loading(record.id) : undefined;
     return {
       id: record.id,
       name: record.name,
@@ -854,6 +858,7 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
         ? { profiles: record.capsule.profiles.names }
         : {}),
       startedAt: record.startedAt,
+      ...(loading === undefined ? {} : { loading }),
       ...(snapshot === undefined ? {} : { snapshot }),
       ...(interval === undefined ? {} : { interval }),
       ...this.#reachOf(record),
@@ -955,6 +960,14 @@ function isKept(id: string): TorporError {
     'blocked',
     `Snapshot ${id} is kept, so it is not removed.`,
     `To remove it all the same: \`torpor keep --no ${id}\` first, or \`torpor rm --force ${id}\`.`,
+  );
+}
+
+function isStillRead(id: string): TorporError {
+  return new TorporError(
+    'blocked',
+    `Snapshot ${id} is not removed: an application that was resumed from it is still fetching its memory.`,
+    'Wait until all of it is there (`torpor ps`), which takes seconds.',
   );
 }
 

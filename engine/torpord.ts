@@ -28,11 +28,13 @@ import { findInstallation } from './installation.ts';
 import { Intervals, systemClock } from './intervals/intervals.ts';
 import { Jobs } from './job/jobs.ts';
 import { openLog } from './log.ts';
+import { Pagers } from './pages/pagers.ts';
 import { PluginCgroups } from './plugin-host/plugin-cgroups.ts';
 import { PluginHost } from './plugin-host/plugin-host.ts';
 import { PluginPrograms } from './plugin-host/plugin-programs.ts';
 import { Residents, runsSoon } from './plugin-host/residents.ts';
 import { UserSessions } from './plugin-host/user-sessions.ts';
+import { waitGone } from './process.ts';
 import { Agreements } from './profiles/agreements.ts';
 import { Profiles } from './profiles/profiles.ts';
 import { CapsuleWindows } from './screen/windows.ts';
@@ -46,6 +48,7 @@ import { Registry } from './workload/registry.ts';
 import { Workloads } from './workload/workloads.ts';
 
 const idleLimitMs = 15 * 60_000;
+const goneLimitMs = 10_000;
 const idleCheckMs = 2000;
 /** How long one plugin may keep one suspend or resume waiting. */
 const pluginLimitMs = 10_000;
@@ -128,11 +131,33 @@ async function main(onDemand: boolean): Promise<void> {
     },
     log,
   });
+  let service: BusService | undefined;
+  const tellOf = (record: WorkloadRecord | undefined) => {
+    if (record === undefined) return;
+    void engine
+      .describe(record)
+      .then((workload) => service?.emit('workloadChanged', specOf(record).user.uid, workload))
+      .catch((error: unknown) => log.error({ err: error }, 'could not tell of a change'));
+  };
+  const pagers = new Pagers({
+    runDir: paths.runDir,
+    log,
+    changed: (id) => tellOf(registry.get(id)),
+    failed: async (id, snapshot, what) => {
+      const status = registry.get(id)?.status;
+      if (status?.kind !== 'running') return;
+      await cgroups.kill(id);
+      await waitGone(status.init, goneLimitMs);
+      await workloads.recordEnd(
+        id,
+        `its memory could not be read from snapshot ${snapshot}: ${what}; the snapshot is as it was`,
+      );
+    },
+  });
   const owed = await recover({ registry, workloads, cgroups, store, sessions, installation, log });
   await pictures.sweep();
   await sessions.sweep(await store.ids());
 
-  let service: BusService | undefined;
   const engine = new Engine(
     {
       paths,
@@ -155,6 +180,7 @@ async function main(onDemand: boolean): Promise<void> {
       pluginPrograms,
       userSessions,
       intervals,
+      pagers,
       log,
     },
     (progress, ownerUid) => service?.emit('progress', ownerUid, progress),
@@ -173,13 +199,6 @@ async function main(onDemand: boolean): Promise<void> {
   const residents = new Residents(pluginPrograms, isBusy, log);
   registry.onChange((record) => residents.follow(record));
   registry.onForgotten(({ id }) => residents.forget(id));
-  const tellOf = (record: WorkloadRecord | undefined) => {
-    if (record === undefined) return;
-    void engine
-      .describe(record)
-      .then((workload) => service?.emit('workloadChanged', specOf(record).user.uid, workload))
-      .catch((error: unknown) => log.error({ err: error }, 'could not tell of a change'));
-  };
   registry.onChange((record) => {
     intervals.follow(record.id);
     tellOf(record);
@@ -198,6 +217,9 @@ async function main(onDemand: boolean): Promise<void> {
     (id) => registry.get(id) !== undefined,
   );
 
+  for (const { id, status } of registry.all()) {
+    if (status.kind === 'running' && status.snapshot !== undefined) await pagers.find(id, status.snapshot);
+  }
   plugins.settle(owed);
   for (const record of registry.all()) residents.follow(record);
   const address: EngineAddress = { pid: process.pid, address: bus.address, version };

@@ -89,13 +89,13 @@ function bytesOnDisk({ files, pages }: Manifest): number {
 }
 
 export class SnapshotStore {
-  readonly #stateDir: string;
+  readonly stateDir: string;
   readonly #key: Buffer;
   readonly #log: Logger;
   readonly #changed: ((change: StoreChange) => void)[] = [];
 
   private constructor(stateDir: string, key: Buffer, log: Logger) {
-    this.#stateDir = stateDir;
+    this.stateDir = stateDir;
     this.#key = key;
     this.#log = log;
   }
@@ -133,7 +133,7 @@ export class SnapshotStore {
   }
 
   #path(...parts: string[]): string {
-    return join(this.#stateDir, ...parts);
+    return join(this.stateDir, ...parts);
   }
 
   folderOf(id: string): string {
