@@ -11,6 +11,13 @@ static const struct {
 	const char *name;
 	int (*run)(int argc, char **argv);
 } commands[] = {
+	{ "receive", cmd_receive },
+	{ "sweep", cmd_sweep },
+	{ "recompress", cmd_recompress },
+	{ "measure", cmd_measure },
+	{ "verify", cmd_verify },
+	{ "cat", cmd_cat },
+	{ "check-packs", cmd_check_packs },
 	{ NULL, NULL },
 };
 
