@@ -65,7 +65,7 @@ it('knows what each snapshot takes then, also in the next engine', async () => {
   await upkeep.stop();
   const first = await takeSnapshot(store, memoryOf(0, 400), {}, ['--codec', 'raw']);
   const takenAt = '2026-11-22T12:00:00.000Z';
-  const second = await takeSnapshot(store, memoryOf(200, 400), { takenAt }, ['--codec', 'raw']);
+  const second = await takeSnapshot(store, memoryOf(208, 400), { takenAt }, ['--codec', 'raw']);
   const now = new Upkeep(store, openPages(state), silent, { compressMs: 1 });
   now.start();
   const listed = async (of: SnapshotStore) => {
