@@ -53,6 +53,7 @@ describe.runIf(canCheckpoint)('snapshots at intervals', () => {
     expect(left.length - others.length).toBe(2);
     expect(others.length).toBeLessThanOrEqual(3);
     expect(others.every((snapshot) => snapshot.atInterval)).toBe(true);
+    await engine.json('keep', '--no', first?.id ?? '');
     await job.expectCounting();
     await engine.json('end', job.id);
     await expectTidy(engine);
