@@ -297,7 +297,18 @@ export const resumeResultSchema = z.object({
 });
 export type ResumeResult = z.infer<typeof resumeResultSchema>;
 
-export const verifyOptionsSchema = z.object({ readData: z.boolean() });
+/** Which part of the data: the second of ten parts (`2/10`), or about so much (`5%`). */
+export const subsetSchema = z
+  .string()
+  .regex(/^[1-9]\d{0,4}\/[1-9]\d{0,4}$|^[1-9]\d?%$|^100%$/)
+  .refine((text) => text.endsWith('%') || Number(text.split('/')[0]) <= Number(text.split('/')[1]));
+
+export const verifyOptionsSchema = z.object({
+  /** All data. */
+  readData: z.boolean(),
+  /** Only a part of it. */
+  subset: subsetSchema.optional(),
+});
 export type VerifyOptions = z.infer<typeof verifyOptionsSchema>;
 
 export const verifyResultSchema = z.object({
@@ -307,6 +318,23 @@ export const verifyResultSchema = z.object({
   bytesRead: z.number().int(),
 });
 export type VerifyResult = z.infer<typeof verifyResultSchema>;
+
+/** What was freed by removing what no snapshot needs. */
+export const collectResultSchema = z.object({
+  freedBytes: z.number().int(),
+  /** What the memory of all snapshots takes now. */
+  storedBytes: z.number().int(),
+  /** A snapshot that is damaged, so that nobody knows what it needs, and nothing was removed; empty where it is another user's. */
+  doubtful: z.string().optional(),
+});
+export type CollectResult = z.infer<typeof collectResultSchema>;
+
+/** Of the engine, for all users. */
+export const settingsSchema = z.object({
+  /** How much disk all snapshots may take; no limit where it is not given. */
+  quotaBytes: z.number().int().positive().optional(),
+});
+export type Settings = z.infer<typeof settingsSchema>;
 
 export const doctorCheckSchema = z.object({
   name: z.string(),

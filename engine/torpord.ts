@@ -27,6 +27,7 @@ import { Inspector } from './inspect/inspector.ts';
 import { findInstallation } from './installation.ts';
 import { Intervals, systemClock } from './intervals/intervals.ts';
 import { Jobs } from './job/jobs.ts';
+import { Locks } from './locks.ts';
 import { openLog } from './log.ts';
 import { Pagers } from './pages/pagers.ts';
 import { PluginCgroups } from './plugin-host/plugin-cgroups.ts';
@@ -37,10 +38,15 @@ import { UserSessions } from './plugin-host/user-sessions.ts';
 import { waitGone } from './process.ts';
 import { Agreements } from './profiles/agreements.ts';
 import { Profiles } from './profiles/profiles.ts';
+import { Removal } from './removal.ts';
 import { CapsuleWindows } from './screen/windows.ts';
+import { EngineSettings } from './settings.ts';
+import { PagesProgram } from './store/pages-program.ts';
 import { PublishedPictures } from './store/published-pictures.ts';
+import { Quota } from './store/quota.ts';
 import { Sessions } from './store/sessions.ts';
 import { SnapshotStore } from './store/snapshot-store.ts';
+import { Upkeep } from './store/upkeep.ts';
 import { recover } from './transaction/recover.ts';
 import { Cgroups } from './workload/cgroup.ts';
 import type { WorkloadRecord } from './workload/record.ts';
@@ -89,7 +95,9 @@ async function main(onDemand: boolean): Promise<void> {
   log.info({ version, pid: process.pid, stateDir: paths.stateDir }, 'engine starts');
 
   const installation = findInstallation();
-  const store = await SnapshotStore.open(paths.stateDir, log);
+  const pages = new PagesProgram(installation.pages, paths.stateDir, log);
+  const store = await SnapshotStore.open(paths.stateDir, pages, log);
+  const settings = await EngineSettings.open(paths.stateDir, log);
   const sessions = await Sessions.open(paths.stateDir);
   const registry = await Registry.open(paths.stateDir, log);
   const cgroups = await Cgroups.find(paths.tag);
@@ -154,9 +162,28 @@ async function main(onDemand: boolean): Promise<void> {
       );
     },
   });
+  const locks = new Locks();
+  const removal = new Removal({
+    store,
+    registry,
+    workloads,
+    installation,
+    pictures,
+    pagers,
+    intervals,
+    locks,
+    log,
+  });
+  const upkeep = new Upkeep(store, pages, log);
+  const quota = new Quota({
+    ...{ store, upkeep, settings, log },
+    isNeeded: (id) => removal.isNeeded(id),
+    remove: (id) => removal.remove(id, { reason: 'quota' }),
+  });
   const owed = await recover({ registry, workloads, cgroups, store, sessions, installation, log });
   await pictures.sweep();
   await sessions.sweep(await store.ids());
+  upkeep.start();
 
   const engine = new Engine(
     {
@@ -168,6 +195,11 @@ async function main(onDemand: boolean): Promise<void> {
       jobs,
       cgroups,
       store,
+      upkeep,
+      quota,
+      removal,
+      settings,
+      locks,
       sessions,
       pictures,
       criu,
@@ -235,6 +267,7 @@ async function main(onDemand: boolean): Promise<void> {
   log.info({ reason }, 'engine stops');
   intervals.stop();
   workloads.stop();
+  await upkeep.stop();
   residents.stop();
   await pluginPrograms.end();
   await hashes.flush();
