@@ -24,12 +24,13 @@ static void no_memory(void)
 	_exit(1);
 }
 
-static void process_gone(struct process *process)
+void process_gone(struct process *process)
 {
 	if (process->gone)
 		return;
 	process->gone = true;
 	process->map.missing = 0;
+	ring_release(process->uffd);
 	close(process->uffd);
 	process->uffd = -1;
 }
@@ -62,6 +63,7 @@ static struct process *process_new(struct supervisor *all, int uffd, uint64_t ds
 
 	if (!process)
 		no_memory();
+	ring_hold(uffd);
 	process->uffd = uffd;
 	process->dst_id = dst_id;
 	/* poll() on a descriptor that blocks says that it is broken. */
