@@ -3,7 +3,7 @@ import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { cp, mkdir, mkdtemp, readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import {
   commit,
   digestRead,
@@ -22,6 +22,7 @@ import {
   stageOf,
   startReceive,
   textBytes,
+  usePrograms,
   writeUnfetched,
 } from '../support/page-store.ts';
 
@@ -552,6 +553,30 @@ describe('the packs', () => {
     }
     expect(await sweep()).toMatchObject({ event: 'done' });
   });
+});
+
+describe('under sanitizers', () => {
+  beforeAll(() => {
+    const native = new URL('../../native', import.meta.url).pathname;
+    const out = new URL('../../build/native', import.meta.url).pathname;
+    execFileSync('make', ['-s', '-C', native, `OUT=${out}`, 'sanitized'], { stdio: 'inherit' });
+  });
+  afterEach(() => usePrograms());
+
+  for (const kind of ['asan', 'tsan'] as const)
+    it(`${kind}: a snapshot, a second one, recompression and a sweep`, async () => {
+      usePrograms(kind);
+      const [before, after] = [everyKind(50), everyKind(51)];
+      const mixed = [...before.slice(0, 2), ...after.slice(2)];
+      await receive(store, 'one', before, { args: ['--threads', '4'] });
+      await receive(store, 'two', mixed, {
+        args: ['--threads', '4', '--codec', 'lz4', '--parent', snapshotOf(store, 'one')],
+      });
+      expect(await runPages(['recompress', '--store', store])).toMatchObject({ event: 'done', skipped: [] });
+      await removeSnapshot('one');
+      expect(await runPages(['sweep', '--store', store])).toMatchObject({ event: 'done', skipped: [] });
+      expect(await digestRead(store, 'two')).toEqual(digestSent(mixed));
+    });
 });
 
 describe('speeds', () => {
