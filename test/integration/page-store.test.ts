@@ -424,6 +424,11 @@ describe('the packs', () => {
     expect(await digestRead(store, 'good').catch((error: Error) => error.message)).toMatch(
       /idx|no such file/,
     );
+    // Neither does something that is no pack at all.
+    await mkdir(join(store, 'packs', `${'0'.repeat(32)}.pack`));
+    expect(await sweep()).toMatchObject({
+      skipped: expect.arrayContaining([expect.stringMatching(/0{32}.*no file/)]),
+    });
     // What the damaged one has besides is still known, and what it lacks is stored again.
     expect(await receive(store, 'again', bad)).toMatchObject({ newChunks: 1, knownChunks: 63 });
   });
@@ -600,6 +605,11 @@ describe('speeds', () => {
       await removeSnapshot(codec);
       await runPages(['sweep', '--store', store]);
     }
+    // Through the page cache, where that is the faster way.
+    await writeFile(file, JSON.stringify({ direct: 10, buffered: 1000, ...cores }));
+    await receive(store, 'buffered', text, { args: ['--codec', 'raw', '--speeds', file] });
+    expect(await digestRead(store, 'buffered')).toEqual(digestSent(text));
+    expect(JSON.parse(await readFile(file, 'utf8'))).toMatchObject({ direct: 10 });
     for (const nonsense of ['', '{"direct":-5,"sha256":nan,"lz4":1e999}', '\0\0\0']) {
       await writeFile(file, nonsense);
       const id = `nonsense-${nonsense.length}`;
