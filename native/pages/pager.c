@@ -128,16 +128,18 @@ static void answer(int control, const char *format, ...)
 	say(controls[control].fd, line);
 }
 
+/* Why memory cannot be read, where that is so. */
+static char *failure;
+
 static void say_failed(const char *what)
 {
-	static char *last;
 	CLEANUP_FREE char *json = json_string(what);
 
 	/* Many pages may lie in one chunk that cannot be read. */
-	if (last && strcmp(last, what) == 0)
+	if (failure && strcmp(failure, what) == 0)
 		return;
-	free(last);
-	last = format_string("%s", what);
+	free(failure);
+	failure = format_string("%s", what);
 	emit("{\"event\":\"failed\",\"what\":%s}", json);
 }
 
@@ -612,9 +614,11 @@ static void obey(int asker, char *line)
 	else
 		words = line + strlen(line);
 	if (strcmp(line, "status") == 0) {
-		answer(asker, "{\"state\":\"%s\",\"loadedBytes\":%llu,\"totalBytes\":%llu,\"pid\":%d}", state_name(),
-		       (unsigned long long)(loaded_pages() * PAGE_BYTES), (unsigned long long)(all.total * PAGE_BYTES),
-		       (int)getpid());
+		CLEANUP_FREE char *what = json_string(failure ? failure : "");
+
+		answer(asker, "{\"state\":\"%s\",\"loadedBytes\":%llu,\"totalBytes\":%llu,\"pid\":%d,\"what\":%s}",
+		       state_name(), (unsigned long long)(loaded_pages() * PAGE_BYTES),
+		       (unsigned long long)(all.total * PAGE_BYTES), (int)getpid(), what);
 	} else if (strcmp(line, "load") == 0) {
 		load(asker, words);
 	} else if (strcmp(line, "hold") == 0) {
