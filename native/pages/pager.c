@@ -282,9 +282,10 @@ static void take_answers(void)
 
 /* ---- keepers ---- */
 
-static void start_keeper(unsigned number)
+static void start_keepers(void)
 {
-	if (!keeper_start(&keepers[number], orders, number == TRACER))
+	if (!keeper_start(&keepers[HOLDER], orders, NULL) ||
+	    !keeper_start(&keepers[TRACER], orders, &keepers[HOLDER]))
 		_exit(1);
 }
 
@@ -317,14 +318,16 @@ static void reap(void)
 	while ((pid = waitpid(-1, NULL, WNOHANG)) > 0) {
 		if (pid == worker)
 			worker_died();
-		for (unsigned i = 0; i < KEEPERS; i++) {
-			if (pid != keepers[i].pid)
-				continue;
-			keeper_close(&keepers[i]);
-			/* The kernel has ended what it traced. */
-			if (i == TRACER)
-				seized = 0;
-			start_keeper(i);
+		if (pid == keepers[TRACER].pid || pid == keepers[HOLDER].pid) {
+			unsigned other = pid == keepers[TRACER].pid ? HOLDER : TRACER;
+
+			/* They go together; what was traced has been ended by the kernel. */
+			kill(keepers[other].pid, SIGKILL);
+			RETRY(waitpid(keepers[other].pid, NULL, 0));
+			keeper_close(&keepers[TRACER]);
+			keeper_close(&keepers[HOLDER]);
+			seized = 0;
+			start_keepers();
 		}
 	}
 }
@@ -883,8 +886,7 @@ int main(int argc, char **argv)
 	strcpy(orders->cgroup, cgroup ? cgroup : "");
 	strcpy(orders->mount, mount_point);
 	ring_open();
-	for (unsigned i = 0; i < KEEPERS; i++)
-		start_keeper(i);
+	start_keepers();
 	if (lazy_path)
 		lazy_listener = listen_at(lazy_path);
 	if (control_path)
