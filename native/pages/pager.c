@@ -334,6 +334,10 @@ static void reap(void)
 
 /* ---- CRIU ---- */
 
+/* CRIU has closed its connection. */
+static bool lazy_lost;
+static pid_t starter;
+
 static void close_lazy(void)
 {
 	if (lazy_fd >= 0)
@@ -402,6 +406,7 @@ static void lazy_ready(void)
 		if (length < 0 && errno == EAGAIN)
 			return;
 		if (length <= 0) {
+			lazy_lost = true;
 			close_lazy();
 			return;
 		}
@@ -773,6 +778,9 @@ static void advance(void)
 			unfetched_path = NULL;
 		}
 	}
+	/* Who restored has ended half-way; or who started this has, and who restores ends with that. */
+	if (!all.processes && !all.restored && (lazy_lost || getppid() != starter))
+		leave();
 	if (end_asker >= 0) {
 		if (!all.processes) {
 			answer(end_asker, "{\"state\":\"ended\"}");
@@ -879,6 +887,7 @@ int main(int argc, char **argv)
 		threads = threads < 1 ? 1 : 32;
 	if ((cgroup && strlen(cgroup) >= sizeof(orders->cgroup)) || strlen(mount_point) >= sizeof(orders->mount))
 		fail("ENAMETOOLONG", "a folder's name is too long");
+	starter = getppid();
 	set_up();
 	mount_files();
 	orders->init_pidfd = -1;
