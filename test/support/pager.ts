@@ -56,6 +56,7 @@ export class PagerScene implements AsyncDisposable {
   readonly #programs: string;
   readonly #scene: Scene;
   readonly #store: string;
+  #places: { state: string; snapshot: string; mount: string } | undefined;
   #pager: ChildProcess | undefined;
   #stderr = '';
   readonly #applications: number[] = [];
@@ -69,16 +70,28 @@ export class PagerScene implements AsyncDisposable {
     if (store === undefined) makeStore(programs, scene, this.folder);
   }
 
+  /** Behind a snapshot that is not made up. */
+  static behind(programs: string, places: { state: string; snapshot: string; mount: string }): PagerScene {
+    const scene = new PagerScene(
+      programs,
+      { seed: 0, processes: 0, mappings: 0, pages: 0, codec: 'raw' },
+      '/',
+    );
+    scene.#places = places;
+    mkdirSync(places.mount);
+    return scene;
+  }
+
   get state(): string {
-    return join(this.#store, 'state');
+    return this.#places?.state ?? join(this.#store, 'state');
   }
 
   get snapshot(): string {
-    return join(this.#store, 'snapshot');
+    return this.#places?.snapshot ?? join(this.#store, 'snapshot');
   }
 
   get mount(): string {
-    return join(this.folder, 'mount');
+    return this.#places?.mount ?? join(this.folder, 'mount');
   }
 
   get packs(): string[] {
@@ -96,13 +109,13 @@ export class PagerScene implements AsyncDisposable {
     return this.#stderr;
   }
 
-  async start(more: string[] = []): Promise<void> {
+  async start(more: string[] = [], lazy = join(this.folder, 'lazy')): Promise<void> {
     const built = join(this.#programs, 'torpor-pager');
     const pager = spawn(
       existsSync(built) ? built : join(nativeFolder, 'torpor-pager'),
       [
         ...['--store', this.state, '--snapshot', this.snapshot, '--mount', this.mount],
-        ...['--lazy', join(this.folder, 'lazy'), '--control', join(this.folder, 'control'), ...more],
+        ...['--lazy', lazy, '--control', join(this.folder, 'control'), ...more],
       ],
       { stdio: ['ignore', 'pipe', 'pipe'] },
     );
