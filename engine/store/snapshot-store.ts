@@ -390,6 +390,8 @@ export class SnapshotStore {
     const manifest = await this.#readIfWhole(id);
     const doomed = this.#path('staging', `removed-${id}`);
     await rename(this.folderOf(id), doomed);
+    // Both, as POSIX wants it: it must neither come back nor be lost in parts.
+    await syncFolder(this.#path('staging'));
     await syncFolder(this.#path('snapshots'));
     this.#tell(manifest);
     await rm(doomed, { recursive: true, force: true });
