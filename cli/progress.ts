@@ -16,6 +16,7 @@ const words: Record<Phase, string> = {
   prepare: 'preparing its place',
   restore: 'restoring it',
   done: 'done',
+  load: 'fetching its memory while it runs',
 };
 
 /** The rate is that of the last seconds, so that it follows a disk that becomes slower. */

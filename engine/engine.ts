@@ -2,11 +2,11 @@
  * The engine's methods, as its bus interface names them: who may do what, which workload is meant, one operation at a
  * time. The work itself is done by `capsule/`, `transaction/`, `inspect/` and `store/`.
  */
-import { join } from 'node:path';
 import { TorporError } from '../api/errors.ts';
 import type { EnginePaths } from '../api/paths.ts';
 import {
   type CapsuleWindow,
+  type CollectResult,
   type DoctorCheck,
   type ExecSpec,
   type Finding,
@@ -20,6 +20,7 @@ import {
   type ResumeOptions,
   type ResumeResult,
   type RunSpec,
+  type Settings,
   type Snapshot,
   type SuspendOptions,
   type SuspendResult,
@@ -32,36 +33,38 @@ import type { EngineHandlers } from './bus/service.ts';
 import type { Capsules } from './capsule/capsules.ts';
 import { capsuleToResume, capsuleToSuspend } from './capsule/place.ts';
 import { findUser } from './capsule/users.ts';
-import { possibleConnections, removeLock, usualConnections } from './connections/held.ts';
+import { possibleConnections, usualConnections } from './connections/held.ts';
 import type { CriuClient } from './criu/client.ts';
-import { readImages } from './criu/images.ts';
 import { diagnose } from './doctor/doctor.ts';
 import type { ExecRelay } from './exec/relay.ts';
 import type { FileHashes } from './files/hashes.ts';
-import { dropRemaps } from './files/remaps.ts';
 import { type Inspector, reportOf } from './inspect/inspector.ts';
 import type { Installation } from './installation.ts';
 import { disown } from './job/disown.ts';
 import type { Jobs } from './job/jobs.ts';
 import { companionsOf, type Member, refuseOverlap } from './job/members.ts';
-import { Locks } from './locks.ts';
+import type { Locks } from './locks.ts';
 import type { Logger } from './log.ts';
+import type { Pagers } from './pages/pagers.ts';
 import type { PluginHost } from './plugin-host/plugin-host.ts';
 import type { PluginPrograms } from './plugin-host/plugin-programs.ts';
 import type { UserSessions } from './plugin-host/user-sessions.ts';
 import type { Profiles } from './profiles/profiles.ts';
 import { reportProfiles } from './profiles/report.ts';
+import { isKept, type Removal, whileMarked } from './removal.ts';
 import type { CapsuleWindows, RunningRecord } from './screen/windows.ts';
+import type { EngineSettings } from './settings.ts';
 import { pipesBroken } from './sockets/pipes.ts';
 import type { PublishedPictures } from './store/published-pictures.ts';
+import type { Quota } from './store/quota.ts';
 import type { Sessions } from './store/sessions.ts';
 import type { SnapshotStore, StoredSnapshot } from './store/snapshot-store.ts';
+import type { Upkeep } from './store/upkeep.ts';
 import type { ResumePlace, SuspendPlace } from './transaction/place.ts';
 import { Reporter } from './transaction/progress.ts';
 import { resume } from './transaction/resume.ts';
 import { resumeSet } from './transaction/resume-set.ts';
 import { suspendSet } from './transaction/set.ts';
-import { hasRemaps } from './transaction/surroundings.ts';
 import {
   refuseIfBlocked,
   type SuspendOperation,
@@ -84,6 +87,11 @@ export interface EngineParts {
   jobs: Jobs;
   cgroups: Cgroups;
   store: SnapshotStore;
+  upkeep: Upkeep;
+  quota: Quota;
+  removal: Removal;
+  settings: EngineSettings;
+  locks: Locks;
   sessions: Sessions;
   pictures: PublishedPictures;
   criu: CriuClient;
@@ -95,6 +103,7 @@ export interface EngineParts {
   plugins: PluginHost;
   pluginPrograms: PluginPrograms;
   userSessions: UserSessions;
+  pagers: Pagers;
   log: Logger;
 }
 
@@ -102,7 +111,6 @@ type CompleteSnapshot = Extract<StoredSnapshot, { kind: 'complete' }>;
 
 export class Engine implements Omit<EngineHandlers, 'subscribe'> {
   readonly #parts: EngineParts;
-  readonly #locks = new Locks();
   readonly #emitProgress: (progress: Progress, ownerUid: number) => void;
 
   constructor(parts: EngineParts, emitProgress: (progress: Progress, ownerUid: number) => void) {
@@ -112,7 +120,9 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
 
   /** Whether an operation is under way or a capsule needs watching. */
   get busy(): boolean {
-    return this.#locks.busy || this.#parts.registry.all().some((record) => record.status.kind === 'running');
+    return (
+      this.#parts.locks.busy || this.#parts.registry.all().some((record) => record.status.kind === 'running')
+    );
   }
 
   async run(caller: Caller, spec: RunSpec): Promise<Workload> {
@@ -292,7 +302,7 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
         { key: id, what },
       ];
     });
-    return this.#locks.holdAll(keys, 'suspended', async (signal) => {
+    return this.#parts.locks.holdAll(keys, 'suspended', async (signal) => {
       await this.#noteSession(caller);
       const members = await Promise.all(
         [...idOf].map(async ([each, id]) => ({ meant: each, id, pids: await this.#pidsOf(each) })),
@@ -390,9 +400,9 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
     const requestedAt = performance.now();
     await this.#noteSession(caller);
     const { record, snapshot } = await this.#chooseSnapshot(target, caller);
-    return this.#locks.hold(`snapshot ${snapshot.id}`, `Snapshot ${snapshot.id}`, 'resumed', () => {
+    return this.#parts.locks.hold(`snapshot ${snapshot.id}`, `Snapshot ${snapshot.id}`, 'resumed', () => {
       const next = options.copy || record === undefined ? this.#newRecord(snapshot) : record;
-      return this.#locks.hold(next.id, next.name, 'resumed', async (signal) => {
+      return this.#parts.locks.hold(next.id, next.name, 'resumed', async (signal) => {
         const isNew = this.#parts.registry.get(next.id) === undefined;
         const { status } = this.#parts.registry.get(next.id) ?? next;
         if (status.kind !== 'suspended' && status.kind !== 'ended') {
@@ -451,7 +461,7 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
       { key: `snapshot ${snapshot.id}`, what: `Snapshot ${snapshot.id}` },
       { key: id, what: name },
     ]);
-    return this.#locks.holdAll(keys, 'resumed', async (signal) => {
+    return this.#parts.locks.holdAll(keys, 'resumed', async (signal) => {
       const starting = members.map(({ record, snapshot }) => {
         const now = this.#parts.registry.get(record.id) ?? record;
         if (now.status.kind !== 'suspended' && now.status.kind !== 'ended') throw isRunningAlready(now);
@@ -549,14 +559,14 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
 
   async cancel(caller: Caller, reference: string): Promise<void> {
     const record = this.#parts.registry.find(reference, caller);
-    if (!this.#locks.cancel(record.id)) {
+    if (!this.#parts.locks.cancel(record.id)) {
       throw new TorporError('failed', `Nothing is under way on ${record.name}.`, 'See `torpor ps`.');
     }
   }
 
   async end(caller: Caller, reference: string): Promise<Workload> {
     const record = this.#parts.registry.find(reference, caller);
-    return this.#locks.hold(record.id, record.name, 'ended', async () => {
+    return this.#parts.locks.hold(record.id, record.name, 'ended', async () => {
       const { status } = this.#parts.registry.get(record.id) ?? record;
       if (status.kind !== 'running') throw notRunning(record);
       const isWhereItStarted = record.kind === 'job' && status.room === undefined;
@@ -569,7 +579,7 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
   async forget(caller: Caller, reference: string): Promise<void> {
     const { registry, store } = this.#parts;
     const { id, name } = registry.find(reference, caller);
-    await this.#locks.hold(id, name, 'forgotten', async () => {
+    await this.#parts.locks.hold(id, name, 'forgotten', async () => {
       const now = registry.get(id);
       const kind = now?.status.kind;
       // A job that runs where it was started is not Torpor's to end.
@@ -630,7 +640,7 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
   #undisturbed(reference: string, caller: Caller): RunningRecord {
     const record = this.#capsule(reference, caller);
     if (record.status.kind !== 'running') throw notRunning(record);
-    this.#locks.refuseIfHeld(record.id, record.name);
+    this.#parts.locks.refuseIfHeld(record.id, record.name);
     return { ...record, status: record.status };
   }
 
@@ -662,44 +672,14 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
 
   async remove(caller: Caller, reference: string): Promise<void> {
     const id = (await this.#findStored(reference, caller)).id;
-    await this.#whileMarked(id, 'removed', () => this.#remove(caller, id));
-  }
-
-  async #remove(caller: Caller, id: string): Promise<void> {
-    await this.#locks.hold(`snapshot ${id}`, `Snapshot ${id}`, 'removed', async () => {
-      if (await this.#parts.store.isKept(id)) throw isKept(id);
-      const holder = this.#parts.registry
-        .all()
-        .find((record) => record.status.kind === 'suspended' && record.status.snapshot === id);
-      // A damaged one cannot say what it holds.
-      const stored = await this.#parts.store.read(id).catch(() => undefined);
-      if (stored !== undefined) await this.#forgetLinks(stored);
-      await this.#parts.store.remove(id);
-      // Nobody comes back to its connections: their other sides are to learn that.
-      if (stored?.connectionLock !== undefined)
-        await removeLock(stored.connectionLock, this.#parts.installation.connections, this.#parts.log);
-      await this.#parts.pictures.forget(id);
-      if (holder !== undefined) {
-        await this.#parts.registry.setStatus(holder.id, {
-          kind: 'ended',
-          at: new Date().toISOString(),
-          note: 'its snapshot was removed',
-        });
-      }
-      if (stored !== undefined) await disown(this.#parts, stored.workload);
-      this.#parts.log.info({ snapshot: id, workload: holder?.id, uid: caller.uid }, 'snapshot removed');
-    });
+    await this.#parts.removal.remove(id, { uid: caller.uid });
   }
 
   async keep(caller: Caller, reference: string, keep: boolean): Promise<void> {
     const { id } = await this.#findSnapshot(reference, caller);
-    await this.#whileMarked(id, keep ? 'marked' : 'released', () => this.#parts.store.keep(id, keep));
+    const { locks, store } = this.#parts;
+    await whileMarked(locks, id, keep ? 'marked' : 'released', () => store.keep(id, keep));
     this.#parts.log.info({ snapshot: id, keep, uid: caller.uid }, 'snapshot marked');
-  }
-
-  /** A mark may be set while a snapshot is being resumed, but not while it is looked at for its removal. */
-  #whileMarked<T>(id: string, operation: string, work: () => Promise<T>): Promise<T> {
-    return this.#locks.hold(`mark of ${id}`, `Snapshot ${id}`, operation, work);
   }
 
   async picture(caller: Caller, reference: string, size: string): Promise<string> {
@@ -715,22 +695,13 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
     return this.#parts.pictures.publish(manifest, known, caller.uid);
   }
 
-  /** Takes away what a snapshot holds in its user's folders. */
-  async #forgetLinks(stored: Manifest): Promise<void> {
-    if (!hasRemaps(stored)) return;
-    const folder = join(this.#parts.store.folderOf(stored.id), 'images');
-    const images = await readImages(folder).catch(() => undefined);
-    const runFolder = this.#parts.workloads.runFolder(stored.workload);
-    const view = stored.kind === 'capsule' ? { root: stored.capsule.root, runFolder } : { root: '/' };
-    if (images !== undefined) await dropRemaps(images, view, specOf(stored));
-  }
-
-  async verify(caller: Caller, options: VerifyOptions): Promise<VerifyResult[]> {
+  async verify(caller: Caller, { readData, subset }: VerifyOptions): Promise<VerifyResult[]> {
+    const read = subset ?? (readData ? 'all' : 'nothing');
     const results: VerifyResult[] = [];
     for (const item of await this.#parts.store.list()) {
       if (!maySee(item, caller)) continue;
       try {
-        const bytesRead = await this.#parts.store.verify(item.id, options.readData);
+        const bytesRead = await this.#parts.store.verify(item.id, read);
         results.push({ snapshot: item.id, ok: true, problem: '', bytesRead });
       } catch (error) {
         if (!(error instanceof TorporError)) throw error;
@@ -738,6 +709,23 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
       }
     }
     return results;
+  }
+
+  async collect(caller: Caller): Promise<CollectResult> {
+    const { doubtful, ...result } = await this.#parts.upkeep.collect();
+    this.#parts.log.info({ ...result, doubtful, uid: caller.uid }, 'store collected');
+    return doubtful === undefined ? result : { ...result, doubtful: caller.uid === 0 ? doubtful : '' };
+  }
+
+  async settings(caller: Caller): Promise<Settings> {
+    refuseUnlessRoot(caller);
+    return this.#parts.settings.now;
+  }
+
+  async changeSettings(caller: Caller, settings: Settings): Promise<void> {
+    refuseUnlessRoot(caller);
+    await this.#parts.settings.replace(settings);
+    this.#parts.log.info({ settings, uid: caller.uid }, 'settings changed');
   }
 
   async doctor(caller: Caller): Promise<DoctorCheck[]> {
@@ -754,6 +742,7 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
     const pids = runs ? await (record.kind === 'job' ? jobs.pids(record) : cgroups.pids(record.id)) : [];
     const init = status.kind === 'running' && record.kind === 'capsule' ? status.init.pid : undefined;
     const snapshot = 'snapshot' in status ? status.snapshot : undefined;
+    const loading = status.kind === 'running' ? this.#parts.pagers.loading(record.id) : undefined;
     return {
       id: record.id,
       name: record.name,
@@ -769,6 +758,7 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
         ? { profiles: record.capsule.profiles.names }
         : {}),
       startedAt: record.startedAt,
+      ...(loading === undefined ? {} : { loading }),
       ...(snapshot === undefined ? {} : { snapshot }),
       ...this.#reachOf(record),
       ...(status.kind === 'ended' && status.exit !== undefined ? { exit: status.exit } : {}),
@@ -864,12 +854,13 @@ function companionsLeft(manifest: Manifest, resumed: readonly Manifest[]): Findi
   ];
 }
 
-function isKept(id: string): TorporError {
-  return new TorporError(
-    'blocked',
-    `Snapshot ${id} is kept, so it is not removed.`,
-    `To remove it all the same: \`torpor keep --no ${id}\` first, or \`torpor rm --force ${id}\`.`,
-  );
+function refuseUnlessRoot({ uid }: Caller): void {
+  if (uid !== 0)
+    throw new TorporError(
+      'not-permitted',
+      'The settings of the engine are for the whole machine, and root alone sees and changes them.',
+      'Use sudo.',
+    );
 }
 
 /** Whose a damaged snapshot is, nobody can say: only root sees those. */

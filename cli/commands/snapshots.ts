@@ -1,7 +1,7 @@
 /** Looking at snapshots, checking and removing them. */
 import { createInterface } from 'node:readline/promises';
 import { TorporError } from '../../api/errors.ts';
-import type { Snapshot } from '../../api/types.ts';
+import { type Snapshot, subsetSchema } from '../../api/types.ts';
 import type { Command, Context } from '../context.ts';
 import { ago, bytes, printable, seconds, table } from '../format.ts';
 
@@ -115,25 +115,45 @@ function unlessFailed(error: unknown): void {
   if (!(error instanceof TorporError) || error.code !== 'failed') throw error;
 }
 
+function subsetOf(word: string): string {
+  const parsed = subsetSchema.safeParse(word);
+  if (parsed.success) return parsed.data;
+  throw new TorporError(
+    'usage',
+    `"${printable(word)}" names no part of the data.`,
+    'Give one such as 5%, or 2/10 for the second of ten parts.',
+  );
+}
+
 export const verify: Command = {
   definition: {
     name: 'verify',
     summary: 'check that snapshots are whole',
     description: [
-      'Checks every snapshot: that its manifest is authentic and its files are there, with --read-data every byte of them. Exit code 1 where one is damaged.',
+      'Checks every snapshot: that its manifest is authentic and that its files, and all it needs of what snapshots share, are there; with --read-data every byte of them. Exit code 1 where one is damaged.',
+      '--read-data-subset reads a part: 5% of it, another one each time, or the second of ten parts with 2/10, so that ten calls have read everything.',
     ],
     arguments: [],
-    options: [{ name: 'read-data', summary: 'Read all data and compare it with its hashes.' }],
-    examples: [{ command: 'torpor verify --read-data', meaning: 'check every byte' }],
+    options: [
+      { name: 'read-data', summary: 'Read all data and compare it with its hashes.' },
+      { name: 'read-data-subset', value: 'PART', summary: 'Only a part of it: N% or N/M.' },
+    ],
+    examples: [
+      { command: 'torpor verify --read-data', meaning: 'check every byte' },
+      { command: 'torpor verify --read-data-subset 10%', meaning: 'check a tenth, chosen anew each time' },
+    ],
   },
   async run(context) {
     const readData = context.invocation.flag('read-data');
-    const results = await (await context.engine()).verify({ readData });
+    const part = context.invocation.value('read-data-subset');
+    const subset = part === undefined ? undefined : subsetOf(part);
+    const options = subset === undefined || readData ? { readData } : { readData, subset };
+    const results = await (await context.engine()).verify(options);
     const bad = results.filter((result) => !result.ok);
     const read = results.reduce((sum, result) => sum + result.bytesRead, 0);
     const text = [
       ...bad.map((result) => result.problem),
-      `${results.length - bad.length} of ${results.length} snapshots are whole${readData ? `, ${bytes(read)} read` : ''}.`,
+      `${results.length - bad.length} of ${results.length} snapshots are whole${readData || subset !== undefined ? `, ${bytes(read)} read` : ''}.`,
     ].join('\n');
     context.result(results, text);
     return bad.length > 0 ? 1 : 0;

@@ -189,6 +189,11 @@ export const resume: Command = {
         summary:
           'Resume a job also where a message bus that it was connected to is not there: it finds the connection closed, by which many programs end.',
       },
+      {
+        name: 'eager',
+        summary:
+          'Let it run only when all its memory is there. Otherwise, where the kernel can, it runs at once and its memory is fetched meanwhile, what it asks for first.',
+      },
     ],
     examples: [
       { command: 'torpor resume gimp', meaning: 'go on with GIMP' },
@@ -207,6 +212,7 @@ export const resume: Command = {
       ...(clock === undefined ? {} : { clock }),
       ...(waitNetwork === undefined ? {} : { waitNetwork }),
       ...(externalSockets === undefined ? {} : { externalSockets }),
+      ...(context.invocation.flag('eager') ? { eager: true } : {}),
     };
     if (copy && targets.length > 1)
       throw new TorporError('usage', '--copy takes one name.', 'Make the copies one by one.');

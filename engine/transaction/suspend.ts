@@ -7,7 +7,7 @@
  * cgroup, so that what CRIU does not end, because it is ended itself, has not gone on since the snapshot and is ended
  * by the engine: an application of which a part has been ended must not run on.
  */
-import { readdir, stat, writeFile } from 'node:fs/promises';
+import { mkdir, writeFile } from 'node:fs/promises';
 import { join, posix } from 'node:path';
 import { sentenceOf, TorporError } from '../../api/errors.ts';
 import type { Picture } from '../../api/rfb/picture.ts';
@@ -36,6 +36,8 @@ import type { Installation } from '../installation.ts';
 import type { Logger } from '../log.ts';
 import { isMomentary } from '../momentary.ts';
 import { recordNetwork } from '../network/network.ts';
+import type { Pagers } from '../pages/pagers.ts';
+import { PageReceiver } from '../pages/receiver.ts';
 import type { PluginTime } from '../plugin-host/budget.ts';
 import type { PluginHost } from '../plugin-host/plugin-host.ts';
 import type { SuspendingPlugins } from '../plugin-host/suspending-plugins.ts';
@@ -78,6 +80,7 @@ export interface SuspendParts {
   hashes: FileHashes;
   installation: Installation;
   plugins: PluginHost;
+  pagers: Pagers;
   log: Logger;
 }
 
@@ -109,6 +112,8 @@ export async function suspend(
   const connections = await connectionsIn(record, place, options);
   report('inspect');
   const stage = await parts.store.stage();
+  const memory = await receiveMemory(parts, id, stage);
+  await using _memory = memory;
   await using sockets = await dumpSockets(
     externalSockets,
     parts.workloads.scratchFolder(id),
@@ -151,11 +156,13 @@ export async function suspend(
         leaveRunning,
         freezeCgroup: parts.cgroups.pathOf(id),
         socketPlan: sockets.socketPlan,
+        pageServer: { fd: memory.receiver.fd },
       },
       {
         signal,
         // CRIU acts only after this: by it a new engine knows what to wait for and where the snapshot would be.
         onStarted: async (pid, tracerPid) => {
+          memory.receiver.handOver();
           const criu = await identify(pid);
           const tracer = tracerPid === undefined ? undefined : await identify(tracerPid);
           suspending = {
@@ -188,6 +195,7 @@ export async function suspend(
             signal.throwIfAborted();
             await refuseIfHeld(place, inspection, { externalSockets, connections }, member);
             await place.detach(inspection);
+            await memory.hold();
             await stopAnew(parts.cgroups, id, await parts.cgroups.pids(id));
             expectedBytes = bytesToSave(inspection.facts);
             report('freeze');
@@ -208,10 +216,8 @@ export async function suspend(
           // Comes as soon as all are frozen. The recording runs beside the dump.
           'query-ext-files': async () => {
             await sockets.lookFrozen(place.pid);
-            report('checkpoint', async () => ({
-              done: await bytesIn(stage.images),
-              total: expectedBytes,
-            }));
+            report('checkpoint', () => ({ done: memory.receiver.received, total: expectedBytes }));
+            await memory.take();
             stage.sealer.start();
             surroundings = recordNow();
             surroundings.catch(() => {});
@@ -235,13 +241,14 @@ export async function suspend(
                 examined.then(({ inspection: { facts } }) =>
                   heldInhibitors(record.name, facts.processes, facts.inhibitors ?? new Map(), stage.images),
                 ),
-                stage.sealer.finish(),
+                memory.receiver.done.then(() => stage.sealer.finish()),
                 noted,
               ]);
             await Promise.all([keepVolatile(files, view, stage.folder), place.keep(stage.folder)]);
             const seen = new UserFiles(view.root, specOf(record).user);
             const locks = await findDocumentLocks(files, lockNames, seen);
             const { processes } = inspection.facts;
+            const pages = await memory.receiver.done;
             committed = await parts.store.commit(stage, () => ({
               ...kindOf(record),
               workload: id,
@@ -254,6 +261,14 @@ export async function suspend(
               standstillMs: performance.now() - frozenAt,
               durableMs: performance.now() - requestedAt,
               host,
+              pages: {
+                images: pages.images,
+                pages: pages.pages,
+                zeroPages: pages.zeroPages,
+                chunks: pages.chunks,
+                storedBytes: pages.writtenBytes,
+              },
+              ...(memory.parent === undefined ? {} : { parent: memory.parent }),
               findings: [
                 ...inspection.findings,
                 ...plugins.findings,
@@ -290,6 +305,7 @@ export async function suspend(
     const undone = await release(parts, record, place, committed.id, leaveRunning, () =>
       pluginTime.wait(plugins.abort()),
     );
+    if (!leaveRunning) await memory.forget();
     if (!leaveRunning)
       await freePorts(parts.installation.forget, (await examined).inspection.facts, parts.log);
     report('done');
@@ -299,6 +315,7 @@ export async function suspend(
         snapshot: committed.id,
         standstillMs: committed.standstillMs,
         durableMs: committed.durableMs,
+        memory: await memory.receiver.done,
       },
       'suspended',
     );
@@ -309,8 +326,63 @@ export async function suspend(
       () => undefined,
       (reason: unknown) => reason,
     );
-    throw await putBack(parts, record, place, stage, refusal ?? error, member, plugins);
+    // Of a disk that is full, say, CRIU knows only that nobody took what it had.
+    await memory.receiver[Symbol.asyncDispose]();
+    const cause = refusal ?? memory.receiver.failure ?? error;
+    throw await putBack(parts, record, place, stage, cause, member, plugins);
   }
+}
+
+/** The memory on its way into the store, and what of it has not been fetched since the last resume. */
+interface MemoryInTransit extends AsyncDisposable {
+  readonly receiver: PageReceiver;
+  readonly parent: string | undefined;
+  /** The last moment before the freeze. */
+  hold(): Promise<void>;
+  /** All stand still: from here on what CRIU sends is taken. */
+  take(): Promise<void>;
+  /** It has been ended: nothing needs to be fetched any more. */
+  forget(): Promise<void>;
+}
+
+async function receiveMemory(
+  { store, pagers, workloads, installation }: SuspendParts,
+  id: string,
+  stage: Stage,
+): Promise<MemoryInTransit> {
+  const loading = pagers.of(id);
+  // What has not been fetched is to be found in the snapshot that it is fetched from.
+  const parent = loading?.snapshot ?? (await store.parentOf(id));
+  const receiver = PageReceiver.start({
+    program: installation.pages,
+    stateDir: store.stateDir,
+    stage: stage.folder,
+    parent: parent === undefined ? undefined : store.folderOf(parent),
+  });
+  let held = false;
+  return {
+    receiver,
+    parent,
+    hold: async () => {
+      held = (await loading?.pager.hold()) ?? false;
+    },
+    take: async () => {
+      if (!held) return receiver.go();
+      const scratch = workloads.scratchFolder(id);
+      await mkdir(scratch, { recursive: true, mode: 0o700 });
+      const unfetched = join(scratch, 'unfetched');
+      await loading?.pager.writeUnfetched(unfetched);
+      receiver.go(unfetched);
+    },
+    forget: async () => {
+      held = false;
+      await loading?.pager.end();
+    },
+    [Symbol.asyncDispose]: async () => {
+      await receiver[Symbol.asyncDispose]();
+      if (held) await loading?.pager.continue();
+    },
+  };
 }
 
 /** What is there for a moment only is met a few times in a row at most. */
@@ -432,14 +504,6 @@ async function refuseIfHeld(
     by === undefined ? held.what : `The plugin ${by} has not let go, as it should have: ${held.what}`,
     'See `torpor plugins`; end the plugin or mend it, and try again.',
   );
-}
-
-/** What CRIU has written so far. */
-async function bytesIn(folder: string): Promise<number> {
-  const sizes = await Promise.all(
-    (await readdir(folder)).map(async (name) => (await stat(join(folder, name))).size),
-  );
-  return sizes.reduce((sum, size) => sum + size, 0);
 }
 
 async function writePictures(stage: Stage, picture: Picture | undefined): Promise<void> {

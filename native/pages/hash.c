@@ -1,11 +1,45 @@
 #include "hash.h"
 
+/*
+ * The functions that OpenSSL calls deprecated: for a page of 4 KiB they reach 1.5 GB/s where those that look up the
+ * digest by its name each time reach 1.1 GB/s (measured with OpenSSL 3.0 on a core with SHA instructions).
+ */
+#define OPENSSL_SUPPRESS_DEPRECATED
 #include <openssl/sha.h>
+#include <stdlib.h>
 #include <string.h>
+
+struct sha256_stream {
+	SHA256_CTX context;
+};
 
 void sha256(const void *bytes, size_t length, uint8_t digest[32])
 {
-	SHA256(bytes, length, digest);
+	SHA256_CTX context;
+
+	SHA256_Init(&context);
+	SHA256_Update(&context, bytes, length);
+	SHA256_Final(digest, &context);
+}
+
+struct sha256_stream *sha256_begin(void)
+{
+	struct sha256_stream *stream = malloc(sizeof(*stream));
+
+	if (stream)
+		SHA256_Init(&stream->context);
+	return stream;
+}
+
+void sha256_add(struct sha256_stream *stream, const void *bytes, size_t length)
+{
+	SHA256_Update(&stream->context, bytes, length);
+}
+
+void sha256_end(struct sha256_stream *stream, uint8_t digest[32])
+{
+	SHA256_Final(digest, &stream->context);
+	free(stream);
 }
 
 void hash_page(const uint8_t page[PAGE_BYTES], uint8_t hash[PAGE_HASH_BYTES])

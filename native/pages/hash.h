@@ -11,6 +11,12 @@
 /* SHA-256 of some bytes. */
 void sha256(const void *bytes, size_t length, uint8_t digest[32]);
 
+/* The same of bytes that come piece by piece; NULL where there is no memory. The end frees it. */
+struct sha256_stream;
+struct sha256_stream *sha256_begin(void);
+void sha256_add(struct sha256_stream *stream, const void *bytes, size_t length);
+void sha256_end(struct sha256_stream *stream, uint8_t digest[32]);
+
 void hash_page(const uint8_t page[PAGE_BYTES], uint8_t hash[PAGE_HASH_BYTES]);
 bool page_is_zero(const uint8_t page[PAGE_BYTES]);
 

@@ -106,6 +106,7 @@ export const de: Catalogue = {
   'phase.prepare': 'Platz wird vorbereitet',
   'phase.restore': 'Wird zurückgeholt',
   'phase.done': 'Fertig',
+  'phase.load': 'Sein Speicher wird noch geholt',
 
   'said.suspended': '{title} schläft. {bytes} Speicher sind frei.',
   'said.snapshot': 'Von {title} wurde eine Momentaufnahme gemacht. Es läuft weiter.',

@@ -104,6 +104,7 @@ export const en = {
   'phase.prepare': 'Preparing its place',
   'phase.restore': 'Bringing it back',
   'phase.done': 'Done',
+  'phase.load': 'Its memory is still being fetched',
 
   'said.suspended': '{title} is suspended. {bytes} of memory are free.',
   'said.snapshot': 'A snapshot of {title} was taken. It runs on.',

@@ -1,0 +1,295 @@
+/*
+ * Examines the pages of a block: which are zeros, which the parent has at the same address, and what chunks the others
+ * make. A window of 64 KiB (by address) of which nothing is the parent's is a chunk of its own, so that it is found
+ * again by its id whatever snapshot it is in; what is left of partly changed or thinly filled windows is gathered.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "hash.h"
+#include "receive.h"
+#include "report.h"
+
+/* While little is known of how well the bytes compress, a chunk of each such many blocks is tried. */
+#define SAMPLES_SOON 32u
+#define SAMPLE_EVERY 32u
+/* Each new sample makes the older ones count for so much of what they did. */
+#define FADING 0.98
+
+struct examiner {
+	struct receive *receive;
+	struct codec_state *codec;
+	struct block *block;
+	uint64_t number; /* of the block */
+	uint8_t *gathered; /* CHUNK_BYTES */
+	uint8_t *packed;   /* CODEC_ROOM, for samples */
+	bool sampled;
+
+	/* The window at hand: its pages that are new, and whether it has others that are the parent's. */
+	uint64_t dst_id;
+	uint64_t window;
+	uint8_t fresh[CHUNK_PAGES];
+	unsigned fresh_count;
+	bool has_parents;
+	uint8_t left[CHUNK_PAGES];
+	unsigned left_count;
+	/* The parent's chunk that was looked for in the packs last. */
+	const uint8_t *looked_for;
+	bool was_there;
+};
+
+static double thread_seconds(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+	return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+double rate_speed(const struct rate *rate)
+{
+	return rate->seconds > 0 ? rate->in / rate->seconds / 1e6 : 0;
+}
+
+static void add_rate(struct receive *receive, struct rate *rate, double in, double out, double seconds)
+{
+	pthread_mutex_lock(&receive->lock);
+	rate->in = rate->in * FADING + in;
+	rate->out = rate->out * FADING + out;
+	rate->seconds = rate->seconds * FADING + seconds;
+	rate->samples++;
+	pthread_mutex_unlock(&receive->lock);
+}
+
+static void sample(struct examiner *examiner, const uint8_t *bytes, size_t length)
+{
+	double before = thread_seconds();
+	uint8_t hash[PAGE_HASH_BYTES];
+
+	for (size_t at = 0; at < length; at += PAGE_BYTES)
+		hash_page(bytes + at, hash);
+	add_rate(examiner->receive, &examiner->receive->hashing, (double)length, (double)length,
+		 thread_seconds() - before);
+	for (enum codec codec = CODEC_LZ4; codec <= CODEC_ZSTD; codec++) {
+		double begun = thread_seconds();
+		size_t stored;
+
+		codec_pack(examiner->codec, codec, bytes, length, examiner->packed, &stored);
+		add_rate(examiner->receive, codec == CODEC_LZ4 ? &examiner->receive->lz4 : &examiner->receive->zstd,
+			 (double)length, (double)stored, thread_seconds() - begun);
+	}
+	examiner->sampled = true;
+}
+
+static bool wants_sample(struct examiner *examiner)
+{
+	struct receive *receive = examiner->receive;
+
+	if (!receive->automatic || examiner->sampled)
+		return false;
+	if (examiner->number % SAMPLE_EVERY == 0)
+		return true;
+	pthread_mutex_lock(&receive->lock);
+	bool few = receive->zstd.samples < SAMPLES_SOON;
+
+	pthread_mutex_unlock(&receive->lock);
+	return few;
+}
+
+static bool are_neighbours(const uint8_t *members, unsigned count)
+{
+	for (unsigned i = 1; i < count; i++) {
+		if (members[i] != members[0] + i)
+			return false;
+	}
+	return true;
+}
+
+static void pack_chunk(struct examiner *examiner, struct made_chunk *chunk)
+{
+	struct block *block = examiner->block;
+	size_t length = (size_t)chunk->pages * PAGE_BYTES;
+	const uint8_t *bytes = block->data + (size_t)chunk->members[0] * PAGE_BYTES;
+	bool sampled = wants_sample(examiner);
+
+	if (block->codec == CODEC_RAW && !sampled)
+		return;
+	if (!are_neighbours(chunk->members, chunk->pages)) {
+		for (unsigned i = 0; i < chunk->pages; i++)
+			memcpy(examiner->gathered + (size_t)i * PAGE_BYTES,
+			       block->data + (size_t)chunk->members[i] * PAGE_BYTES, PAGE_BYTES);
+		bytes = examiner->gathered;
+	}
+	if (sampled)
+		sample(examiner, bytes, length);
+	if (block->codec == CODEC_RAW)
+		return;
+	if (!block->packed && !(block->packed = malloc(BLOCK_BYTES + CODEC_ROOM)))
+		fail("ENOMEM", "there is not enough memory to compress pages");
+	chunk->packed_at = block->packed_used;
+	chunk->codec = codec_pack(examiner->codec, block->codec, bytes, length, block->packed + block->packed_used,
+				  &chunk->packed_bytes);
+	if (chunk->codec != CODEC_RAW)
+		block->packed_used += chunk->packed_bytes;
+}
+
+/* Whether an earlier chunk of the block is the same. */
+static bool is_in_block(const struct block *block, const uint8_t id[CHUNK_ID_BYTES])
+{
+	for (unsigned i = 0; i < block->chunk_count; i++) {
+		if (memcmp(block->chunks[i].id, id, CHUNK_ID_BYTES) == 0)
+			return true;
+	}
+	return false;
+}
+
+static void make_chunk(struct examiner *examiner, const uint8_t *members, unsigned count)
+{
+	struct block *block = examiner->block;
+	struct made_chunk *chunk = &block->chunks[block->chunk_count];
+	uint8_t hashes[CHUNK_PAGES * PAGE_HASH_BYTES];
+	unsigned pack;
+
+	for (unsigned i = 0; i < count; i++) {
+		memcpy(hashes + (size_t)i * PAGE_HASH_BYTES, block->hashes[members[i]], PAGE_HASH_BYTES);
+		block->found[members[i]] = (struct found){ FOUND_CHUNK, block->chunk_count * CHUNK_PAGES + i };
+	}
+	memset(chunk, 0, sizeof(*chunk));
+	chunk_id(hashes, count, chunk->id);
+	chunk->pages = count;
+	memcpy(chunk->members, members, count);
+	chunk->stored_already = index_find(examiner->receive->index, chunk->id, &pack) != NULL;
+	if (!chunk->stored_already && !is_in_block(block, chunk->id) &&
+	    !chunk_list_has(&examiner->receive->chunks, chunk->id))
+		pack_chunk(examiner, chunk);
+	block->chunk_count++;
+}
+
+static void keep_for_later(struct examiner *examiner, uint8_t page)
+{
+	examiner->left[examiner->left_count++] = page;
+	if (examiner->left_count == CHUNK_PAGES) {
+		make_chunk(examiner, examiner->left, CHUNK_PAGES);
+		examiner->left_count = 0;
+	}
+}
+
+static void end_window(struct examiner *examiner)
+{
+	if (!examiner->has_parents && examiner->fresh_count >= OWN_CHUNK_PAGES) {
+		make_chunk(examiner, examiner->fresh, examiner->fresh_count);
+	} else {
+		for (unsigned i = 0; i < examiner->fresh_count; i++)
+			keep_for_later(examiner, examiner->fresh[i]);
+	}
+	examiner->fresh_count = 0;
+	examiner->has_parents = false;
+}
+
+/* Whether the parent has this page at this address, in a chunk that the store still has. */
+static bool is_parents(struct examiner *examiner, struct parent_cursor *cursor, uint64_t vaddr, const uint8_t *hash,
+		       page_place *place)
+{
+	uint64_t page;
+	unsigned pack;
+
+	if (!parent_page(cursor, vaddr, &page) ||
+	    memcmp(parent_hash(cursor->parent, page), hash, PAGE_HASH_BYTES) != 0 ||
+	    !parent_place(cursor->parent, page, place) || *place == PLACE_ZERO)
+		return false;
+	const uint8_t *id = parent_chunk(cursor->parent, *place);
+
+	if (id != examiner->looked_for) {
+		examiner->looked_for = id;
+		examiner->was_there = index_find(examiner->receive->index, id, &pack) != NULL;
+	}
+	return examiner->was_there;
+}
+
+static void examine_run(struct examiner *examiner, const struct run *run)
+{
+	struct receive *receive = examiner->receive;
+	struct block *block = examiner->block;
+	struct parent_cursor cursor = { 0 };
+
+	if (receive->has_parent)
+		cursor = parent_seek(&receive->parent, run->dst_id, run->vaddr);
+	for (uint64_t i = 0; i < run->pages; i++) {
+		uint64_t vaddr = run->vaddr + i * PAGE_BYTES;
+		uint8_t page = (uint8_t)(run->first + i);
+		const uint8_t *bytes = block->data + (size_t)page * PAGE_BYTES;
+
+		if (vaddr / CHUNK_BYTES != examiner->window || run->dst_id != examiner->dst_id) {
+			end_window(examiner);
+			examiner->window = vaddr / CHUNK_BYTES;
+			examiner->dst_id = run->dst_id;
+		}
+		if (page_is_zero(bytes)) {
+			memset(block->hashes[page], 0, PAGE_HASH_BYTES);
+			block->found[page] = (struct found){ FOUND_ZERO, PLACE_ZERO };
+			continue;
+		}
+		hash_page(bytes, block->hashes[page]);
+		page_place place;
+
+		if (receive->has_parent && is_parents(examiner, &cursor, vaddr, block->hashes[page], &place)) {
+			block->found[page] = (struct found){ FOUND_PARENT, place };
+			examiner->has_parents = true;
+		} else {
+			examiner->fresh[examiner->fresh_count++] = page;
+		}
+	}
+}
+
+static void examine_block(struct examiner *examiner)
+{
+	struct block *block = examiner->block;
+
+	block->codec = (enum codec)atomic_load(&examiner->receive->codec);
+	block->packed_used = 0;
+	block->chunk_count = 0;
+	examiner->sampled = false;
+	examiner->window = UINT64_MAX;
+	examiner->fresh_count = 0;
+	examiner->has_parents = false;
+	examiner->left_count = 0;
+	for (unsigned i = 0; i < block->run_count; i++) {
+		if (block->runs[i].kind == RUN_READ)
+			examine_run(examiner, &block->runs[i]);
+	}
+	end_window(examiner);
+	if (examiner->left_count > 0)
+		make_chunk(examiner, examiner->left, examiner->left_count);
+}
+
+void *examine_blocks(void *argument)
+{
+	struct receive *receive = argument;
+	struct examiner examiner = { .receive = receive, .codec = codec_open(ZSTD_FAST),
+				     .gathered = malloc(CHUNK_BYTES), .packed = malloc(CODEC_ROOM) };
+
+	if (!examiner.codec || !examiner.gathered || !examiner.packed)
+		fail("ENOMEM", "there is not enough memory to compress pages");
+	for (;;) {
+		pthread_mutex_lock(&receive->lock);
+		while (receive->taken == receive->read && !receive->ended)
+			pthread_cond_wait(&receive->changed, &receive->lock);
+		if (receive->taken == receive->read) {
+			pthread_mutex_unlock(&receive->lock);
+			break;
+		}
+		examiner.number = receive->taken++;
+		examiner.block = &receive->blocks[examiner.number % receive->block_count];
+		pthread_mutex_unlock(&receive->lock);
+		examine_block(&examiner);
+		pthread_mutex_lock(&receive->lock);
+		examiner.block->state = BLOCK_EXAMINED;
+		pthread_cond_broadcast(&receive->changed);
+		pthread_mutex_unlock(&receive->lock);
+	}
+	codec_close(examiner.codec);
+	free(examiner.gathered);
+	free(examiner.packed);
+	return NULL;
+}
