@@ -12,6 +12,9 @@ static const struct {
 	int (*run)(int argc, char **argv);
 } commands[] = {
 	{ "receive", cmd_receive },
+	{ "sweep", cmd_sweep },
+	{ "recompress", cmd_recompress },
+	{ "measure", cmd_measure },
 	{ NULL, NULL },
 };
 

@@ -10,6 +10,12 @@
 #include "../common.h"
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static void (*before_failing)(void);
+
+void report_before_failing(void (*act)(void))
+{
+	before_failing = act;
+}
 
 static char *vformat(const char *format, va_list list)
 {
@@ -54,6 +60,8 @@ static void end_with(const char *code, const char *what)
 	pthread_mutex_lock(&lock);
 	printf("{\"event\":\"error\",\"code\":\"%s\",\"what\":%s}\n", code, json_string(what));
 	fflush(stdout);
+	if (before_failing)
+		before_failing();
 	_exit(1);
 }
 

@@ -15,6 +15,9 @@ void fail(const char *code, const char *format, ...) __attribute__((format(print
 /* The same where errno says why: its name is the code, its words follow what was done. */
 void fail_errno(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
 
+/* What is to be tidied before a failure ends the process; NULL: nothing. */
+void report_before_failing(void (*act)(void));
+
 /* The name of an errno: "ENOSPC". */
 const char *errno_name(int number);
 
