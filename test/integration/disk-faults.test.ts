@@ -108,10 +108,6 @@ describe('the journal explains what is there', () => {
 });
 
 it.each([
-  [
-    'a shared mapping',
-    'import mmap, os; fd = os.open("f", os.O_CREAT | os.O_RDWR); os.truncate(fd, 4096); mmap.mmap(fd, 4096)',
-  ],
   ['a symbolic link', 'import os; os.symlink("x", "f")'],
   ['a stream', 'import ctypes; ctypes.CDLL(None).fopen(b"f", b"w")'],
 ])('what cannot be recorded ends the program: %s', async (what, code) => {
@@ -145,6 +141,14 @@ const writers = {
   'one that writes after its sync':
     'const fd = write("new/it/data"); fsyncSync(fd); writeSync(fd, "more"); fsyncSync(write("new/it/manifest")); sync("new/it"); renameSync("new/it", "done/it"); sync("done");',
 };
+
+it('what is written by way of a mapping is recorded', () =>
+  expectExplained(new Disk(folder), () =>
+    python(
+      'import mmap, os; fd = os.open("f", os.O_CREAT | os.O_RDWR); os.truncate(fd, 9000); m = mmap.mmap(fd, 9000)\n' +
+        'm[4090:4100] = b"0123456789"; os.fsync(fd); m[0:3] = b"end"; m.close()',
+    ),
+  ));
 
 describe('a writer is found out', () => {
   it.each(Object.entries(writers))('%s', async (name, code) => {

@@ -1,13 +1,13 @@
 /** A store in a folder of its own, a process that works on it and is recorded, and what must be true of it afterwards. */
-import { type ChildProcess, fork } from 'node:child_process';
-import { createHash } from 'node:crypto';
+import { type ChildProcess, fork, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { type Tree, writeTree } from '../../support/disk-faults/disk.ts';
 import { Recorder } from '../../support/disk-faults/recorder.ts';
 import { type Answer, type Done, type Expected, memoryDigest, type Step } from './steps.ts';
-import { openStore } from './work.ts';
+import { reopenStore, sweep } from './work.ts';
 
 /** In memory: there are thousands of stores to write and read. */
 const place = '/dev/shm';
@@ -80,30 +80,70 @@ export function fill(folder: string, tree: Tree): void {
   writeTree(tree, folder);
 }
 
+/** Reads stores as a resume does, all in one process. */
+export class Reader implements AsyncDisposable {
+  readonly #child = spawn(new URL('../../../build/native/test/memory-digest', import.meta.url).pathname, {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  });
+  readonly #answers = createInterface({ input: this.#child.stdout })[Symbol.asyncIterator]();
+
+  /** SHA-256 of all memory of a snapshot. @throws Error naming what is wrong. */
+  async digest(store: string, snapshot: string): Promise<string> {
+    this.#child.stdin.write(`${store}\t${snapshot}\n`);
+    const { value } = await this.#answers.next();
+    const [, verdict, rest = ''] = /^(\w+) (.*)$/.exec(value ?? '') ?? [];
+    if (verdict !== 'ok') throw new Error(rest || 'what reads snapshots has ended');
+    return rest;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    const ended = once(this.#child, 'exit');
+    this.#child.stdin.end();
+    await ended;
+  }
+}
+
 /**
  * Opens a store as an engine does that starts, and reads everything.
  * @returns what is wrong, in words; empty where all is as it must be.
  */
-export async function examine(folder: string, { there, maybe }: Expected): Promise<string[]> {
-  const wrong: string[] = [];
-  const store = await openStore(folder);
+export async function examine(folder: string, reader: Reader, { there, maybe }: Expected): Promise<string[]> {
+  const store = await reopenStore(folder);
   const found = await store.list();
+  const wrong: string[] = [];
   for (const item of found) {
-    const wanted = there.get(item.id) ?? maybe.get(item.id);
-    if (item.kind === 'damaged') wrong.push(`${wanted?.name ?? 'one that was removed'}: ${item.problem}`);
-    else if (wanted === undefined) wrong.push(`${item.manifest.name} is there, which was removed`);
-    else {
-      try {
-        await store.verify(item.id, true);
-        const memory = readFileSync(join(store.folderOf(item.id), 'images/pages-1.img'));
-        const digest = createHash('sha256').update(memory).digest('hex');
-        if (digest !== memoryDigest(wanted)) wrong.push(`${wanted.name} has another memory`);
-      } catch (error) {
-        wrong.push(`${wanted.name}: ${error}`);
-      }
+    if (item.kind === 'damaged') {
+      wrong.push(item.problem);
+      continue;
+    }
+    const { name, files } = item.manifest;
+    const wanted = there.get(name) ?? maybe.get(name);
+    if (wanted === undefined) {
+      wrong.push(`${name} is there, which was removed`);
+      continue;
+    }
+    try {
+      await Promise.all(files.map((file) => store.contentsOf(item.manifest, file)));
+      const digest = await reader.digest(folder, store.folderOf(item.id));
+      if (digest !== memoryDigest(wanted)) wrong.push(`${name} has another memory`);
+    } catch (error) {
+      wrong.push(`${name}: ${error}`);
     }
   }
-  for (const [id, { name }] of there)
-    if (!found.some((item) => item.id === id)) wrong.push(`${name} is lost`);
+  const names = found.map((item) => (item.kind === 'complete' ? item.manifest.name : ''));
+  for (const name of there.keys()) if (!names.includes(name)) wrong.push(`${name} is lost`);
+  return wrong;
+}
+
+/** As {@link examine}, by the programs that an engine has for it, and of all packs. */
+export async function verify(folder: string, { there }: Expected): Promise<string[]> {
+  const store = await reopenStore(folder);
+  const wrong: string[] = [];
+  for (const item of await store.list())
+    await store.verify(item.id, 'all').catch((error) => wrong.push(String(error)));
+  if (wrong.length === 0) await sweep(store).catch((error) => wrong.push(`sweep: ${error}`));
+  for (const { name } of there.values())
+    if (!(await store.list()).some((item) => item.kind === 'complete' && item.manifest.name === name))
+      wrong.push(`${name} is lost`);
   return wrong;
 }

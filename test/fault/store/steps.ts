@@ -1,9 +1,10 @@
 /** What a store goes through in these tests, and what there must be in it then. */
 import { createHash } from 'node:crypto';
+import { type Area, imageOf, type Memory, page, zeroPage } from '../../support/store.ts';
 
-/** A snapshot that is to be taken: which page has which contents follows from this alone. */
+/** A snapshot that is to be taken: what memory it is of follows from this alone. */
 export interface Wanted {
-  /** By which the steps call it. */
+  /** No other has it. */
   name: string;
   workload: string;
   /** Decides all pages. */
@@ -11,14 +12,20 @@ export interface Wanted {
   pages: number;
   /** Every so many pages one is different from what the seed alone makes. */
   changedEvery?: number;
+  codec: 'raw' | 'lz4' | 'zstd';
 }
 
 /** For the process that works on the store. */
-export type Step = { kind: 'open' } | ({ kind: 'suspend' } & Wanted) | { kind: 'remove'; id: string };
+export type Step =
+  | { kind: 'open' }
+  | ({ kind: 'suspend' } & Wanted)
+  | { kind: 'remove'; id: string }
+  | { kind: 'sweep' }
+  | { kind: 'recompress' };
 
-export type Answer = { ok: true; id?: string } | { ok: false; error: string; id?: string };
+export type Answer = { ok: true; id?: string } | { ok: false; error: string };
 
-/** By id: what must be there, and what may be; nothing else. */
+/** By name: what must be there, and what may be; nothing else. */
 export interface Expected {
   there: ReadonlyMap<string, Wanted>;
   maybe: ReadonlyMap<string, Wanted>;
@@ -27,6 +34,7 @@ export interface Expected {
 /** A step, and which operations on the disk it was: those after the first `from`, up to number `to`. */
 export interface Done {
   step: Step;
+  /** Of what it has made. */
   id: string;
   from: number;
   to: number;
@@ -36,57 +44,51 @@ export interface Done {
 export function expectedAfter(count: number, done: readonly Done[]): Expected {
   const there = new Map<string, Wanted>();
   const maybe = new Map<string, Wanted>();
-  for (const { step, id, from, to } of done) {
+  const names = new Map(done.map(({ step, id }) => [id, step.kind === 'suspend' ? step.name : '']));
+  for (const { step, from, to } of done) {
     if (count <= from) break;
     const isOver = count >= to;
-    if (step.kind === 'suspend') (isOver ? there : maybe).set(id, step);
+    if (step.kind === 'suspend') (isOver ? there : maybe).set(step.name, step);
     if (step.kind !== 'remove') continue;
-    const removed = there.get(step.id);
-    there.delete(step.id);
-    if (removed !== undefined && !isOver) maybe.set(step.id, removed);
+    const name = names.get(step.id) ?? '';
+    const removed = there.get(name);
+    there.delete(name);
+    if (removed !== undefined && !isOver) maybe.set(name, removed);
   }
   return { there, maybe };
 }
 
-const pageBytes = 4096;
+/** Of two processes; some of its pages are empty, and some come again. */
+export function memoryOf({ seed, pages, changedEvery }: Omit<Wanted, 'name' | 'workload' | 'codec'>): Memory {
+  const first = seed * 1_000_000;
+  const pageAt = (index: number): Buffer => {
+    if (changedEvery !== undefined && index % changedEvery === 0) return page(first + 500_000 + index);
+    const kind = index % 10;
+    if (kind === 0) return zeroPage;
+    return page(first + (kind < 3 ? kind : index));
+  };
+  const area = (vaddr: bigint, from: number, to: number): Area => ({
+    vaddr,
+    pages: Array.from({ length: to - from }, (_, index) => pageAt(from + index)),
+  });
+  const third = Math.floor(pages / 3);
+  return new Map([
+    [100, [area(0x400000n, 0, third), area(0x7f0000003000n, third, 2 * third)]],
+    [101, [area(0x7ffc00001000n, 2 * third, pages)]],
+  ]);
+}
 
 const digests = new Map<string, string>();
 
-/** SHA-256 of {@link memoryOf}. */
+/** SHA-256 of all memory, one process after the other. */
 export function memoryDigest({ seed, pages, changedEvery }: Wanted): string {
   const key = `${seed} ${pages} ${changedEvery}`;
-  const digest =
-    digests.get(key) ?? createHash('sha256').update(memoryOf({ seed, pages, changedEvery })).digest('hex');
+  const known = digests.get(key);
+  if (known !== undefined) return known;
+  const hash = createHash('sha256');
+  const varied = changedEvery === undefined ? {} : { changedEvery };
+  for (const areas of memoryOf({ seed, pages, ...varied }).values()) hash.update(imageOf(areas));
+  const digest = hash.digest('hex');
   digests.set(key, digest);
   return digest;
-}
-
-/** Memory as a process has it: some pages of zeros, some that come again, some text, some noise. */
-export function memoryOf({
-  seed,
-  pages,
-  changedEvery,
-}: Pick<Wanted, 'seed' | 'pages'> & { changedEvery?: number | undefined }): Buffer {
-  const memory = Buffer.alloc(pages * pageBytes);
-  for (let page = 0; page < pages; page++) {
-    const isChanged = changedEvery !== undefined && page % changedEvery === 0;
-    const kind = page % 10;
-    const slice = memory.subarray(page * pageBytes, (page + 1) * pageBytes);
-    if (kind === 0 && !isChanged) continue;
-    if (kind < 3) slice.fill(`page ${kind} of ${seed}${isChanged ? ` changed, ${page}` : ''}\n`);
-    else noise(slice, seed * 1_000_003 + page + (isChanged ? 500_000 : 0));
-  }
-  return memory;
-}
-
-/** Xorshift: nothing that a codec makes smaller. */
-function noise(to: Buffer, seed: number): void {
-  let state = (seed * 2_654_435_761 + 1) >>> 0 || 1;
-  for (let offset = 0; offset < to.length; offset += 4) {
-    state ^= state << 13;
-    state ^= state >>> 17;
-    state ^= state << 5;
-    state >>>= 0;
-    to.writeUInt32LE(state, offset);
-  }
 }

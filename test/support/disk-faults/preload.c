@@ -96,6 +96,7 @@ REAL(linkat);
 REAL(unlinkat);
 REAL(mkdirat);
 REAL(mmap);
+REAL(munmap);
 REAL(fopen);
 static long (*real_syscall)(long, ...);
 
@@ -129,6 +130,7 @@ __attribute__((constructor)) static void begin(void)
 	RESOLVE(unlinkat);
 	RESOLVE(mkdirat);
 	RESOLVE(mmap);
+	RESOLVE(munmap);
 	RESOLVE(fopen);
 	RESOLVE(syscall);
 	const char *path = getenv(CONTROL_VARIABLE);
@@ -587,6 +589,48 @@ long syscall(long number, ...)
 	return real_syscall(number, arguments[0], arguments[1], arguments[2], arguments[3], arguments[4], arguments[5]);
 }
 
+/*
+ * What is written by way of a mapping nobody sees at once. It counts as one write, at the time of the next sync or when
+ * the mapping ends; such a write cannot fail.
+ */
+#define MAPPINGS 16
+static struct mapping {
+	void *address;
+	size_t length;
+	uint64_t inode;
+	char *place;
+} mappings[MAPPINGS];
+
+static void keep_mapping(void *address, size_t length, uint64_t inode, const char *place)
+{
+	take_lock();
+	unsigned free_one = 0;
+	while (free_one < MAPPINGS && mappings[free_one].address)
+		free_one++;
+	if (free_one == MAPPINGS)
+		refuse("one more shared mapping", place);
+	mappings[free_one] = (struct mapping){ address, length, inode, strdup(place) };
+	pthread_mutex_unlock(&control->lock);
+}
+
+/* With the lock. What has no bytes but zeros at its end had them before. */
+static void note_mapping(const struct mapping *mapping)
+{
+	struct stat found;
+	if (lstat(mapping->place, &found) != 0 || found.st_ino != mapping->inode)
+		return;
+	size_t length = (size_t)found.st_size < mapping->length ? (size_t)found.st_size : mapping->length;
+	const uint8_t *bytes = mapping->address;
+	while (length > 0 && bytes[length - 1] == 0)
+		length--;
+	if (length == 0)
+		return;
+	struct record record = { .kind = WRITE, .inode = mapping->inode, .data_bytes = length };
+	struct iovec part = { mapping->address, length };
+	control->count++;
+	note(record, mapping->place, "", &part, 1);
+}
+
 /* The disk of the machine that runs the tests has no part in this: nothing waits for it. */
 static int sync_anything(int fd, int (*real)(int))
 {
@@ -594,6 +638,11 @@ static int sync_anything(int fd, int (*real)(int))
 	char place[PATH_MAX];
 	if (!place_of_fd(fd, &found, place))
 		return real(fd);
+	take_lock();
+	for (unsigned i = 0; i < MAPPINGS; i++)
+		if (mappings[i].address && mappings[i].inode == found.st_ino)
+			note_mapping(&mappings[i]);
+	pthread_mutex_unlock(&control->lock);
 	int result;
 	PERFORM(result, SYNC, RECORD(.kind = SYNC, .inode = found.st_ino), place, "", 0);
 	return result;
@@ -791,12 +840,33 @@ void *mmap(void *address, size_t length, int protection, int flags, int fd, off_
 	struct stat found;
 	char place[PATH_MAX];
 	begin();
-	if (fd >= 0 && (flags & MAP_SHARED) && (protection & PROT_WRITE) && place_of_fd(fd, &found, place))
-		refuse("a shared mapping", place);
-	return real_mmap(address, length, protection, flags, fd, offset);
+	bool is_written = fd >= 0 && (flags & MAP_SHARED) && (protection & PROT_WRITE) && place_of_fd(fd, &found, place);
+	if (is_written && offset != 0)
+		refuse("a shared mapping of a part", place);
+	void *mapped = real_mmap(address, length, protection, flags, fd, offset);
+	if (is_written && mapped != MAP_FAILED)
+		keep_mapping(mapped, length, found.st_ino, place);
+	return mapped;
 }
 
 void *mmap64(void *address, size_t length, int protection, int flags, int fd, off64_t offset)
 {
 	return mmap(address, length, protection, flags, fd, offset);
+}
+
+int munmap(void *address, size_t length)
+{
+	begin();
+	for (unsigned i = 0; i < MAPPINGS; i++) {
+		if (mappings[i].address != address)
+			continue;
+		if (mappings[i].length != length)
+			refuse("the end of a part of a shared mapping", mappings[i].place);
+		take_lock();
+		note_mapping(&mappings[i]);
+		pthread_mutex_unlock(&control->lock);
+		free(mappings[i].place);
+		mappings[i] = (struct mapping){ 0 };
+	}
+	return real_munmap(address, length);
 }
