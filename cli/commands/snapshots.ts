@@ -9,7 +9,10 @@ export const snapshots: Command = {
   definition: {
     name: 'snapshots',
     summary: 'list snapshots',
-    description: ['Lists snapshots, newest first, of one workload or of all.'],
+    description: [
+      'Lists snapshots, newest first, of one workload or of all.',
+      'Snapshots share what is the same in them. What one has in common with an older one counts for that one, so that all together take the sum of ON DISK, and removing an older one may free less than its figure.',
+    ],
     arguments: [{ name: 'W', kind: 'workload', optional: true }],
     options: [{ name: 'quiet', summary: 'Print only the ids.' }],
     examples: [{ command: 'torpor snapshots gimp', meaning: 'the snapshots of GIMP' }],

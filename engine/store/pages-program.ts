@@ -19,11 +19,13 @@ const sweptSchema = doneSchema.extend({
   packs: count,
   liveBytes: count,
   deadBytes: count,
-  /** Which snapshot cannot be read, so that nothing is removed. */
-  skipped: z.string().optional(),
+  /** Why some of it, or all, was left as it is: sentences. */
+  skipped: z.array(z.string()),
 });
 export type Swept = z.infer<typeof sweptSchema>;
 const readSchema = doneSchema.extend({ bytesRead: count });
+
+const shareSchema = z.object({ event: z.literal('share'), snapshot: z.string(), bytes: count });
 
 const errorSchema = z.object({ event: z.literal('error'), code: z.string(), what: z.string() });
 
@@ -44,10 +46,12 @@ export type ReadAmount = 'nothing' | 'all' | string;
 
 interface Run {
   signal?: AbortSignal;
-  /** A descriptor for it to inherit. */
-  fd?: number;
   /** It gets out of the way of everything else. */
   inBackground?: boolean;
+  /** What it reads. */
+  input?: string;
+  /** What it says on the way. */
+  onEvent?: (event: unknown) => void;
 }
 
 export class PagesProgram {
@@ -82,20 +86,36 @@ export class PagesProgram {
     return bytesRead;
   }
 
+  /** How much of the packs each snapshot takes; what several need counts for the first of them. */
+  async shares(ids: readonly string[], signal: AbortSignal): Promise<Map<string, number>> {
+    const bytes = new Map<string, number>();
+    const onEvent = (event: unknown) => {
+      const share = shareSchema.safeParse(event);
+      if (share.success) bytes.set(share.data.snapshot, share.data.bytes);
+    };
+    await this.#run(doneSchema, ['shares'], {
+      ...{ signal, onEvent },
+      input: ids.map((id) => `${id}\n`).join(''),
+    });
+    return bytes;
+  }
+
   /**
    * Runs it to its end. It gets SIGTERM where the signal is raised or this process ends.
-   * @throws PagesError, or the signal's reason.
+   * @throws PagesError for what it says, the signal's reason, or Error where it ended without a word.
    */
   async #run<T>(
     schema: z.ZodType<T>,
     args: readonly string[],
-    { signal, fd, inBackground }: Run,
+    { signal, inBackground, input, onEvent }: Run,
   ): Promise<T> {
     signal?.throwIfAborted();
     const all = [...['--pdeathsig', 'TERM', '--'], this.#program, ...args, '--store', this.#stateDir];
     const child = spawn('setpriv', all, {
-      stdio: ['ignore', 'pipe', 'pipe', ...(fd === undefined ? [] : [fd])],
+      stdio: ['pipe', 'pipe', 'pipe'],
     });
+    // What ends before it has read everything has its reasons, which it says.
+    child.stdin?.on('error', () => {}).end(input);
     const ended = once(child, 'close') as Promise<[number | null, NodeJS.Signals | null]>;
     ended.catch(() => {});
     if (inBackground && child.pid !== undefined) beNice(child.pid);
@@ -117,15 +137,13 @@ export class PagesProgram {
         const error = errorSchema.safeParse(event);
         if (error.success) failure = new PagesError(error.data.code, error.data.what);
         else if (doneSchema.safeParse(event).success) result = schema.parse(event);
+        else onEvent?.(event);
       }
       const [status, by] = await ended;
       signal?.throwIfAborted();
       if (failure !== undefined) throw failure;
       if (status === 0 && result !== undefined) return result;
-      throw new PagesError(
-        '',
-        words.trim() || `torpor-pages ${args[0]} ended with ${by ?? `status ${status}`}`,
-      );
+      throw new Error(words.trim() || `torpor-pages ${args[0]} ended with ${by ?? `status ${status}`}`);
     } finally {
       if (child.exitCode === null && child.signalCode === null) child.kill('SIGKILL');
       await ended.catch(() => {});

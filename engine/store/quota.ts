@@ -35,7 +35,7 @@ export class Quota {
   }
 
   /**
-   * Makes room for a suspend, where the store would take more than its quota.
+   * Makes room for a suspend that has its stage already, where the store would take more than its quota.
    * @param expectedBytes of memory that there is to save.
    * @throws TorporError `failed` where there is not enough that may be removed.
    */
@@ -73,8 +73,8 @@ export class Quota {
 
   /** On the disk once the packs have been swept, which is done as soon as no suspend is under way. */
   async #bytesNeeded(signal: AbortSignal): Promise<number> {
-    const { freeableBytes } = await this.#parts.upkeep.measure(signal);
-    return Math.max(0, (await this.#takenBytes()) - freeableBytes);
+    const freeable = await this.#parts.upkeep.freeableBytes(signal);
+    return Math.max(0, (await this.#takenBytes()) - freeable);
   }
 }
 

@@ -21,6 +21,7 @@ import { isKept, markUsed, setKept, usedAt } from './marks.ts';
 import { PacksLock } from './packs-lock.ts';
 import { PagesError, type PagesProgram, type ReadAmount } from './pages-program.ts';
 import { type Count, syncFolders } from './seal.ts';
+import { Shares } from './shares.ts';
 import { dumpLogFile, makeStage, publishPacks, type Stage } from './stage.ts';
 import { damaged, isPageData, isPageList, SnapshotFiles } from './verification.ts';
 
@@ -51,30 +52,24 @@ export interface StoreChange {
   ownerUid: number;
 }
 
-/**
- * What a snapshot added to the store when it was made: its own files, and the chunks that no earlier snapshot had. So the
- * sum over all is what all of them take; what removing one frees may be less, where later ones need its chunks too.
- */
-function bytesOnDisk({ files, pages }: Manifest): number {
-  return files.reduce((sum, file) => sum + file.bytes, pages?.storedBytes ?? 0);
-}
-
 export class SnapshotStore {
   readonly stateDir: string;
   /** What is done to all packs goes by it. */
   readonly packs: PacksLock;
   readonly #key: StoreKey;
   readonly #pages: PagesProgram;
+  readonly #shares: Shares;
   readonly #log: Logger;
   readonly #changed: ((change: StoreChange) => void)[] = [];
   /** By which a stage says that it needs the packs no longer. */
   readonly #sharing = new Map<string, () => void>();
 
-  private constructor(stateDir: string, key: StoreKey, pages: PagesProgram, log: Logger) {
+  private constructor(stateDir: string, key: StoreKey, pages: PagesProgram, shares: Shares, log: Logger) {
     this.stateDir = stateDir;
     this.packs = new PacksLock(join(stateDir, 'packs'));
     this.#key = key;
     this.#pages = pages;
+    this.#shares = shares;
     this.#log = log;
   }
 
@@ -87,7 +82,7 @@ export class SnapshotStore {
       await privateFolder(join(stateDir, name));
     const hasSnapshots = (await readdir(join(stateDir, 'snapshots'))).length > 0;
     const key = await StoreKey.open(join(stateDir, 'key'), hasSnapshots);
-    return new SnapshotStore(stateDir, key, pages, log);
+    return new SnapshotStore(stateDir, key, pages, await Shares.open(stateDir), log);
   }
 
   /** Calls the listener whenever a snapshot has been made, used, kept or removed. */
@@ -211,7 +206,7 @@ export class SnapshotStore {
         kind: 'complete',
         id,
         manifest,
-        bytesOnDisk: bytesOnDisk(manifest),
+        bytesOnDisk: this.#bytesOnDisk(manifest),
         usedAt: await usedAt(this.folderOf(id)),
         kept: await this.isKept(id),
       };
@@ -238,6 +233,22 @@ export class SnapshotStore {
       }
     }
     return undefined;
+  }
+
+  /**
+   * What a snapshot takes: its own files, and of the chunks those that no older one needs; as measured by the last
+   * upkeep, or else what was written for it. So the sum over all is what all of them take; what removing one frees may
+   * be less, where later ones need its chunks too.
+   */
+  #bytesOnDisk({ id, files, pages }: Manifest): number {
+    const shared = pages === undefined ? 0 : (this.#shares.of(id) ?? pages.storedBytes);
+    return files.reduce((sum, file) => sum + file.bytes, shared);
+  }
+
+  /** Notes how much of the packs each snapshot takes now. */
+  async measureShares(signal: AbortSignal): Promise<void> {
+    const complete = (await this.list()).filter((item) => item.kind === 'complete');
+    await this.#shares.replace(await this.#pages.shares(complete.map(({ id }) => id).reverse(), signal));
   }
 
   async has(id: string): Promise<boolean> {

@@ -78,7 +78,8 @@ it('removes as few as possible, of those that were not used for the longest time
   await quota.makeRoom(one, never, 'a');
   expect((await store.ids()).sort()).toEqual([first, third].sort());
   expect(await store.has(second)).toBe(false);
-  expect(await upkeep.collect()).toMatchObject({ freedBytes: 0 });
+  const { freedBytes } = await upkeep.collect();
+  expect(freedBytes / one).toBeCloseTo(1, 1);
 });
 
 it('spares those that are kept or needed, and the newest of each workload', async () => {

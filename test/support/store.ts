@@ -2,13 +2,16 @@
 import { execFile, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
 import { promisify } from 'node:util';
 import { pino } from 'pino';
 import { findInstallation } from '../../engine/installation.ts';
+import { StoreKey } from '../../engine/store/key.ts';
+import { writeManifest } from '../../engine/store/manifests.ts';
 import { PagesProgram } from '../../engine/store/pages-program.ts';
+import { hashFile } from '../../engine/store/seal.ts';
 import { SnapshotStore } from '../../engine/store/snapshot-store.ts';
 import type { Manifest, ManifestBody } from '../../proto/manifest.ts';
 
@@ -186,4 +189,26 @@ export async function readMemory(stateDir: string, snapshot: string, image: numb
     maxBuffer: 1024 ** 3,
   });
   return stdout;
+}
+
+/**
+ * Makes a snapshot of version 1 of a complete one: its memory is among the images, and packs have nothing of it. No
+ * engine may be at work there.
+ */
+export async function makeVersion1(stateDir: string, snapshot: string): Promise<void> {
+  const folder = join(stateDir, 'snapshots', snapshot);
+  const manifest = JSON.parse(await readFile(join(folder, 'manifest.json'), 'utf8')) as Manifest;
+  const { pages, parent: _parent, ...others } = manifest;
+  for (let image = 1; image <= (pages?.images ?? 0); image++) {
+    const bytes = await readMemory(stateDir, snapshot, image);
+    await writeFile(join(folder, 'images', `pages-${image}.img`), bytes);
+  }
+  await rm(join(folder, 'pages'), { recursive: true });
+  const names = (await readdir(join(folder, 'images'))).map((name) => `images/${name}`);
+  const kept = others.files.map(({ path }) => path).filter((path) => !/^(images|pages)\//.test(path));
+  const files = await Promise.all(
+    [...kept, ...names].map(async (path) => ({ path, ...(await hashFile(join(folder, path), 0)) })),
+  );
+  const key = await StoreKey.open(join(stateDir, 'key'), true);
+  await writeManifest(folder, { ...others, version: 1, files }, key);
 }
