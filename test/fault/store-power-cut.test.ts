@@ -14,7 +14,7 @@ const losses: Loss[] = [
   { data: 'some', names: 'some' },
 ];
 /** Of so many cases one is gone on with. */
-const goOnEvery = 40;
+const goOnEvery = 67;
 
 const a1: Wanted = { name: 'A1', workload: 'a', seed: 1, pages: 120, codec: 'raw' };
 const a2: Wanted = { ...a1, name: 'A2', changedEvery: 20 };

@@ -20,7 +20,10 @@ export async function suspend(store: SnapshotStore, wanted: Wanted): Promise<str
 }
 
 export async function sweep(store: SnapshotStore): Promise<void> {
-  const { doubtful } = await new Upkeep(store, openPages(store.stateDir), silent).collect();
+  const upkeep = new Upkeep(store, openPages(store.stateDir), silent);
+  const { doubtful } = await upkeep.collect();
+  // Nothing is to happen by itself.
+  await upkeep.stop();
   if (doubtful !== undefined) throw new Error(`nothing was swept, because of ${doubtful}`);
 }
 
