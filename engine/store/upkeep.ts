@@ -103,7 +103,7 @@ export class Upkeep {
     return this.#store.packs.alone(async (given) => {
       const before = await bytesBelow(folder);
       const freed = async () => Math.max(0, before - (await bytesBelow(folder)));
-      const doubt = await this.#store.doubtAboutChunks();
+      const doubt = await this.#store.doubtAboutChunks(given);
       if (doubt !== undefined) {
         this.#log.warn({ snapshot: doubt.id, problem: doubt.problem }, 'nothing is removed from the packs');
         const skipped = [

@@ -323,8 +323,8 @@ void fuse_start(struct reader *reader, struct pool *pool, int fd, void *shared)
 		arguments->serving.spare = malloc(CHUNK_BYTES);
 		pthread_attr_init(&attributes);
 		pthread_attr_setstacksize(&attributes, 256 * 1024);
+		record_reader_open(&arguments->serving.thread, 1);
 		if (!arguments->serving.reply || !arguments->serving.spare ||
-		    reader_thread_open(&arguments->serving.thread) < 0 ||
 		    pthread_create(&thread, &attributes, fuse_thread, arguments) != 0)
 			_exit(1);
 	}

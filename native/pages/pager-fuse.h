@@ -16,7 +16,7 @@ struct pool;
 struct fuse_serving {
 	struct reader *reader;
 	struct pool *pool;
-	struct reader_thread thread;
+	struct record_reader thread;
 	uint8_t *reply; /* FUSE_REPLY_ROOM */
 	uint8_t *spare; /* CHUNK_BYTES */
 };

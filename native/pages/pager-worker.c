@@ -62,7 +62,7 @@ void worker_trouble(const char *what)
 	RETRY(send(WORKER_ANSWER_FD, &message, sizeof(message.answer) + length, MSG_NOSIGNAL));
 }
 
-static int decode(struct reader *reader, struct reader_thread *thread, uint64_t chunk, uint8_t *out)
+static int decode(struct reader *reader, struct record_reader *thread, uint64_t chunk, uint8_t *out)
 {
 	CLEANUP_FREE char *what = NULL;
 	int pages = reader_chunk(reader, chunk, thread, out, &what);
@@ -97,7 +97,7 @@ static struct cached *free_place(struct pool *pool)
 }
 
 /* With the lock, which it lets go of meanwhile. */
-static int fill_place(struct pool *pool, struct cached *place, uint64_t chunk, struct reader_thread *thread)
+static int fill_place(struct pool *pool, struct cached *place, uint64_t chunk, struct record_reader *thread)
 {
 	int pages;
 
@@ -115,7 +115,7 @@ static int fill_place(struct pool *pool, struct cached *place, uint64_t chunk, s
 	return pages;
 }
 
-int pool_chunk(struct pool *pool, struct reader_thread *thread, uint64_t chunk, uint8_t *out)
+int pool_chunk(struct pool *pool, struct record_reader *thread, uint64_t chunk, uint8_t *out)
 {
 	struct cached *place;
 	int pages;
@@ -161,7 +161,7 @@ void pool_ahead(struct pool *pool, uint64_t chunk)
 	pthread_mutex_unlock(&pool->lock);
 }
 
-static void read_ahead(struct pool *pool, struct reader_thread *thread)
+static void read_ahead(struct pool *pool, struct record_reader *thread)
 {
 	struct cached *place;
 	uint64_t chunk;
@@ -196,7 +196,7 @@ static bool is_one_chunk(const struct snapshot *snapshot, const struct work *wor
 	return *chunk != NO_CHUNK;
 }
 
-static void do_work(struct pool *pool, struct reader_thread *thread, uint8_t *spare, const struct work *work)
+static void do_work(struct pool *pool, struct record_reader *thread, uint8_t *spare, const struct work *work)
 {
 	const struct snapshot *snapshot = &pool->reader->snapshot;
 	struct answer answer = { .kind = ANSWER_PAGES, .slot = work->slot, .serial = work->serial };
@@ -243,7 +243,7 @@ static bool work_is_sane(const struct snapshot *snapshot, const struct work *wor
 	       31 - (unsigned)__builtin_clz(work->wanted) < snapshot->pages - work->first_page;
 }
 
-static bool take_work(struct pool *pool, struct reader_thread *thread, uint8_t *spare, int fd)
+static bool take_work(struct pool *pool, struct record_reader *thread, uint8_t *spare, int fd)
 {
 	struct work work;
 	ssize_t length = RETRY(recv(fd, &work, sizeof(work), MSG_DONTWAIT));
@@ -260,11 +260,12 @@ static bool take_work(struct pool *pool, struct reader_thread *thread, uint8_t *
 static void *decode_thread(void *argument)
 {
 	struct pool *pool = argument;
-	struct reader_thread thread;
+	struct record_reader thread;
 	uint8_t *spare = malloc(CHUNK_BYTES);
 
-	if (!spare || reader_thread_open(&thread) < 0)
+	if (!spare)
 		_exit(1);
+	record_reader_open(&thread, 1);
 	for (;;) {
 		struct pollfd fds[] = { { .fd = WORKER_URGENT_FD, .events = POLLIN },
 					{ .fd = WORKER_NORMAL_FD, .events = POLLIN },

@@ -66,9 +66,9 @@ void fuse_start(struct reader *reader, struct pool *pool, int fd, void *shared);
 void worker_trouble(const char *what);
 
 /* Chunks that threads of the worker have unpacked, or are about to. */
-struct reader_thread;
+struct record_reader;
 /* A chunk's pages into `out`; gives how many, or -1 (the supervisor has been told). */
-int pool_chunk(struct pool *pool, struct reader_thread *thread, uint64_t chunk, uint8_t *out);
+int pool_chunk(struct pool *pool, struct record_reader *thread, uint64_t chunk, uint8_t *out);
 /* These will be asked for soon. */
 void pool_ahead(struct pool *pool, uint64_t chunk);
 
