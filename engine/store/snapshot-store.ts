@@ -82,6 +82,8 @@ export class SnapshotStore {
       await privateFolder(join(stateDir, name));
     const hasSnapshots = (await readdir(join(stateDir, 'snapshots'))).length > 0;
     const key = await StoreKey.open(join(stateDir, 'key'), hasSnapshots);
+    // Whoever made the folders and the key may not have come to this.
+    await syncFolder(stateDir);
     return new SnapshotStore(stateDir, key, pages, await Shares.open(stateDir), log);
   }
 

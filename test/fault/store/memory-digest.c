@@ -13,7 +13,7 @@
 
 struct page_source {
 	struct reader reader;
-	struct reader_thread thread;
+	struct record_reader records;
 	uint64_t chunk; /* that is in `bytes` */
 	int chunk_pages;
 	uint8_t bytes[CHUNK_BYTES];
@@ -27,7 +27,7 @@ static const uint8_t *page_at(struct page_source *source, page_place place, char
 		return zeros;
 	if (source->chunk_pages <= 0 || source->chunk != place >> 4) {
 		source->chunk = place >> 4;
-		source->chunk_pages = reader_chunk(&source->reader, source->chunk, &source->thread, source->bytes, what);
+		source->chunk_pages = reader_chunk(&source->reader, source->chunk, &source->records, source->bytes, what);
 	}
 	if (source->chunk_pages < 0)
 		return NULL;
@@ -88,8 +88,7 @@ int main(void)
 	size_t room = 0;
 	ssize_t length;
 
-	if (reader_thread_open(&source.thread) < 0)
-		return 1;
+	record_reader_open(&source.records, 1);
 	while ((length = getline(&line, &room, stdin)) > 0) {
 		line[length - 1] = 0;
 		char *tab = strchr(line, '\t');
@@ -100,6 +99,6 @@ int main(void)
 		answer(&source, line, tab + 1);
 		fflush(stdout);
 	}
-	reader_thread_close(&source.thread);
+	record_reader_close(&source.records);
 	return 0;
 }

@@ -58,8 +58,17 @@ export function expectedAfter(count: number, done: readonly Done[]): Expected {
   return { there, maybe };
 }
 
+const memories = new Map<string, Memory>();
+const keyOf = ({ seed, pages, changedEvery }: Wanted) => `${seed} ${pages} ${changedEvery}`;
+
 /** Of two processes; some of its pages are empty, and some come again. */
-export function memoryOf({ seed, pages, changedEvery }: Omit<Wanted, 'name' | 'workload' | 'codec'>): Memory {
+export function memoryOf(wanted: Wanted): Memory {
+  const memory = memories.get(keyOf(wanted)) ?? makeMemory(wanted);
+  memories.set(keyOf(wanted), memory);
+  return memory;
+}
+
+function makeMemory({ seed, pages, changedEvery }: Wanted): Memory {
   const first = seed * 1_000_000;
   const pageAt = (index: number): Buffer => {
     if (changedEvery !== undefined && index % changedEvery === 0) return page(first + 500_000 + index);
@@ -81,14 +90,12 @@ export function memoryOf({ seed, pages, changedEvery }: Omit<Wanted, 'name' | 'w
 const digests = new Map<string, string>();
 
 /** SHA-256 of all memory, one process after the other. */
-export function memoryDigest({ seed, pages, changedEvery }: Wanted): string {
-  const key = `${seed} ${pages} ${changedEvery}`;
-  const known = digests.get(key);
+export function memoryDigest(wanted: Wanted): string {
+  const known = digests.get(keyOf(wanted));
   if (known !== undefined) return known;
   const hash = createHash('sha256');
-  const varied = changedEvery === undefined ? {} : { changedEvery };
-  for (const areas of memoryOf({ seed, pages, ...varied }).values()) hash.update(imageOf(areas));
+  for (const areas of memoryOf(wanted).values()) hash.update(imageOf(areas));
   const digest = hash.digest('hex');
-  digests.set(key, digest);
+  digests.set(keyOf(wanted), digest);
   return digest;
 }

@@ -21,12 +21,12 @@ export async function suspend(store: SnapshotStore, wanted: Wanted): Promise<str
 
 export async function sweep(store: SnapshotStore): Promise<void> {
   const upkeep = new Upkeep(store, openPages(store.stateDir), silent);
-  const { doubtful } = await upkeep.collect();
+  const { skipped } = await upkeep.collect();
   // Nothing is to happen by itself.
   await upkeep.stop();
-  if (doubtful !== undefined) throw new Error(`nothing was swept, because of ${doubtful}`);
+  if (skipped.length > 0) throw new Error(`not all was swept: ${JSON.stringify(skipped)}`);
 }
 
 export async function recompress(store: SnapshotStore): Promise<void> {
-  await store.packs.alone((signal, fd) => openPages(store.stateDir).recompress({ signal, fd }));
+  await store.packs.alone((signal) => openPages(store.stateDir).recompress({ signal }));
 }
