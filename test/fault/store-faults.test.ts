@@ -109,6 +109,8 @@ async function strike(scene: Scene, reader: Reader, start: Before, fault: Fault)
   };
   const expected = outcome(start.there, step, answer);
   await look('at once', readTree(scene.folder), expected);
+  // What comes after it does not depend on how it failed.
+  if (fault.kind !== 'error') return wrong;
 
   scene.recorder.mend();
   if (step.kind === 'open') await scene.record({ kind: 'open' });
@@ -122,7 +124,7 @@ async function strike(scene: Scene, reader: Reader, start: Before, fault: Fault)
 }
 
 describe('a store goes on after a fault', () => {
-  it.each(cases)('in $what', async (each) => {
+  it.each(cases)('in $what', { timeout: 900_000 }, async (each) => {
     await using scene = new Scene();
     await using reader = new Reader();
     const start = await before(scene, each);

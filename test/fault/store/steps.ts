@@ -36,24 +36,27 @@ export interface Done {
   step: Step;
   /** Of what it has made. */
   id: string;
+  /** The name of what it has removed. */
+  removed?: string;
   from: number;
   to: number;
 }
 
 /** What is in a store after so many operations: who makes or removes a snapshot decides when it is done. */
-export function expectedAfter(count: number, done: readonly Done[]): Expected {
-  const there = new Map<string, Wanted>();
+export function expectedAfter(
+  count: number,
+  before: ReadonlyMap<string, Wanted>,
+  done: readonly Done[],
+): Expected {
+  const there = new Map(before);
   const maybe = new Map<string, Wanted>();
-  const names = new Map(done.map(({ step, id }) => [id, step.kind === 'suspend' ? step.name : '']));
-  for (const { step, from, to } of done) {
+  for (const { step, removed = '', from, to } of done) {
     if (count <= from) break;
     const isOver = count >= to;
     if (step.kind === 'suspend') (isOver ? there : maybe).set(step.name, step);
-    if (step.kind !== 'remove') continue;
-    const name = names.get(step.id) ?? '';
-    const removed = there.get(name);
-    there.delete(name);
-    if (removed !== undefined && !isOver) maybe.set(name, removed);
+    const doomed = there.get(removed);
+    there.delete(removed);
+    if (doomed !== undefined && !isOver) maybe.set(removed, doomed);
   }
   return { there, maybe };
 }

@@ -1,7 +1,9 @@
 /** What an engine does to its store, without an engine. */
+import { rmdir } from 'node:fs/promises';
+import { join } from 'node:path';
 import type { SnapshotStore } from '../../../engine/store/snapshot-store.ts';
 import { Upkeep } from '../../../engine/store/upkeep.ts';
-import { openPages, openStore, silent, takeSnapshot } from '../../support/store.ts';
+import { openPages, openStore, silent, takeSnapshot, takeVersion1 } from '../../support/store.ts';
 import { memoryOf, type Wanted } from './steps.ts';
 
 /** As an engine does that starts. */
@@ -29,4 +31,12 @@ export async function sweep(store: SnapshotStore): Promise<void> {
 
 export async function recompress(store: SnapshotStore): Promise<void> {
   await store.packs.alone((signal) => openPages(store.stateDir).recompress({ signal }));
+}
+
+/** Makes the store of an engine that knew of no packs, with this in it. @returns the snapshot's id. */
+export async function makeVersion1(folder: string, wanted: Wanted): Promise<string> {
+  const store = await openStore(folder);
+  const { id } = await takeVersion1(store, memoryOf(wanted), { name: wanted.name });
+  for (const each of [join(folder, 'packs'), join(store.folderOf(id), 'pages')]) await rmdir(each);
+  return id;
 }
