@@ -734,6 +734,14 @@ static void ready(int fd)
 	}
 }
 
+/* Whoever reads what we say is gone; another engine comes by the control socket, if there is a workload. */
+static bool is_alone(void)
+{
+	struct pollfd reader = { .fd = STDOUT_FILENO };
+
+	return poll(&reader, 1, 0) == 1 && (reader.revents & (POLLERR | POLLHUP)) != 0;
+}
+
 /* What a state waits for may have come. */
 static void advance(void)
 {
@@ -750,6 +758,9 @@ static void advance(void)
 				process_gone(each);
 		}
 		forget_ended(&all);
+		/* With nobody to serve and nobody who started it, it has no business any more. */
+		if (!all.processes && is_alone())
+			leave();
 		next_look = now + (end_asker >= 0 ? 5 : 500);
 	}
 	if (all.state == STATE_HOLDING) {
