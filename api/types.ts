@@ -18,6 +18,34 @@ export type Exit = z.infer<typeof exitSchema>;
 export const textSchema = z.object({ en: z.string(), de: z.string() });
 export type Text = z.infer<typeof textSchema>;
 
+/** How much of an amount of bytes is done. */
+export const amountSchema = z.object({ bytesDone: z.number().int(), bytesTotal: z.number().int() });
+
+/** In seconds. */
+export const intervalLimits = { shortest: 1, longest: 7 * 24 * 3600 } as const;
+export const mostKeptLast = 1000;
+/** Where the user does not say how many. */
+export const usualKeepLast = 3;
+
+/** Snapshots that the engine takes by itself of what runs on. */
+export const intervalSchema = z.object({
+  everySeconds: z.number().int().min(intervalLimits.shortest).max(intervalLimits.longest),
+  /** As many are kept; of those that were taken at an interval the older ones are removed. */
+  keepLast: z.number().int().min(1).max(mostKeptLast),
+});
+export type Interval = z.infer<typeof intervalSchema>;
+
+/** An interval, and how it goes. */
+export const intervalStateSchema = intervalSchema.extend({
+  /** When the next one is due, ISO 8601, or was where it is being taken; absent while it waits for the workload to run. */
+  nextAt: z.string().optional(),
+  /** Turns that have failed since the last one that did not. */
+  failures: z.number().int(),
+  /** Why the last turn was skipped or has failed; absent where it was not and has not. */
+  problem: z.object({ at: z.string(), what: z.string() }).optional(),
+});
+export type IntervalState = z.infer<typeof intervalStateSchema>;
+
 export const workloadSchema = z.object({
   id: z.string(),
   name: z.string(),
@@ -30,6 +58,10 @@ export const workloadSchema = z.object({
   memoryBytes: z.number().int(),
   /** The snapshot it was last suspended to or resumed from. */
   snapshot: z.string().optional(),
+  /** How much of its memory is there, of one that runs while it is still being fetched; absent otherwise. */
+  loading: amountSchema.optional(),
+  /** Absent where no snapshots are taken of it at an interval. */
+  interval: intervalStateSchema.optional(),
   command: z.array(z.string()),
   /** The folder it was started in. */
   cwd: z.string().optional(),
@@ -108,6 +140,8 @@ export const snapshotSchema = z.object({
   application: z.string().optional(),
   /** It is not removed before that is taken back. */
   kept: z.boolean(),
+  /** It was taken at an interval, and goes when enough later ones have been taken so. */
+  atInterval: z.boolean().optional(),
   /** When it was last resumed from, ISO 8601. */
   usedAt: z.string().optional(),
   /** Why it cannot be used, where that is so. */
@@ -243,6 +277,8 @@ export const resumeChoicesSchema = z.object({
   waitNetwork: z.number().int().min(0).max(longestWait).optional(),
   /** Where a message bus outside cannot be had it finds its connection closed; nothing is resumed where it is not given. */
   externalSockets: z.enum(lostSocketChoices).optional(),
+  /** All its memory is there before it runs; otherwise, where the kernel can, it is fetched while it runs. */
+  eager: z.boolean().optional(),
 });
 export type ResumeChoices = z.infer<typeof resumeChoicesSchema>;
 
@@ -261,7 +297,18 @@ export const resumeResultSchema = z.object({
 });
 export type ResumeResult = z.infer<typeof resumeResultSchema>;
 
-export const verifyOptionsSchema = z.object({ readData: z.boolean() });
+/** Which part of the data: the second of ten parts (`2/10`), or about so much (`5%`). */
+export const subsetSchema = z
+  .string()
+  .regex(/^[1-9]\d{0,4}\/[1-9]\d{0,4}$|^[1-9]\d?%$|^100%$/)
+  .refine((text) => text.endsWith('%') || Number(text.split('/')[0]) <= Number(text.split('/')[1]));
+
+export const verifyOptionsSchema = z.object({
+  /** All data. */
+  readData: z.boolean(),
+  /** Only a part of it. */
+  subset: subsetSchema.optional(),
+});
 export type VerifyOptions = z.infer<typeof verifyOptionsSchema>;
 
 export const verifyResultSchema = z.object({
@@ -271,6 +318,23 @@ export const verifyResultSchema = z.object({
   bytesRead: z.number().int(),
 });
 export type VerifyResult = z.infer<typeof verifyResultSchema>;
+
+/** What was freed by removing what no snapshot needs. */
+export const collectResultSchema = z.object({
+  freedBytes: z.number().int(),
+  /** What the memory of all snapshots takes now. */
+  storedBytes: z.number().int(),
+  /** Why something was left that may be garbage: sentences that name what is damaged. */
+  skipped: z.array(z.string()),
+});
+export type CollectResult = z.infer<typeof collectResultSchema>;
+
+/** Of the engine, for all users. */
+export const settingsSchema = z.object({
+  /** How much disk all snapshots may take; no limit where it is not given. */
+  quotaBytes: z.number().int().positive().optional(),
+});
+export type Settings = z.infer<typeof settingsSchema>;
 
 export const doctorCheckSchema = z.object({
   name: z.string(),
@@ -305,7 +369,10 @@ export type CapsuleWindow = z.infer<typeof capsuleWindowSchema>;
 export const pictureSizes = ['thumbnail', 'full'] as const;
 export type PictureSize = (typeof pictureSizes)[number];
 
-/** The steps of a suspend and of a resume, in order, as progress reports name them. */
+/**
+ * The steps of a suspend and of a resume, in order, as progress reports name them. `load` follows `done`, where memory is
+ * fetched while the application runs already, until all is there: as nothing waits for it, it is no step of the resume.
+ */
 export const phases = [
   'inspect',
   'detach',
@@ -318,6 +385,7 @@ export const phases = [
   'prepare',
   'restore',
   'done',
+  'load',
 ] as const;
 export type Phase = (typeof phases)[number];
 

@@ -10,6 +10,7 @@ import { doctor, documentation } from './commands/machine.ts';
 import { plugins } from './commands/plugins.ts';
 import { profiles } from './commands/profiles.ts';
 import { keep, rm, snapshots, verify } from './commands/snapshots.ts';
+import { gc, settings } from './commands/store.ts';
 import { resume, suspend } from './commands/suspend-resume.ts';
 import { ui } from './commands/ui.ts';
 import { end, forget, inspect, ps, run } from './commands/workloads.ts';
@@ -35,6 +36,8 @@ const commands: Command[] = [
   keep,
   rm,
   verify,
+  gc,
+  settings,
   profiles,
   plugins,
   doctor,

@@ -2,15 +2,16 @@
  * The engine's methods, as its bus interface names them: who may do what, which workload is meant, one operation at a
  * time. The work itself is done by `capsule/`, `transaction/`, `inspect/` and `store/`.
  */
-import { join } from 'node:path';
 import { TorporError } from '../api/errors.ts';
 import type { EnginePaths } from '../api/paths.ts';
 import {
   type CapsuleWindow,
+  type CollectResult,
   type DoctorCheck,
   type ExecSpec,
   type Finding,
   type Inspection,
+  type Interval,
   type PluginReport,
   type ProfileQuery,
   type ProfileReport,
@@ -20,6 +21,7 @@ import {
   type ResumeOptions,
   type ResumeResult,
   type RunSpec,
+  type Settings,
   type Snapshot,
   type SuspendOptions,
   type SuspendResult,
@@ -32,36 +34,40 @@ import type { EngineHandlers } from './bus/service.ts';
 import type { Capsules } from './capsule/capsules.ts';
 import { capsuleToResume, capsuleToSuspend } from './capsule/place.ts';
 import { findUser } from './capsule/users.ts';
-import { possibleConnections, removeLock, usualConnections } from './connections/held.ts';
+import { possibleConnections, usualConnections } from './connections/held.ts';
 import type { CriuClient } from './criu/client.ts';
-import { readImages } from './criu/images.ts';
 import { diagnose } from './doctor/doctor.ts';
 import type { ExecRelay } from './exec/relay.ts';
 import type { FileHashes } from './files/hashes.ts';
-import { dropRemaps } from './files/remaps.ts';
 import { type Inspector, reportOf } from './inspect/inspector.ts';
 import type { Installation } from './installation.ts';
+import type { Intervals, Turn } from './intervals/intervals.ts';
+import { surplusOf } from './intervals/surplus.ts';
 import { disown } from './job/disown.ts';
 import type { Jobs } from './job/jobs.ts';
 import { companionsOf, type Member, refuseOverlap } from './job/members.ts';
-import { Locks } from './locks.ts';
+import type { Locks } from './locks.ts';
 import type { Logger } from './log.ts';
+import type { Pagers } from './pages/pagers.ts';
 import type { PluginHost } from './plugin-host/plugin-host.ts';
 import type { PluginPrograms } from './plugin-host/plugin-programs.ts';
 import type { UserSessions } from './plugin-host/user-sessions.ts';
 import type { Profiles } from './profiles/profiles.ts';
 import { reportProfiles } from './profiles/report.ts';
+import { isKept, type Removal, whileMarked } from './removal.ts';
 import type { CapsuleWindows, RunningRecord } from './screen/windows.ts';
+import type { EngineSettings } from './settings.ts';
 import { pipesBroken } from './sockets/pipes.ts';
 import type { PublishedPictures } from './store/published-pictures.ts';
+import type { Quota } from './store/quota.ts';
 import type { Sessions } from './store/sessions.ts';
 import type { SnapshotStore, StoredSnapshot } from './store/snapshot-store.ts';
+import type { Upkeep } from './store/upkeep.ts';
 import type { ResumePlace, SuspendPlace } from './transaction/place.ts';
 import { Reporter } from './transaction/progress.ts';
 import { resume } from './transaction/resume.ts';
 import { resumeSet } from './transaction/resume-set.ts';
 import { suspendSet } from './transaction/set.ts';
-import { hasRemaps } from './transaction/surroundings.ts';
 import {
   refuseIfBlocked,
   type SuspendOperation,
@@ -84,6 +90,11 @@ export interface EngineParts {
   jobs: Jobs;
   cgroups: Cgroups;
   store: SnapshotStore;
+  upkeep: Upkeep;
+  quota: Quota;
+  removal: Removal;
+  settings: EngineSettings;
+  locks: Locks;
   sessions: Sessions;
   pictures: PublishedPictures;
   criu: CriuClient;
@@ -95,6 +106,8 @@ export interface EngineParts {
   plugins: PluginHost;
   pluginPrograms: PluginPrograms;
   userSessions: UserSessions;
+  intervals: Intervals;
+  pagers: Pagers;
   log: Logger;
 }
 
@@ -102,7 +115,6 @@ type CompleteSnapshot = Extract<StoredSnapshot, { kind: 'complete' }>;
 
 export class Engine implements Omit<EngineHandlers, 'subscribe'> {
   readonly #parts: EngineParts;
-  readonly #locks = new Locks();
   readonly #emitProgress: (progress: Progress, ownerUid: number) => void;
 
   constructor(parts: EngineParts, emitProgress: (progress: Progress, ownerUid: number) => void) {
@@ -112,7 +124,9 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
 
   /** Whether an operation is under way or a capsule needs watching. */
   get busy(): boolean {
-    return this.#locks.busy || this.#parts.registry.all().some((record) => record.status.kind === 'running');
+    return (
+      this.#parts.locks.busy || this.#parts.registry.all().some((record) => record.status.kind === 'running')
+    );
   }
 
   async run(caller: Caller, spec: RunSpec): Promise<Workload> {
@@ -181,12 +195,22 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
   }
 
   async suspend(caller: Caller, target: string, options: SuspendOptions): Promise<SuspendResult> {
+    return this.#suspend(caller, target, options);
+  }
+
+  #suspend(
+    caller: Caller,
+    target: string,
+    options: SuspendOptions,
+    atInterval = false,
+  ): Promise<SuspendResult> {
     return this.#withRecords(caller, [target], options, async ([record], signal) => {
       if (record === undefined) throw new Error('nothing to suspend');
       const now = this.#runningNow(record);
       if (now.kind === 'capsule') await this.#parts.windows.settled(now.id);
       using reporter = this.#reporterFor(now, 'suspend');
-      const operation = { report: reporter.report, signal, pluginTime: this.#parts.plugins.time() };
+      const pluginTime = this.#parts.plugins.time();
+      const operation = { report: reporter.report, signal, pluginTime, atInterval };
       const outcome = await untilCalm((freezeSeconds) => {
         signal.throwIfAborted();
         const place = this.#placeOf(now, freezeSeconds);
@@ -292,7 +316,7 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
         { key: id, what },
       ];
     });
-    return this.#locks.holdAll(keys, 'suspended', async (signal) => {
+    return this.#parts.locks.holdAll(keys, 'suspended', async (signal) => {
       await this.#noteSession(caller);
       const members = await Promise.all(
         [...idOf].map(async ([each, id]) => ({ meant: each, id, pids: await this.#pidsOf(each) })),
@@ -390,41 +414,47 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
     const requestedAt = performance.now();
     await this.#noteSession(caller);
     const { record, snapshot } = await this.#chooseSnapshot(target, caller);
-    return this.#locks.hold(`snapshot ${snapshot.id}`, `Snapshot ${snapshot.id}`, 'resumed', () => {
-      const next = options.copy || record === undefined ? this.#newRecord(snapshot) : record;
-      return this.#locks.hold(next.id, next.name, 'resumed', async (signal) => {
-        const isNew = this.#parts.registry.get(next.id) === undefined;
-        const { status } = this.#parts.registry.get(next.id) ?? next;
-        if (status.kind !== 'suspended' && status.kind !== 'ended') {
-          throw isRunningAlready(next, target);
-        }
-        const before: Status = isNew ? { kind: 'resuming', snapshot: snapshot.id, copy: true } : status;
-        if (isNew) await this.#parts.registry.put({ ...next, status: before });
-        using reporter = this.#reporterFor(next, 'resume');
-        try {
-          const starting = { ...next, status: before };
-          const outcome = await resume(
-            this.#parts,
-            starting,
-            snapshot.manifest,
-            () => this.#makePlace(next.id, snapshot, caller),
-            reporter.report,
-            signal,
-            options,
-          );
-          const resumeMs = performance.now() - requestedAt;
-          return {
-            workload: await this.describe(this.#parts.registry.get(next.id) ?? next),
-            ...outcome,
-            findings: [...outcome.findings, ...companionsLeft(snapshot.manifest, [])],
-            resumeMs,
-          };
-        } catch (error) {
-          if (isNew) await this.#parts.registry.remove(next.id);
-          throw error;
-        }
-      });
-    });
+    return this.#parts.locks.hold(
+      `snapshot ${snapshot.id}`,
+      `Snapshot ${snapshot.id}`,
+      'resumed',
+      (ofSnapshot) => {
+        const next = options.copy || record === undefined ? this.#newRecord(snapshot) : record;
+        return this.#parts.locks.hold(next.id, next.name, 'resumed', async (ofWorkload) => {
+          const signal = AbortSignal.any([ofSnapshot, ofWorkload]);
+          const isNew = this.#parts.registry.get(next.id) === undefined;
+          const { status } = this.#parts.registry.get(next.id) ?? next;
+          if (status.kind !== 'suspended' && status.kind !== 'ended') {
+            throw isRunningAlready(next, target);
+          }
+          const before: Status = isNew ? { kind: 'resuming', snapshot: snapshot.id, copy: true } : status;
+          if (isNew) await this.#parts.registry.put({ ...next, status: before });
+          using reporter = this.#reporterFor(next, 'resume');
+          try {
+            const starting = { ...next, status: before };
+            const outcome = await resume(
+              this.#parts,
+              starting,
+              snapshot.manifest,
+              () => this.#makePlace(next.id, snapshot, caller),
+              reporter.report,
+              signal,
+              options,
+            );
+            const resumeMs = performance.now() - requestedAt;
+            return {
+              workload: await this.describe(this.#parts.registry.get(next.id) ?? next),
+              ...outcome,
+              findings: [...outcome.findings, ...companionsLeft(snapshot.manifest, [])],
+              resumeMs,
+            };
+          } catch (error) {
+            if (isNew) await this.#parts.registry.remove(next.id);
+            throw error;
+          }
+        });
+      },
+    );
   }
 
   async resumeSet(
@@ -451,7 +481,7 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
       { key: `snapshot ${snapshot.id}`, what: `Snapshot ${snapshot.id}` },
       { key: id, what: name },
     ]);
-    return this.#locks.holdAll(keys, 'resumed', async (signal) => {
+    return this.#parts.locks.holdAll(keys, 'resumed', async (signal) => {
       const starting = members.map(({ record, snapshot }) => {
         const now = this.#parts.registry.get(record.id) ?? record;
         if (now.status.kind !== 'suspended' && now.status.kind !== 'ended') throw isRunningAlready(now);
@@ -548,15 +578,28 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
   }
 
   async cancel(caller: Caller, reference: string): Promise<void> {
-    const record = this.#parts.registry.find(reference, caller);
-    if (!this.#locks.cancel(record.id)) {
-      throw new TorporError('failed', `Nothing is under way on ${record.name}.`, 'See `torpor ps`.');
+    const { key, name } = await this.#underWay(caller, reference);
+    if (!this.#parts.locks.cancel(key)) {
+      throw new TorporError('failed', `Nothing is under way on ${name}.`, 'See `torpor ps`.');
     }
+  }
+
+  /** What an operation holds that was begun with this reference: a workload, a process that becomes one, or a snapshot. */
+  async #underWay(caller: Caller, reference: string): Promise<{ key: string; name: string }> {
+    try {
+      const [id, meant] = this.#meant(reference, caller);
+      if (typeof meant !== 'number') return { key: id, name: meant.name };
+    } catch (error) {
+      const snapshot = await this.#findSnapshot(reference, caller).catch(() => undefined);
+      if (snapshot === undefined) throw error;
+      return { key: `snapshot ${snapshot.id}`, name: `snapshot ${snapshot.id}` };
+    }
+    throw new TorporError('not-found', `Process ${reference} is no workload.`, 'See `torpor ps`.');
   }
 
   async end(caller: Caller, reference: string): Promise<Workload> {
     const record = this.#parts.registry.find(reference, caller);
-    return this.#locks.hold(record.id, record.name, 'ended', async () => {
+    return this.#parts.locks.hold(record.id, record.name, 'ended', async () => {
       const { status } = this.#parts.registry.get(record.id) ?? record;
       if (status.kind !== 'running') throw notRunning(record);
       const isWhereItStarted = record.kind === 'job' && status.room === undefined;
@@ -569,7 +612,7 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
   async forget(caller: Caller, reference: string): Promise<void> {
     const { registry, store } = this.#parts;
     const { id, name } = registry.find(reference, caller);
-    await this.#locks.hold(id, name, 'forgotten', async () => {
+    await this.#parts.locks.hold(id, name, 'forgotten', async () => {
       const now = registry.get(id);
       const kind = now?.status.kind;
       // A job that runs where it was started is not Torpor's to end.
@@ -630,7 +673,7 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
   #undisturbed(reference: string, caller: Caller): RunningRecord {
     const record = this.#capsule(reference, caller);
     if (record.status.kind !== 'running') throw notRunning(record);
-    this.#locks.refuseIfHeld(record.id, record.name);
+    this.#parts.locks.refuseIfHeld(record.id, record.name);
     return { ...record, status: record.status };
   }
 
@@ -660,46 +703,70 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
     }
   }
 
-  async remove(caller: Caller, reference: string): Promise<void> {
-    const id = (await this.#findStored(reference, caller)).id;
-    await this.#whileMarked(id, 'removed', () => this.#remove(caller, id));
+  async setInterval(caller: Caller, target: string, interval: Interval): Promise<Workload> {
+    const [key, meant] = this.#meant(target, caller);
+    const name = typeof meant === 'number' ? `Process ${meant}` : meant.name;
+    return this.#parts.locks.hold(`interval of ${key}`, name, 'given an interval', async () => {
+      const { intervals, log } = this.#parts;
+      if (typeof meant !== 'number' && meant.status.kind === 'ended') throw notRunning(meant);
+      const isSuspended = typeof meant !== 'number' && meant.status.kind === 'suspended';
+      const id = isSuspended ? meant.id : await this.#takeAtInterval(caller, target, interval);
+      await intervals.set(id, interval);
+      log.info({ workload: id, ...interval, uid: caller.uid }, 'snapshots are taken at an interval');
+      return this.get(caller, id);
+    });
   }
 
-  async #remove(caller: Caller, id: string): Promise<void> {
-    await this.#locks.hold(`snapshot ${id}`, `Snapshot ${id}`, 'removed', async () => {
-      if (await this.#parts.store.isKept(id)) throw isKept(id);
-      const holder = this.#parts.registry
-        .all()
-        .find((record) => record.status.kind === 'suspended' && record.status.snapshot === id);
-      // A damaged one cannot say what it holds.
-      const stored = await this.#parts.store.read(id).catch(() => undefined);
-      if (stored !== undefined) await this.#forgetLinks(stored);
-      await this.#parts.store.remove(id);
-      // Nobody comes back to its connections: their other sides are to learn that.
-      if (stored?.connectionLock !== undefined)
-        await removeLock(stored.connectionLock, this.#parts.installation.connections, this.#parts.log);
-      await this.#parts.pictures.forget(id);
-      if (holder !== undefined) {
-        await this.#parts.registry.setStatus(holder.id, {
-          kind: 'ended',
-          at: new Date().toISOString(),
-          note: 'its snapshot was removed',
-        });
-      }
-      if (stored !== undefined) await disown(this.#parts, stored.workload);
-      this.#parts.log.info({ snapshot: id, workload: holder?.id, uid: caller.uid }, 'snapshot removed');
-    });
+  async endInterval(caller: Caller, target: string): Promise<Workload> {
+    const [, meant] = this.#meant(target, caller);
+    if (typeof meant === 'number' || !(await this.#parts.intervals.end(meant.id))) {
+      const name = typeof meant === 'number' ? `process ${meant}` : meant.name;
+      throw new TorporError(
+        'failed',
+        `No snapshots are taken of ${name} at an interval.`,
+        `To have them taken: \`torpor snapshots --every 10m ${target}\`.`,
+      );
+    }
+    const workload = await this.describe(meant);
+    await disown(this.#parts, meant.id);
+    this.#parts.log.info({ workload: meant.id, uid: caller.uid }, 'no more snapshots at an interval');
+    return workload;
+  }
+
+  /** Takes a workload's turn, in its owner's name. */
+  async takeTurn(workload: string, interval: Interval): Promise<Turn> {
+    const record = this.#parts.registry.get(workload);
+    const other = this.#parts.locks.operationOn(workload);
+    if (record === undefined || other !== undefined)
+      return {
+        kind: 'skipped',
+        why: `No snapshot was taken then: it was just being ${other ?? 'forgotten'}.`,
+      };
+    await this.#takeAtInterval({ uid: specOf(record).user.uid }, workload, interval);
+    return { kind: 'taken' };
+  }
+
+  /** @returns the id of the workload that it is, which a process tree may have become by this. */
+  async #takeAtInterval(caller: Caller, target: string, { keepLast }: Interval): Promise<string> {
+    const { workload } = await this.#suspend(caller, target, { leaveRunning: true }, true);
+    for (const id of surplusOf(await this.#parts.store.list(), workload.id, keepLast, workload.snapshot)) {
+      await this.remove(caller, id).catch((error: unknown) =>
+        this.#parts.log.warn({ err: error, snapshot: id }, 'an older snapshot could not be removed'),
+      );
+    }
+    return workload.id;
+  }
+
+  async remove(caller: Caller, reference: string): Promise<void> {
+    const id = (await this.#findStored(reference, caller)).id;
+    await this.#parts.removal.remove(id, { uid: caller.uid });
   }
 
   async keep(caller: Caller, reference: string, keep: boolean): Promise<void> {
     const { id } = await this.#findSnapshot(reference, caller);
-    await this.#whileMarked(id, keep ? 'marked' : 'released', () => this.#parts.store.keep(id, keep));
+    const { locks, store } = this.#parts;
+    await whileMarked(locks, id, keep ? 'marked' : 'released', () => store.keep(id, keep));
     this.#parts.log.info({ snapshot: id, keep, uid: caller.uid }, 'snapshot marked');
-  }
-
-  /** A mark may be set while a snapshot is being resumed, but not while it is looked at for its removal. */
-  #whileMarked<T>(id: string, operation: string, work: () => Promise<T>): Promise<T> {
-    return this.#locks.hold(`mark of ${id}`, `Snapshot ${id}`, operation, work);
   }
 
   async picture(caller: Caller, reference: string, size: string): Promise<string> {
@@ -715,22 +782,13 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
     return this.#parts.pictures.publish(manifest, known, caller.uid);
   }
 
-  /** Takes away what a snapshot holds in its user's folders. */
-  async #forgetLinks(stored: Manifest): Promise<void> {
-    if (!hasRemaps(stored)) return;
-    const folder = join(this.#parts.store.folderOf(stored.id), 'images');
-    const images = await readImages(folder).catch(() => undefined);
-    const runFolder = this.#parts.workloads.runFolder(stored.workload);
-    const view = stored.kind === 'capsule' ? { root: stored.capsule.root, runFolder } : { root: '/' };
-    if (images !== undefined) await dropRemaps(images, view, specOf(stored));
-  }
-
-  async verify(caller: Caller, options: VerifyOptions): Promise<VerifyResult[]> {
+  async verify(caller: Caller, { readData, subset }: VerifyOptions): Promise<VerifyResult[]> {
+    const read = subset ?? (readData ? 'all' : 'nothing');
     const results: VerifyResult[] = [];
     for (const item of await this.#parts.store.list()) {
       if (!maySee(item, caller)) continue;
       try {
-        const bytesRead = await this.#parts.store.verify(item.id, options.readData);
+        const bytesRead = await this.#parts.store.verify(item.id, read);
         results.push({ snapshot: item.id, ok: true, problem: '', bytesRead });
       } catch (error) {
         if (!(error instanceof TorporError)) throw error;
@@ -738,6 +796,28 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
       }
     }
     return results;
+  }
+
+  async collect(caller: Caller): Promise<CollectResult> {
+    const result = await this.#parts.upkeep.collect();
+    this.#parts.log.info({ ...result, uid: caller.uid }, 'store collected');
+    if (caller.uid === 0 || result.skipped.length === 0) return result;
+    // What is damaged may be another user's.
+    return {
+      ...result,
+      skipped: ['Something was left, since a part of the store is damaged: root is told which.'],
+    };
+  }
+
+  async settings(caller: Caller): Promise<Settings> {
+    refuseUnlessRoot(caller);
+    return this.#parts.settings.now;
+  }
+
+  async changeSettings(caller: Caller, settings: Settings): Promise<void> {
+    refuseUnlessRoot(caller);
+    await this.#parts.settings.replace(settings);
+    this.#parts.log.info({ settings, uid: caller.uid }, 'settings changed');
   }
 
   async doctor(caller: Caller): Promise<DoctorCheck[]> {
@@ -754,6 +834,8 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
     const pids = runs ? await (record.kind === 'job' ? jobs.pids(record) : cgroups.pids(record.id)) : [];
     const init = status.kind === 'running' && record.kind === 'capsule' ? status.init.pid : undefined;
     const snapshot = 'snapshot' in status ? status.snapshot : undefined;
+    const interval = this.#parts.intervals.stateOf(record.id);
+    const loading = status.kind === 'running' ? this.#parts.pagers.loading(record.id) : undefined;
     return {
       id: record.id,
       name: record.name,
@@ -769,7 +851,9 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
         ? { profiles: record.capsule.profiles.names }
         : {}),
       startedAt: record.startedAt,
+      ...(loading === undefined ? {} : { loading }),
       ...(snapshot === undefined ? {} : { snapshot }),
+      ...(interval === undefined ? {} : { interval }),
       ...this.#reachOf(record),
       ...(status.kind === 'ended' && status.exit !== undefined ? { exit: status.exit } : {}),
       ...(status.kind === 'ended' && status.note !== undefined ? { note: status.note } : {}),
@@ -864,12 +948,13 @@ function companionsLeft(manifest: Manifest, resumed: readonly Manifest[]): Findi
   ];
 }
 
-function isKept(id: string): TorporError {
-  return new TorporError(
-    'blocked',
-    `Snapshot ${id} is kept, so it is not removed.`,
-    `To remove it all the same: \`torpor keep --no ${id}\` first, or \`torpor rm --force ${id}\`.`,
-  );
+function refuseUnlessRoot({ uid }: Caller): void {
+  if (uid !== 0)
+    throw new TorporError(
+      'not-permitted',
+      'The settings of the engine are for the whole machine, and root alone sees and changes them.',
+      'Use sudo.',
+    );
 }
 
 /** Whose a damaged snapshot is, nobody can say: only root sees those. */
@@ -929,6 +1014,7 @@ function describeSnapshot(item: StoredSnapshot): Snapshot {
     command: specOf(manifest).command,
     ...applicationOf(manifest),
     kept: item.kept,
+    ...(manifest.atInterval ? { atInterval: true } : {}),
     ...(item.usedAt === undefined ? {} : { usedAt: item.usedAt }),
   };
 }

@@ -22,6 +22,10 @@ export interface Installation {
   /** Keeps the terminal of a job. */
   terminalKeeper: string;
   sockdiag: string;
+  /** Takes memory into the store, and keeps the store small and in order. */
+  pages: string;
+  /** Gives memory back to what is resumed. */
+  pager: string;
   /** Answers what /proc does not tell. */
   ties: string;
   /** Frees ports of connections that nobody has any more. */
@@ -77,6 +81,8 @@ export function findInstallation(env: NodeJS.ProcessEnv = process.env): Installa
     roomTool: join(build, 'native', 'torpor-room'),
     terminalKeeper: join(build, 'torpor-terminal.mjs'),
     sockdiag: join(build, 'native', 'torpor-sockdiag'),
+    pages: join(build, 'native', 'torpor-pages'),
+    pager: join(build, 'native', 'torpor-pager'),
     ties: join(build, 'native', 'torpor-ties'),
     forget: join(build, 'native', 'torpor-forget'),
     connections: join(build, 'native', 'torpor-connections'),

@@ -25,25 +25,36 @@ import { ExecRelay } from './exec/relay.ts';
 import { FileHashes } from './files/hashes.ts';
 import { Inspector } from './inspect/inspector.ts';
 import { findInstallation } from './installation.ts';
+import { Intervals, systemClock } from './intervals/intervals.ts';
 import { Jobs } from './job/jobs.ts';
+import { Locks } from './locks.ts';
 import { openLog } from './log.ts';
+import { Pagers } from './pages/pagers.ts';
 import { PluginCgroups } from './plugin-host/plugin-cgroups.ts';
 import { PluginHost } from './plugin-host/plugin-host.ts';
 import { PluginPrograms } from './plugin-host/plugin-programs.ts';
 import { Residents, runsSoon } from './plugin-host/residents.ts';
 import { UserSessions } from './plugin-host/user-sessions.ts';
+import { waitGone } from './process.ts';
 import { Agreements } from './profiles/agreements.ts';
 import { Profiles } from './profiles/profiles.ts';
+import { Removal } from './removal.ts';
 import { CapsuleWindows } from './screen/windows.ts';
+import { EngineSettings } from './settings.ts';
+import { PagesProgram } from './store/pages-program.ts';
 import { PublishedPictures } from './store/published-pictures.ts';
+import { Quota } from './store/quota.ts';
 import { Sessions } from './store/sessions.ts';
 import { SnapshotStore } from './store/snapshot-store.ts';
+import { Upkeep } from './store/upkeep.ts';
 import { recover } from './transaction/recover.ts';
 import { Cgroups } from './workload/cgroup.ts';
+import type { WorkloadRecord } from './workload/record.ts';
 import { Registry } from './workload/registry.ts';
 import { Workloads } from './workload/workloads.ts';
 
 const idleLimitMs = 15 * 60_000;
+const goneLimitMs = 10_000;
 const idleCheckMs = 2000;
 /** How long one plugin may keep one suspend or resume waiting. */
 const pluginLimitMs = 10_000;
@@ -84,7 +95,9 @@ async function main(onDemand: boolean): Promise<void> {
   log.info({ version, pid: process.pid, stateDir: paths.stateDir }, 'engine starts');
 
   const installation = findInstallation();
-  const store = await SnapshotStore.open(paths.stateDir, log);
+  const pages = new PagesProgram(installation.pages, paths.stateDir, log);
+  const store = await SnapshotStore.open(paths.stateDir, pages, log);
+  const settings = await EngineSettings.open(paths.stateDir, log);
   const sessions = await Sessions.open(paths.stateDir);
   const registry = await Registry.open(paths.stateDir, log);
   const cgroups = await Cgroups.find(paths.tag);
@@ -99,6 +112,7 @@ async function main(onDemand: boolean): Promise<void> {
     tracer: installation.tracer,
     logger: log,
   });
+  const intervals = await Intervals.open(paths.stateDir, systemClock, log);
   const userSessions = await UserSessions.open(join(paths.runDir, 'sessions.json'), log);
   const isBusy = (uid: number) =>
     registry.all().some((each) => runsSoon(each) && specOf(each).user.uid === uid);
@@ -125,11 +139,52 @@ async function main(onDemand: boolean): Promise<void> {
     },
     log,
   });
-  const owed = await recover({ registry, workloads, cgroups, store, sessions, installation, log });
+  let service: BusService | undefined;
+  const tellOf = (record: WorkloadRecord | undefined) => {
+    if (record === undefined) return;
+    void engine
+      .describe(record)
+      .then((workload) => service?.emit('workloadChanged', specOf(record).user.uid, workload))
+      .catch((error: unknown) => log.error({ err: error }, 'could not tell of a change'));
+  };
+  const pagers = new Pagers({
+    runDir: paths.runDir,
+    log,
+    changed: (id) => tellOf(registry.get(id)),
+    failed: async (id, snapshot, what) => {
+      const status = registry.get(id)?.status;
+      if (status?.kind !== 'running') return;
+      await cgroups.kill(id);
+      await waitGone(status.init, goneLimitMs);
+      await workloads.recordEnd(
+        id,
+        `its memory could not be read from snapshot ${snapshot}: ${what}; the snapshot is as it was`,
+      );
+    },
+  });
+  const locks = new Locks();
+  const removal = new Removal({
+    store,
+    registry,
+    workloads,
+    installation,
+    pictures,
+    pagers,
+    intervals,
+    locks,
+    log,
+  });
+  const upkeep = new Upkeep(store, pages, log);
+  const quota = new Quota({
+    ...{ store, upkeep, settings, log },
+    isNeeded: (id) => removal.isNeeded(id),
+    remove: (id) => removal.remove(id, { reason: 'quota' }),
+  });
+  const owed = await recover({ registry, workloads, cgroups, store, sessions, installation, pagers, log });
   await pictures.sweep();
   await sessions.sweep(await store.ids());
+  upkeep.start();
 
-  let service: BusService | undefined;
   const engine = new Engine(
     {
       paths,
@@ -140,6 +195,11 @@ async function main(onDemand: boolean): Promise<void> {
       jobs,
       cgroups,
       store,
+      upkeep,
+      quota,
+      removal,
+      settings,
+      locks,
       sessions,
       pictures,
       criu,
@@ -151,6 +211,8 @@ async function main(onDemand: boolean): Promise<void> {
       plugins,
       pluginPrograms,
       userSessions,
+      intervals,
+      pagers,
       log,
     },
     (progress, ownerUid) => service?.emit('progress', ownerUid, progress),
@@ -170,12 +232,27 @@ async function main(onDemand: boolean): Promise<void> {
   registry.onChange((record) => residents.follow(record));
   registry.onForgotten(({ id }) => residents.forget(id));
   registry.onChange((record) => {
-    void engine
-      .describe(record)
-      .then((workload) => service?.emit('workloadChanged', specOf(record).user.uid, workload))
-      .catch((error: unknown) => log.error({ err: error }, 'could not tell of a change'));
+    intervals.follow(record.id);
+    tellOf(record);
   });
+  registry.onForgotten(({ id }) => {
+    intervals
+      .end(id)
+      .catch((error: unknown) => log.error({ err: error, workload: id }, 'its interval remains'));
+  });
+  await intervals.start(
+    {
+      runs: (id) => ['running', 'suspending'].includes(registry.get(id)?.status.kind ?? ''),
+      take: (id, interval) => engine.takeTurn(id, interval),
+      changed: (id) => tellOf(registry.get(id)),
+    },
+    (id) => registry.get(id) !== undefined,
+  );
 
+  for (const { id, status } of registry.all()) {
+    if (status.kind === 'running' && status.snapshot !== undefined)
+      await pagers.find(id, status.snapshot, status.init.pid);
+  }
   plugins.settle(owed);
   for (const record of registry.all()) residents.follow(record);
   const address: EngineAddress = { pid: process.pid, address: bus.address, version };
@@ -189,7 +266,9 @@ async function main(onDemand: boolean): Promise<void> {
     if (onDemand) whenIdle(paths, engine, () => service?.lastCall ?? 0, resolve);
   });
   log.info({ reason }, 'engine stops');
+  intervals.stop();
   workloads.stop();
+  await upkeep.stop();
   residents.stop();
   await pluginPrograms.end();
   await hashes.flush();

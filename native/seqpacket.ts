@@ -143,7 +143,8 @@ function openEnds(): [number, number] {
   return [one, other];
 }
 
-function descriptor(fd: number): PeerDescriptor {
+/** Owns a descriptor until it is disposed of. */
+export function descriptor(fd: number): PeerDescriptor {
   let open = true;
   return {
     fd,

@@ -4,8 +4,11 @@
  */
 import { z } from 'zod';
 
-/** Readers refuse a higher version; a change that older readers would misread raises it. */
-export const manifestVersion = 1;
+/**
+ * Readers refuse a higher version; a change that older readers would misread raises it. In version 1 memory contents
+ * are files among the images; in version 2 they are in the store of pages.
+ */
+export const manifestVersion = 2;
 
 const relativePath = z
   .string()
@@ -196,14 +199,28 @@ export const pluginStateSchema = z.object({
 });
 export type PluginState = z.infer<typeof pluginStateSchema>;
 
+/** What of a snapshot is in the store of pages. */
+export const storedPagesSchema = z.object({
+  /** How many `pages-N.img` there would be. */
+  images: z.number().int().nonnegative(),
+  pages: z.number().int().nonnegative(),
+  zeroPages: z.number().int().nonnegative(),
+  chunks: z.number().int().nonnegative(),
+  /** What was written to packs for it, of chunks that were not there yet. */
+  storedBytes: z.number().int().nonnegative(),
+});
+export type StoredPages = z.infer<typeof storedPagesSchema>;
+
 const common = z.object({
-  version: z.literal(manifestVersion),
+  version: z.union([z.literal(1), z.literal(manifestVersion)]),
   id: z.string(),
   workload: z.string(),
   name: z.string(),
   startedAt: z.string(),
   takenAt: z.string(),
   leftRunning: z.boolean(),
+  /** The engine took it by itself, and removes it when enough later ones have been taken so. */
+  atInterval: z.boolean().optional(),
   memoryBytes: z.number().int().nonnegative(),
   processes: z.array(z.object({ pid: z.number().int(), name: z.string() })),
   /** From the freeze until the manifest was written, in milliseconds. */
@@ -232,6 +249,10 @@ const common = z.object({
   /** Those that detached it, the first one first. */
   plugins: z.array(pluginStateSchema).optional(),
   documentLocks: z.array(documentLockSchema).optional(),
+  /** Those of version 2 have it. */
+  pages: storedPagesSchema.optional(),
+  /** The snapshot that its pages were compared with. Nothing of it is needed any more. */
+  parent: z.string().optional(),
   files: z.array(manifestFileSchema).min(1),
 });
 
@@ -252,10 +273,9 @@ export function kindOf(workload: WorkloadKind): WorkloadKind {
     : { kind: 'job', job: workload.job };
 }
 
-export const manifestSchema = z.discriminatedUnion('kind', [
-  common.extend(capsuleKindSchema.shape),
-  common.extend(jobKindSchema.shape),
-]);
+export const manifestSchema = z
+  .discriminatedUnion('kind', [common.extend(capsuleKindSchema.shape), common.extend(jobKindSchema.shape)])
+  .refine(({ version, pages }) => (version === 1) === (pages === undefined), { path: ['pages'] });
 export type Manifest = z.infer<typeof manifestSchema>;
 /** What of a manifest is the workload's and the moment's; the store adds the rest. */
 export type ManifestBody = Omit<z.infer<typeof common>, 'version' | 'id' | 'files'> & WorkloadKind;

@@ -85,7 +85,7 @@ export class Sealer {
   #stopped = false;
   #ahead: Promise<void> | undefined;
 
-  /** `leftOut` are paths below the folder that are not part of what is sealed. */
+  /** `leftOut` are names in the folder, of files or folders, that are not part of what is sealed. */
   constructor(folder: string, leftOut: readonly string[]) {
     this.#folder = folder;
     this.#leftOut = new Set(leftOut);
@@ -111,7 +111,8 @@ export class Sealer {
   }
 
   async #paths(): Promise<string[]> {
-    return (await listFiles(this.#folder)).filter((path) => !this.#leftOut.has(path));
+    const paths = await listFiles(this.#folder);
+    return paths.filter((path) => !this.#leftOut.has(path.split('/')[0] ?? ''));
   }
 
   #isSealed(path: string, now: { size: bigint; mtimeNs: bigint }): boolean {

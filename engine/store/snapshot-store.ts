@@ -3,48 +3,36 @@
  * images, a picture of the screen and CRIU's log. A snapshot is made in `staging/` and comes into being by one
  * rename; whatever lies in `staging/` when the engine starts was never finished and is removed by the recovery.
  */
-import { createHash, createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
-import { mkdir, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
-import type { z } from 'zod';
+import { readdir, rename, rm, stat } from 'node:fs/promises';
+import { join } from 'node:path';
 import { TorporError } from '../../api/errors.ts';
 import {
   type Manifest,
   type ManifestBody,
   type ManifestFile,
-  manifestSchema,
   manifestVersion,
   specOf,
 } from '../../proto/manifest.ts';
-import { privateFolder, syncFolder, writeDurable, writeSynced } from '../durable.ts';
+import { privateFolder, syncFolder } from '../durable.ts';
 import type { Logger } from '../log.ts';
-import { type Count, hashFile, Sealer, syncFolders } from './seal.ts';
+import { StoreKey } from './key.ts';
+import { readManifest, writeManifest } from './manifests.ts';
+import { isKept, markUsed, setKept, usedAt } from './marks.ts';
+import { PacksLock } from './packs-lock.ts';
+import { PagesError, type PagesProgram, type ReadAmount } from './pages-program.ts';
+import { type Count, syncFolders } from './seal.ts';
+import { Shares } from './shares.ts';
+import { dumpLogFile, makeStage, publishPacks, type Stage } from './stage.ts';
+import { damaged, isPageData, isPageList, SnapshotFiles } from './verification.ts';
 
-const manifestFile = 'manifest.json';
-const macFile = 'manifest.mac';
-const usedFile = 'used';
-/** Not `kept`: that is the folder of {@link keepVolatile}. */
-const keepFile = 'keep';
-const keyBytes = 32;
+export { dumpLogFile, type Stage } from './stage.ts';
+export { sizesOf } from './verification.ts';
 
 /** Files of a snapshot other than CRIU's images. */
 export const pictureFile = 'screen.png';
 export const thumbnailFile = 'thumbnail.png';
 /** What the terminal of a job showed. */
 export const terminalFile = 'terminal';
-export const dumpLogFile = 'dump.log';
-
-/**
- * A snapshot in the making. CRIU writes its images into {@link Stage.images} itself: this is the seam at which a
- * page store can take the pages over a socket instead.
- */
-export interface Stage {
-  readonly id: string;
-  readonly folder: string;
-  readonly images: string;
-  /** Hashes and syncs what is staged; it may be started as soon as something is being written. */
-  readonly sealer: Sealer;
-}
 
 export type StoredSnapshot =
   | {
@@ -59,29 +47,29 @@ export type StoredSnapshot =
 
 /** Whose snapshots are others now; of one that was damaged nobody knows, and root alone is concerned. */
 export interface StoreChange {
+  what: 'made' | 'marked' | 'removed';
   workload: string;
   ownerUid: number;
 }
 
-/** Memory contents; everything else among the images is parsed by CRIU and must be verified before it is. */
-const isPageData = (file: ManifestFile) => /^images\/pages-\d+\.img$/.test(file.path);
-
-/** How much of a snapshot CRIU parses, and how much is memory contents, in bytes. */
-export function sizesOf(manifest: Manifest): { parsed: number; pages: number } {
-  const sum = (files: ManifestFile[]) => files.reduce((all, file) => all + file.bytes, 0);
-  const pages = sum(manifest.files.filter(isPageData));
-  return { parsed: sum(manifest.files) - pages, pages };
-}
-
 export class SnapshotStore {
-  readonly #stateDir: string;
-  readonly #key: Buffer;
+  readonly stateDir: string;
+  /** What is done to all packs goes by it. */
+  readonly packs: PacksLock;
+  readonly #key: StoreKey;
+  readonly #pages: PagesProgram;
+  readonly #shares: Shares;
   readonly #log: Logger;
   readonly #changed: ((change: StoreChange) => void)[] = [];
+  /** By which a stage says that it needs the packs no longer. */
+  readonly #sharing = new Map<string, () => void>();
 
-  private constructor(stateDir: string, key: Buffer, log: Logger) {
-    this.#stateDir = stateDir;
+  private constructor(stateDir: string, key: StoreKey, pages: PagesProgram, shares: Shares, log: Logger) {
+    this.stateDir = stateDir;
+    this.packs = new PacksLock(join(stateDir, 'packs'));
     this.#key = key;
+    this.#pages = pages;
+    this.#shares = shares;
     this.#log = log;
   }
 
@@ -89,10 +77,14 @@ export class SnapshotStore {
    * Opens the store of a state folder, making it where it is not there.
    * @throws TorporError `failed` where the folder is not writable or the key is damaged.
    */
-  static async open(stateDir: string, log: Logger): Promise<SnapshotStore> {
-    for (const name of ['snapshots', 'staging', 'failures']) await privateFolder(join(stateDir, name));
+  static async open(stateDir: string, pages: PagesProgram, log: Logger): Promise<SnapshotStore> {
+    for (const name of ['snapshots', 'packs', 'staging', 'failures'])
+      await privateFolder(join(stateDir, name));
     const hasSnapshots = (await readdir(join(stateDir, 'snapshots'))).length > 0;
-    return new SnapshotStore(stateDir, await openKey(join(stateDir, 'key'), hasSnapshots), log);
+    const key = await StoreKey.open(join(stateDir, 'key'), hasSnapshots);
+    // Whoever made the folders and the key may not have come to this.
+    await syncFolder(stateDir);
+    return new SnapshotStore(stateDir, key, pages, await Shares.open(stateDir), log);
   }
 
   /** Calls the listener whenever a snapshot has been made, used, kept or removed. */
@@ -100,8 +92,9 @@ export class SnapshotStore {
     this.#changed.push(listener);
   }
 
-  #tell(manifest: Manifest | undefined): void {
+  #tell(what: StoreChange['what'], manifest: Manifest | undefined): void {
     const change = {
+      what,
       workload: manifest?.workload ?? '',
       ownerUid: manifest === undefined ? 0 : specOf(manifest).user.uid,
     };
@@ -117,7 +110,7 @@ export class SnapshotStore {
   }
 
   #path(...parts: string[]): string {
-    return join(this.#stateDir, ...parts);
+    return join(this.stateDir, ...parts);
   }
 
   folderOf(id: string): string {
@@ -129,14 +122,30 @@ export class SnapshotStore {
     return join((await this.has(id)) ? this.folderOf(id) : this.#path('staging', id), dumpLogFile);
   }
 
-  /** Begins a snapshot. */
+  /**
+   * Begins a snapshot. From here until it is committed or discarded every chunk that is in the packs stays there, so its
+   * parent is chosen after this.
+   */
   async stage(): Promise<Stage> {
-    const id = randomBytes(6).toString('hex');
-    const folder = this.#path('staging', id);
-    const images = join(folder, 'images');
-    await mkdir(images, { recursive: true, mode: 0o700 });
-    // CRIU goes on writing to its log until it has ended the processes.
-    return { id, folder, images, sealer: new Sealer(folder, [dumpLogFile]) };
+    const release = await this.packs.share();
+    try {
+      const stage = await makeStage(this.#path('staging'));
+      this.#sharing.set(stage.id, release);
+      return stage;
+    } catch (error) {
+      release();
+      throw error;
+    }
+  }
+
+  /** Whether it has been neither committed nor discarded. */
+  isStaged(id: string): boolean {
+    return this.#sharing.has(id);
+  }
+
+  #unshare({ id }: Stage): void {
+    this.#sharing.get(id)?.();
+    this.#sharing.delete(id);
   }
 
   /**
@@ -146,32 +155,28 @@ export class SnapshotStore {
    */
   async commit(stage: Stage, finish: () => ManifestBody): Promise<Manifest> {
     const files = await stage.sealer.finish();
-    const manifest: Manifest = { ...finish(), version: manifestVersion, id: stage.id, files };
-    const bytes = Buffer.from(JSON.stringify(manifest, null, 1));
-    const { error: unreadable } = manifestSchema.safeParse(JSON.parse(bytes.toString('utf8')));
-    if (unreadable !== undefined)
-      throw new TorporError(
-        'failed',
-        `The snapshot could not be read again: its manifest is not as expected at ${placeOf(unreadable)}.`,
-        'This is a defect of Torpor: please report it with the log of the engine (log/torpord.log in the state folder).',
-      );
-    // Nothing looks at the folder before it has its name, so its parts need no order among themselves.
-    await Promise.all([
-      writeSynced(join(stage.folder, manifestFile), bytes),
-      writeSynced(join(stage.folder, macFile), this.#mac(bytes)),
-    ]);
+    await publishPacks(stage, this.#path('packs'));
+    const body = finish();
+    const version = body.pages === undefined ? 1 : manifestVersion;
+    const manifest: Manifest = { ...body, version, id: stage.id, files };
+    await writeManifest(stage.folder, manifest, this.#key);
     await syncFolders(stage.folder);
     await rename(stage.folder, this.folderOf(stage.id));
     await syncFolder(this.#path('snapshots'));
-    this.#tell(manifest);
+    this.#unshare(stage);
+    this.#tell('made', manifest);
     return manifest;
   }
 
   /** Removes what a suspend that failed has written, keeping CRIU's log among the failures. */
   async discard(stage: Stage): Promise<void> {
     await stage.sealer.stop();
-    await this.keepFailure(stage.id, join(stage.folder, dumpLogFile));
-    await rm(stage.folder, { recursive: true, force: true });
+    try {
+      await this.keepFailure(stage.id, join(stage.folder, dumpLogFile));
+      await rm(stage.folder, { recursive: true, force: true });
+    } finally {
+      this.#unshare(stage);
+    }
   }
 
   /** Moves a log to the failures, of which the last twenty are kept. @returns its new path, or undefined where there is no log. */
@@ -208,14 +213,49 @@ export class SnapshotStore {
         kind: 'complete',
         id,
         manifest,
-        bytesOnDisk: manifest.files.reduce((sum, file) => sum + file.bytes, 0),
-        usedAt: await readFile(join(this.folderOf(id), usedFile), 'utf8').catch(() => undefined),
+        bytesOnDisk: this.#bytesOnDisk(manifest),
+        usedAt: await usedAt(this.folderOf(id)),
         kept: await this.isKept(id),
       };
     } catch (error) {
       if (!(error instanceof TorporError)) throw error;
       return { kind: 'damaged', id, problem: error.message };
     }
+  }
+
+  /**
+   * The snapshot that new pages of a workload are compared with: its newest one, of those whose lists of pages are as
+   * they were written. Undefined where it has none.
+   */
+  async parentOf(workload: string): Promise<string | undefined> {
+    for (const item of await this.list()) {
+      if (item.kind !== 'complete' || item.manifest.workload !== workload) continue;
+      const lists = item.manifest.files.filter(isPageList);
+      if (lists.length === 0) continue;
+      try {
+        await Promise.all(lists.map((file) => this.#filesOf(item.id).verify(file)));
+        return item.id;
+      } catch (error) {
+        this.#log.warn({ err: error, snapshot: item.id }, 'new pages are not compared with it');
+      }
+    }
+    return undefined;
+  }
+
+  /**
+   * What a snapshot takes: its own files, and of the chunks those that no older one needs; as measured by the last
+   * upkeep, or else what was written for it. So the sum over all is what all of them take; what removing one frees may
+   * be less, where later ones need its chunks too.
+   */
+  #bytesOnDisk({ id, files, pages }: Manifest): number {
+    const shared = pages === undefined ? 0 : (this.#shares.of(id) ?? pages.storedBytes);
+    return files.reduce((sum, file) => sum + file.bytes, shared);
+  }
+
+  /** Notes how much of the packs each snapshot takes now. */
+  async measureShares(signal: AbortSignal): Promise<void> {
+    const complete = (await this.list()).filter((item) => item.kind === 'complete');
+    await this.#shares.replace(await this.#pages.shares(complete.map(({ id }) => id).reverse(), signal));
   }
 
   async has(id: string): Promise<boolean> {
@@ -227,52 +267,13 @@ export class SnapshotStore {
    * @throws TorporError `not-found`, or `failed` where MAC, form or version are wrong.
    */
   async read(id: string): Promise<Manifest> {
-    const folder = this.folderOf(id);
-    let bytes: Buffer;
-    let mac: string;
-    try {
-      bytes = await readFile(join(folder, manifestFile));
-      mac = await readFile(join(folder, macFile), 'utf8');
-    } catch (error) {
-      if (!(await this.has(id)))
-        throw new TorporError('not-found', `There is no snapshot ${id}.`, 'See `torpor snapshots`.');
-      throw this.#damaged(id, `its manifest cannot be read (${(error as NodeJS.ErrnoException).code})`);
-    }
-    const expected = Buffer.from(this.#mac(bytes));
-    const given = Buffer.from(mac.trim());
-    if (given.length !== expected.length || !timingSafeEqual(given, expected)) {
-      throw this.#damaged(id, 'its manifest was changed since it was written (the MAC does not fit)');
-    }
-    return this.#parse(id, bytes);
+    if (!(await this.has(id)))
+      throw new TorporError('not-found', `There is no snapshot ${id}.`, 'See `torpor snapshots`.');
+    return readManifest(this.folderOf(id), id, this.#key);
   }
 
-  #parse(id: string, bytes: Buffer): Manifest {
-    const value = JSON.parse(bytes.toString('utf8')) as { version?: unknown };
-    if (typeof value.version === 'number' && value.version > manifestVersion) {
-      throw new TorporError(
-        'failed',
-        `Snapshot ${id} was written by a newer Torpor (format ${value.version}; this one reads ${manifestVersion}).`,
-        'Install the newer Torpor and resume it with that.',
-      );
-    }
-    const parsed = manifestSchema.safeParse(value);
-    if (!parsed.success)
-      throw this.#damaged(id, `its manifest is not as expected at ${placeOf(parsed.error)}`);
-    if (parsed.data.id !== id)
-      throw this.#damaged(id, `its manifest is that of another snapshot, ${parsed.data.id}`);
-    return parsed.data;
-  }
-
-  #damaged(id: string, what: string): TorporError {
-    return new TorporError(
-      'failed',
-      `Snapshot ${id} is damaged: ${what}. Nothing was started from it.`,
-      'See `torpor verify --read-data` for the state of all snapshots; an earlier one may still resume.',
-    );
-  }
-
-  #mac(bytes: Uint8Array): string {
-    return createHmac('sha256', this.#key).update(bytes).digest('hex');
+  #filesOf(id: string): SnapshotFiles {
+    return new SnapshotFiles(id, this.folderOf(id));
   }
 
   /**
@@ -285,100 +286,86 @@ export class SnapshotStore {
     manifest: Manifest,
     count: Count,
   ): Promise<{ pages: (signal: AbortSignal, count: Count) => Promise<void> }> {
+    const files = this.#filesOf(manifest.id);
     await Promise.all(
       manifest.files.map((file) =>
-        isPageData(file)
-          ? this.#verifyLength(manifest.id, file)
-          : this.#verifyFile(manifest.id, file, { count }),
+        isPageData(file) ? files.verifyLength(file) : files.verify(file, { count }),
       ),
     );
     return {
       pages: async (signal, countPages) => {
         for (const file of manifest.files.filter(isPageData))
-          await this.#verifyFile(manifest.id, file, { signal, count: countPages });
+          await files.verify(file, { signal, count: countPages });
       },
     };
   }
 
-  async #verifyFile(
-    id: string,
-    file: ManifestFile,
-    options: { signal?: AbortSignal; count?: Count } = {},
-  ): Promise<void> {
-    let found: { sha256: string; bytes: number };
-    try {
-      const path = join(this.folderOf(id), file.path);
-      found = await hashFile(path, file.bytes, options);
-    } catch (error) {
-      if (options.signal?.aborted) throw error;
-      throw this.#damaged(id, `${file.path} cannot be read (${(error as NodeJS.ErrnoException).code})`);
+  /**
+   * Checks one snapshot: manifest, presence and length of each file, that all its chunks are in packs; and what of its
+   * data is to be read. @returns the bytes read. @throws TorporError `failed` naming what is wrong.
+   */
+  async verify(id: string, read: ReadAmount): Promise<number> {
+    const manifest = await this.read(id);
+    const files = this.#filesOf(id);
+    const isRead = partOf(read);
+    let bytesRead = 0;
+    for (const file of manifest.files) {
+      if (isPageList(file) || (read !== 'nothing' && (!isPageData(file) || isRead()))) {
+        await files.verify(file);
+        bytesRead += file.bytes;
+      } else await files.verifyLength(file);
     }
-    if (found.bytes !== file.bytes)
-      throw this.#damaged(id, `${file.path} has ${found.bytes} bytes instead of ${file.bytes}`);
-    if (found.sha256 !== file.sha256)
-      throw this.#damaged(id, `the contents of ${file.path} are not what was written`);
+    if (manifest.pages === undefined) return bytesRead;
+    try {
+      return bytesRead + (await this.#pages.verify(this.folderOf(id), read));
+    } catch (error) {
+      if (!(error instanceof PagesError)) throw error;
+      throw damaged(id, error.message);
+    }
   }
 
   /**
-   * Checks one snapshot: manifest, presence and length of each file, with `readData` every byte.
-   * @returns the bytes read. @throws TorporError `failed` naming what is wrong.
+   * Whether it is known for certain which chunks are needed: of every snapshot, the list of them is what was written.
+   * @returns the id of the first one of which it is not, and what is wrong.
    */
-  async verify(id: string, readData: boolean): Promise<number> {
-    const manifest = await this.read(id);
-    let bytesRead = 0;
-    for (const file of manifest.files) {
-      if (readData) {
-        await this.#verifyFile(id, file);
-        bytesRead += file.bytes;
-        continue;
+  async doubtAboutChunks(signal: AbortSignal): Promise<{ id: string; problem: string } | undefined> {
+    for (const id of await this.ids()) {
+      try {
+        const manifest = await this.read(id);
+        for (const file of manifest.files.filter(({ path }) => path === 'pages/chunks'))
+          await this.#filesOf(id).verify(file, { signal });
+        signal.throwIfAborted();
+      } catch (error) {
+        if (!(error instanceof TorporError)) throw error;
+        // One that was removed meanwhile needs nothing.
+        if (error.code !== 'not-found') return { id, problem: error.message };
       }
-      await this.#verifyLength(id, file);
     }
-    return bytesRead;
-  }
-
-  async #verifyLength(id: string, file: ManifestFile): Promise<void> {
-    const found = await stat(join(this.folderOf(id), file.path)).catch(() => undefined);
-    if (found === undefined) throw this.#damaged(id, `${file.path} is missing`);
-    if (found.size !== file.bytes)
-      throw this.#damaged(id, `${file.path} has ${found.size} bytes instead of ${file.bytes}`);
+    return undefined;
   }
 
   /**
    * One file of a snapshot, as it was written.
    * @throws TorporError `failed` where it is not.
    */
-  async contentsOf(manifest: Manifest, file: ManifestFile): Promise<Buffer> {
-    const contents = await readFile(join(this.folderOf(manifest.id), file.path)).catch(
-      (error: NodeJS.ErrnoException) => {
-        throw this.#damaged(manifest.id, `${file.path} cannot be read (${error.code})`);
-      },
-    );
-    if (createHash('sha256').update(contents).digest('hex') !== file.sha256)
-      throw this.#damaged(manifest.id, `the contents of ${file.path} are not what was written`);
-    return contents;
+  contentsOf(manifest: Manifest, file: ManifestFile): Promise<Buffer> {
+    return this.#filesOf(manifest.id).contents(file);
   }
 
   /** Notes that the snapshot was resumed from. */
   async markUsed(id: string): Promise<void> {
-    await writeDurable(join(this.folderOf(id), usedFile), new Date().toISOString());
-    this.#tell(await this.#readIfWhole(id));
+    await markUsed(this.folderOf(id));
+    this.#tell('marked', await this.#readIfWhole(id));
   }
 
   /** Notes that the snapshot is not to be removed, or that it may be. */
   async keep(id: string, keep: boolean): Promise<void> {
-    const path = join(this.folderOf(id), keepFile);
-    if (keep) {
-      await writeDurable(path, new Date().toISOString());
-    } else {
-      await rm(path, { force: true });
-      await syncFolder(this.folderOf(id));
-    }
-    this.#tell(await this.#readIfWhole(id));
+    await setKept(this.folderOf(id), keep);
+    this.#tell('marked', await this.#readIfWhole(id));
   }
 
-  async isKept(id: string): Promise<boolean> {
-    return (await stat(join(this.folderOf(id), keepFile)).catch(() => undefined)) !== undefined;
+  isKept(id: string): Promise<boolean> {
+    return isKept(this.folderOf(id));
   }
 
   #readIfWhole(id: string): Promise<Manifest | undefined> {
@@ -390,39 +377,19 @@ export class SnapshotStore {
     const manifest = await this.#readIfWhole(id);
     const doomed = this.#path('staging', `removed-${id}`);
     await rename(this.folderOf(id), doomed);
+    // Both, as POSIX wants it: it must neither come back nor be lost in parts.
+    await syncFolder(this.#path('staging'));
     await syncFolder(this.#path('snapshots'));
-    this.#tell(manifest);
+    this.#tell('removed', manifest);
     await rm(doomed, { recursive: true, force: true });
   }
 }
 
-/** @param isNeeded there are snapshots already, which a new key would make worthless. */
-async function openKey(path: string, isNeeded: boolean): Promise<Buffer> {
-  const existing = await readFile(path).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return undefined;
-    throw error;
-  });
-  if (existing === undefined) {
-    if (isNeeded) {
-      throw new TorporError(
-        'failed',
-        `The key of the snapshot store, ${path}, is missing, and there are snapshots that only it fits.`,
-        `Put it back from a backup. To give those snapshots up, move ${join(dirname(path), 'snapshots')} away.`,
-      );
-    }
-    const key = randomBytes(keyBytes);
-    await writeDurable(path, key);
-    return key;
-  }
-  if (existing.length !== keyBytes) {
-    throw new TorporError(
-      'failed',
-      `The key of the snapshot store, ${path}, is damaged (${existing.length} bytes instead of ${keyBytes}).`,
-      'Put it back from a backup; without it no snapshot can be authenticated.',
-    );
-  }
-  return existing;
+/** Of files that are large: for each one whether it is among those that are to be read. */
+function partOf(read: ReadAmount): () => boolean {
+  const [, first, second] = /^(\d+)(?:\/(\d+)|%)$/.exec(read) ?? [];
+  let index = 0;
+  if (first === undefined) return () => read === 'all';
+  if (second === undefined) return () => Math.random() * 100 < Number(first);
+  return () => index++ % Number(second) === Number(first) - 1;
 }
-
-/** Where a manifest differs from what is expected, for people. */
-const placeOf = ({ issues }: z.ZodError): string => issues[0]?.path.join('.') ?? '';

@@ -1,10 +1,11 @@
 /**
  * Resume mirrors the suspend: verify, prepare the root, restore, and only then mark the snapshot used. Whatever fails
- * leaves the snapshot as it was, ready for another try. Memory contents are hashed while CRIU reads them too; no
- * process runs before both are done, because CRIU's post-restore notification is answered only then.
+ * leaves the snapshot as it was, ready for another try. Memory contents come from the workload's pager, which looks at
+ * every byte before it gives it away; those of a snapshot of the first version are files, which are hashed while CRIU
+ * reads them: no process runs before both are done, because CRIU's post-restore notification is answered only then.
  */
-import { mkdir, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/promises';
+import { basename, join, relative } from 'node:path';
 import { sentenceOf, TorporError } from '../../api/errors.ts';
 import type { Finding, ResumeChoices } from '../../api/types.ts';
 import { type Manifest, specOf } from '../../proto/manifest.ts';
@@ -21,6 +22,8 @@ import type { Installation } from '../installation.ts';
 import type { Logger } from '../log.ts';
 import { readMounts } from '../mounts.ts';
 import { meetNetwork } from '../network/network.ts';
+import { type MemorySource, memoryOf } from '../pages/memory-source.ts';
+import type { Pagers } from '../pages/pagers.ts';
 import type { PluginTime } from '../plugin-host/budget.ts';
 import type { PluginHost } from '../plugin-host/plugin-host.ts';
 import type { ResumingPlugins } from '../plugin-host/resuming-plugins.ts';
@@ -48,6 +51,7 @@ export interface ResumeParts {
   store: SnapshotStore;
   installation: Installation;
   plugins: PluginHost;
+  pagers: Pagers;
   log: Logger;
 }
 
@@ -153,10 +157,12 @@ async function resumeOnce(
   let prepared: Prepared | undefined;
   let place: ResumePlace | undefined;
   let plugins: ResumingPlugins | undefined;
+  let memory: MemorySource | undefined;
   try {
     await mkdir(scratch, { recursive: true, mode: 0o700 });
     place = await makePlace();
     const { initOf } = place;
+    memory = await memoryOf(parts, id, manifest, place.criu, choices.eager ?? false);
     // They come to be there while the rest is prepared.
     plugins = parts.plugins.forResume(record, manifest, {
       copy: resuming.copy ?? false,
@@ -198,14 +204,14 @@ async function resumeOnce(
       ] as const),
     );
     using inhibitors = await takeInhibitors(manifest.inhibitors, imagesDir, rewritten, givenUp);
-    const isViewed = place.needsView || rewritten.size > 0;
+    const isViewed = place.needsView || rewritten.size > 0 || memory.files.length > 0;
     const images = isViewed
-      ? await viewOfImages(imagesDir, rewritten, ghosts.renamed, join(scratch, 'images'))
+      ? await viewOfImages(imagesDir, rewritten, ghosts.renamed, memory.files, join(scratch, 'images'))
       : imagesDir;
 
     // CRIU reads the same bytes beside it, and is asked for nothing while it does.
     const hashed = new Tally(sizes.pages);
-    report('restore', hashed.measure);
+    report('restore', memory.measure ?? hashed.measure);
     const pages = verified.pages(givenUp, hashed.add);
     // CRIU may wait for ever for what a damaged file does not have: it is not left to come to the notification.
     pages.catch((error: unknown) => stop.abort(error));
@@ -219,6 +225,7 @@ async function resumeOnce(
         workDir: scratch,
         logFile: 'restore.log',
         fileLocks: true,
+        lazyPages: memory.isLazy,
         ...connections.options,
         ...sockets.options,
         inheritFd: [...(member?.pipes() ?? []), ...inhibitors.inherited],
@@ -248,10 +255,12 @@ async function resumeOnce(
         },
       },
     );
+    await memory.restored(current.init);
     await parts.cgroups.thaw(id);
     const criuMs = performance.now() - startedAt - pluginTime.waitedMs;
     const foundByPlugins = await pluginTime.wait(plugins.afterItRuns());
     await becomeRunning(parts, id, manifest.id);
+    memory.follow();
     const findings = [
       ...place.findings,
       ...prepared.findings,
@@ -268,15 +277,18 @@ async function resumeOnce(
     stop.abort();
     await parts.store.keepFailure(manifest.id, join(scratch, 'restore.log'));
     await parts.cgroups.kill(id);
+    // What CRIU says of a file that it could not read is not why.
+    const cause = (await memory?.problem()) ?? error;
+    await memory?.end();
     await plugins?.abort();
     await parts.workloads.cleanUp(id);
     await parts.registry.setStatusIfPossible(id, before, parts.log);
-    parts.log.warn({ err: error, workload: id, snapshot: manifest.id }, 'resume failed');
-    throw failure(record.name, manifest.id, error);
+    parts.log.warn({ err: cause, workload: id, snapshot: manifest.id }, 'resume failed');
+    throw failure(record.name, manifest.id, cause);
   } finally {
     place?.done();
     await prepared?.afterwards();
-    await rm(scratch, { recursive: true, force: true });
+    await parts.workloads.removeScratch(id);
   }
 }
 
@@ -339,15 +351,19 @@ async function viewOfImages(
   imagesDir: string,
   changed: ReadonlyMap<string, Buffer>,
   renamed: ReadonlyMap<string, string>,
+  memory: readonly string[],
   viewDir: string,
 ): Promise<string> {
   await mkdir(viewDir, { recursive: true, mode: 0o700 });
+  // Relative ones: they are followed from this folder also by those for whom other things lie at the same paths.
+  const link = (path: string, name: string) => symlink(relative(viewDir, path), join(viewDir, name));
   for (const name of await readdir(imagesDir)) {
     const rewritten = changed.get(name);
-    if (rewritten === undefined) await symlink(join(imagesDir, name), join(viewDir, name));
+    if (rewritten === undefined) await link(join(imagesDir, name), name);
     else await writeFile(join(viewDir, name), rewritten, { mode: 0o600 });
   }
-  for (const [name, old] of renamed) await symlink(join(imagesDir, old), join(viewDir, name));
+  for (const [name, old] of renamed) await link(join(imagesDir, old), name);
+  for (const path of memory) await link(path, basename(path));
   return viewDir;
 }
 

@@ -7,7 +7,7 @@
  * cgroup, so that what CRIU does not end, because it is ended itself, has not gone on since the snapshot and is ended
  * by the engine: an application of which a part has been ended must not run on.
  */
-import { readdir, stat, writeFile } from 'node:fs/promises';
+import { mkdir, writeFile } from 'node:fs/promises';
 import { join, posix } from 'node:path';
 import { sentenceOf, TorporError } from '../../api/errors.ts';
 import type { Picture } from '../../api/rfb/picture.ts';
@@ -36,12 +36,15 @@ import type { Installation } from '../installation.ts';
 import type { Logger } from '../log.ts';
 import { isMomentary } from '../momentary.ts';
 import { recordNetwork } from '../network/network.ts';
+import type { Pagers } from '../pages/pagers.ts';
+import { PageReceiver } from '../pages/receiver.ts';
 import type { PluginTime } from '../plugin-host/budget.ts';
 import type { PluginHost } from '../plugin-host/plugin-host.ts';
 import type { SuspendingPlugins } from '../plugin-host/suspending-plugins.ts';
 import { identify, isAlive, waitGone } from '../process.ts';
 import { encodeScreen } from '../screen/picture.ts';
 import { dumpSockets } from '../sockets/sockets.ts';
+import type { Quota } from '../store/quota.ts';
 import {
   dumpLogFile,
   pictureFile,
@@ -78,6 +81,8 @@ export interface SuspendParts {
   hashes: FileHashes;
   installation: Installation;
   plugins: PluginHost;
+  pagers: Pagers;
+  quota: Quota;
   log: Logger;
 }
 
@@ -86,6 +91,8 @@ export interface SuspendOperation {
   report: Report;
   signal: AbortSignal;
   pluginTime: PluginTime;
+  /** Nobody asked for this very snapshot: it is one of those taken at an interval. */
+  atInterval?: boolean;
 }
 
 /**
@@ -98,7 +105,7 @@ export async function suspend(
   record: WorkloadRecord & { status: StatusOf<'running'> },
   place: SuspendPlace,
   options: SuspendOptions,
-  { report, signal, pluginTime }: SuspendOperation,
+  { report, signal, pluginTime, atInterval = false }: SuspendOperation,
   member?: SetMember,
 ): Promise<SuspendOutcome> {
   const requestedAt = performance.now();
@@ -109,11 +116,15 @@ export async function suspend(
   const connections = await connectionsIn(record, place, options);
   report('inspect');
   const stage = await parts.store.stage();
-  await using sockets = await dumpSockets(
-    externalSockets,
-    parts.workloads.scratchFolder(id),
-    parts.installation,
-  );
+  // While there is a stage the store is not tidied.
+  const orDiscard = async (error: unknown): Promise<never> => {
+    await parts.store.discard(stage);
+    throw error;
+  };
+  const memory = await receiveMemory(parts, id, stage).catch(orDiscard);
+  await using _memory = memory;
+  const scratch = parts.workloads.scratchFolder(id);
+  await using sockets = await dumpSockets(externalSockets, scratch, parts.installation).catch(orDiscard);
   const found = plugins.inspect(signal);
   const examined = examine(place, record.name, { externalSockets, connections }, member, {
     found,
@@ -151,11 +162,13 @@ export async function suspend(
         leaveRunning,
         freezeCgroup: parts.cgroups.pathOf(id),
         socketPlan: sockets.socketPlan,
+        pageServer: { fd: memory.receiver.fd },
       },
       {
         signal,
         // CRIU acts only after this: by it a new engine knows what to wait for and where the snapshot would be.
         onStarted: async (pid, tracerPid) => {
+          memory.receiver.handOver();
           const criu = await identify(pid);
           const tracer = tracerPid === undefined ? undefined : await identify(tracerPid);
           suspending = {
@@ -176,6 +189,8 @@ export async function suspend(
           // The last moment at which nothing has been touched.
           'pre-dump': async () => {
             const { inspection, picture } = await examined;
+            const bytes = bytesToSave(inspection.facts);
+            await parts.quota.makeRoom(bytes, signal, { workload: id, stage: stage.id });
             signal.throwIfAborted();
             report('detach');
             await pluginTime.wait(
@@ -188,8 +203,9 @@ export async function suspend(
             signal.throwIfAborted();
             await refuseIfHeld(place, inspection, { externalSockets, connections }, member);
             await place.detach(inspection);
+            await memory.hold();
             await stopAnew(parts.cgroups, id, await parts.cgroups.pids(id));
-            expectedBytes = bytesToSave(inspection.facts);
+            expectedBytes = bytes;
             report('freeze');
             pictures = writePictures(stage, picture);
             pictures.catch(() => {});
@@ -208,10 +224,8 @@ export async function suspend(
           // Comes as soon as all are frozen. The recording runs beside the dump.
           'query-ext-files': async () => {
             await sockets.lookFrozen(place.pid);
-            report('checkpoint', async () => ({
-              done: await bytesIn(stage.images),
-              total: expectedBytes,
-            }));
+            report('checkpoint', () => ({ done: memory.receiver.received, total: expectedBytes }));
+            await memory.take();
             stage.sealer.start();
             surroundings = recordNow();
             surroundings.catch(() => {});
@@ -225,23 +239,29 @@ export async function suspend(
             const decided = await sockets.decide(record.name, stage.images, place.init.pid);
             const { connections: tool } = parts.installation;
             const [{ inspection }, files, moved, host, connectionLock, network, inhibiting] =
-              await Promise.all([
-                examined,
-                surroundings ?? recordNow(),
-                movedSockets ?? [],
-                describeHost(place.criu),
-                connections === 'keep' ? lockOf(stage.images, tool, parts.log) : undefined,
-                recordNetwork(id),
-                examined.then(({ inspection: { facts } }) =>
-                  heldInhibitors(record.name, facts.processes, facts.inhibitors ?? new Map(), stage.images),
-                ),
-                stage.sealer.finish(),
-                noted,
-              ]);
+              await unlessAborted(
+                Promise.all([
+                  examined,
+                  surroundings ?? recordNow(),
+                  movedSockets ?? [],
+                  describeHost(place.criu),
+                  connections === 'keep' ? lockOf(stage.images, tool, parts.log) : undefined,
+                  recordNetwork(id),
+                  examined.then(({ inspection: { facts } }) =>
+                    heldInhibitors(record.name, facts.processes, facts.inhibitors ?? new Map(), stage.images),
+                  ),
+                  memory.receiver.done.then(() => stage.sealer.finish()),
+                  noted,
+                ]),
+                signal,
+              );
             await Promise.all([keepVolatile(files, view, stage.folder), place.keep(stage.folder)]);
             const seen = new UserFiles(view.root, specOf(record).user);
             const locks = await findDocumentLocks(files, lockNames, seen);
             const { processes } = inspection.facts;
+            const pages = await memory.receiver.done;
+            // The last moment at which it can be given up: then the snapshot exists.
+            signal.throwIfAborted();
             committed = await parts.store.commit(stage, () => ({
               ...kindOf(record),
               workload: id,
@@ -249,11 +269,20 @@ export async function suspend(
               startedAt: record.startedAt,
               takenAt: new Date().toISOString(),
               leftRunning: leaveRunning,
+              ...(atInterval ? { atInterval } : {}),
               memoryBytes: inspection.memoryBytes,
               processes: processes.map(({ pid, name }) => ({ pid, name })),
               standstillMs: performance.now() - frozenAt,
               durableMs: performance.now() - requestedAt,
               host,
+              pages: {
+                images: pages.images,
+                pages: pages.pages,
+                zeroPages: pages.zeroPages,
+                chunks: pages.chunks,
+                storedBytes: pages.writtenBytes,
+              },
+              ...(memory.parent === undefined ? {} : { parent: memory.parent }),
               findings: [
                 ...inspection.findings,
                 ...plugins.findings,
@@ -290,6 +319,7 @@ export async function suspend(
     const undone = await release(parts, record, place, committed.id, leaveRunning, () =>
       pluginTime.wait(plugins.abort()),
     );
+    if (!leaveRunning) await memory.forget();
     if (!leaveRunning)
       await freePorts(parts.installation.forget, (await examined).inspection.facts, parts.log);
     report('done');
@@ -299,6 +329,7 @@ export async function suspend(
         snapshot: committed.id,
         standstillMs: committed.standstillMs,
         durableMs: committed.durableMs,
+        memory: await memory.receiver.done,
       },
       'suspended',
     );
@@ -309,8 +340,63 @@ export async function suspend(
       () => undefined,
       (reason: unknown) => reason,
     );
-    throw await putBack(parts, record, place, stage, refusal ?? error, member, plugins);
+    // Of a disk that is full, say, CRIU knows only that nobody took what it had.
+    await memory.receiver[Symbol.asyncDispose]();
+    const cause = refusal ?? (signal.aborted ? error : (memory.receiver.failure ?? error));
+    throw await putBack(parts, record, place, stage, cause, member, plugins);
   }
+}
+
+/** The memory on its way into the store, and what of it has not been fetched since the last resume. */
+interface MemoryInTransit extends AsyncDisposable {
+  readonly receiver: PageReceiver;
+  readonly parent: string | undefined;
+  /** The last moment before the freeze. */
+  hold(): Promise<void>;
+  /** All stand still: from here on what CRIU sends is taken. */
+  take(): Promise<void>;
+  /** It has been ended: nothing needs to be fetched any more. */
+  forget(): Promise<void>;
+}
+
+async function receiveMemory(
+  { store, pagers, workloads, installation }: SuspendParts,
+  id: string,
+  stage: Stage,
+): Promise<MemoryInTransit> {
+  const loading = pagers.of(id);
+  // What has not been fetched is to be found in the snapshot that it is fetched from.
+  const parent = loading?.snapshot ?? (await store.parentOf(id));
+  const receiver = PageReceiver.start({
+    program: installation.pages,
+    stateDir: store.stateDir,
+    stage: stage.folder,
+    parent: parent === undefined ? undefined : store.folderOf(parent),
+  });
+  let held = false;
+  return {
+    receiver,
+    parent,
+    hold: async () => {
+      held = (await loading?.pager.hold()) ?? false;
+    },
+    take: async () => {
+      if (!held) return receiver.go();
+      const scratch = workloads.scratchFolder(id);
+      await mkdir(scratch, { recursive: true, mode: 0o700 });
+      const unfetched = join(scratch, 'unfetched');
+      await loading?.pager.writeUnfetched(unfetched);
+      receiver.go(unfetched);
+    },
+    forget: async () => {
+      held = false;
+      await loading?.pager.end();
+    },
+    [Symbol.asyncDispose]: async () => {
+      await receiver[Symbol.asyncDispose]();
+      if (held) await loading?.pager.continue();
+    },
+  };
 }
 
 /** What is there for a moment only is met a few times in a row at most. */
@@ -432,14 +518,6 @@ async function refuseIfHeld(
     by === undefined ? held.what : `The plugin ${by} has not let go, as it should have: ${held.what}`,
     'See `torpor plugins`; end the plugin or mend it, and try again.',
   );
-}
-
-/** What CRIU has written so far. */
-async function bytesIn(folder: string): Promise<number> {
-  const sizes = await Promise.all(
-    (await readdir(folder)).map(async (name) => (await stat(join(folder, name))).size),
-  );
-  return sizes.reduce((sum, size) => sum + size, 0);
 }
 
 async function writePictures(stage: Stage, picture: Picture | undefined): Promise<void> {

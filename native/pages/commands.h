@@ -9,5 +9,6 @@ int cmd_measure(int argc, char **argv);
 int cmd_verify(int argc, char **argv);
 int cmd_cat(int argc, char **argv);
 int cmd_check_packs(int argc, char **argv);
+int cmd_shares(int argc, char **argv);
 
 #endif

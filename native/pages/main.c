@@ -11,6 +11,7 @@ static const struct {
 	const char *name;
 	int (*run)(int argc, char **argv);
 } commands[] = {
+	{ "shares", cmd_shares },
 	{ "receive", cmd_receive },
 	{ "sweep", cmd_sweep },
 	{ "recompress", cmd_recompress },

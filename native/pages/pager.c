@@ -128,16 +128,18 @@ static void answer(int control, const char *format, ...)
 	say(controls[control].fd, line);
 }
 
+/* Why memory cannot be read, where that is so. */
+static char *failure;
+
 static void say_failed(const char *what)
 {
-	static char *last;
 	CLEANUP_FREE char *json = json_string(what);
 
 	/* Many pages may lie in one chunk that cannot be read. */
-	if (last && strcmp(last, what) == 0)
+	if (failure && strcmp(failure, what) == 0)
 		return;
-	free(last);
-	last = format_string("%s", what);
+	free(failure);
+	failure = format_string("%s", what);
 	emit("{\"event\":\"failed\",\"what\":%s}", json);
 }
 
@@ -332,6 +334,10 @@ static void reap(void)
 
 /* ---- CRIU ---- */
 
+/* CRIU has closed its connection. */
+static bool lazy_lost;
+static pid_t starter;
+
 static void close_lazy(void)
 {
 	if (lazy_fd >= 0)
@@ -400,6 +406,7 @@ static void lazy_ready(void)
 		if (length < 0 && errno == EAGAIN)
 			return;
 		if (length <= 0) {
+			lazy_lost = true;
 			close_lazy();
 			return;
 		}
@@ -615,9 +622,11 @@ static void obey(int asker, char *line)
 	else
 		words = line + strlen(line);
 	if (strcmp(line, "status") == 0) {
-		answer(asker, "{\"state\":\"%s\",\"loadedBytes\":%llu,\"totalBytes\":%llu,\"pid\":%d}", state_name(),
-		       (unsigned long long)(loaded_pages() * PAGE_BYTES), (unsigned long long)(all.total * PAGE_BYTES),
-		       (int)getpid());
+		CLEANUP_FREE char *what = json_string(failure ? failure : "");
+
+		answer(asker, "{\"state\":\"%s\",\"loadedBytes\":%llu,\"totalBytes\":%llu,\"pid\":%d,\"what\":%s}",
+		       state_name(), (unsigned long long)(loaded_pages() * PAGE_BYTES),
+		       (unsigned long long)(all.total * PAGE_BYTES), (int)getpid(), what);
 	} else if (strcmp(line, "load") == 0) {
 		load(asker, words);
 	} else if (strcmp(line, "hold") == 0) {
@@ -780,6 +789,9 @@ static void advance(void)
 			unfetched_path = NULL;
 		}
 	}
+	/* Who restored has ended half-way; or who started this has, and who restores ends with that. */
+	if (!all.processes && !all.restored && (lazy_lost || getppid() != starter))
+		leave();
 	if (end_asker >= 0) {
 		if (!all.processes) {
 			answer(end_asker, "{\"state\":\"ended\"}");
@@ -886,6 +898,7 @@ int main(int argc, char **argv)
 		threads = threads < 1 ? 1 : 32;
 	if ((cgroup && strlen(cgroup) >= sizeof(orders->cgroup)) || strlen(mount_point) >= sizeof(orders->mount))
 		fail("ENAMETOOLONG", "a folder's name is too long");
+	starter = getppid();
 	set_up();
 	mount_files();
 	orders->init_pidfd = -1;

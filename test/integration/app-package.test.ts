@@ -161,6 +161,9 @@ describe('an installed package', () => {
     const packages: Record<string, { deb: string; rpm: string }> = {
       'libpulse.so.0': { deb: 'libpulse0', rpm: 'pulseaudio-libs' },
       'libstdc++.so.6': { deb: 'libstdc++6', rpm: 'libstdc++' },
+      'libcrypto.so.3': { deb: 'libssl3', rpm: 'openssl-libs' },
+      'liblz4.so.1': { deb: 'liblz4-1', rpm: 'lz4-libs' },
+      'libzstd.so.1': { deb: 'libzstd1', rpm: 'libzstd' },
     };
     const native = readdirSync(there, { recursive: true, encoding: 'utf8' }).filter(
       // CRIU has its libraries beside it; koffi brings itself for systems with another C library, too.

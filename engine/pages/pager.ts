@@ -1,0 +1,187 @@
+/**
+ * What stands behind a workload that is being resumed: `torpor-pager` gives CRIU the memory contents as files, and,
+ * where the resume is lazy, the running application what it touches, while the rest is fetched in the background. It
+ * outlives the engine, which finds it again by its socket (docs/decisions/0019-lazy-resume.md).
+ */
+import { spawn } from 'node:child_process';
+import { mkdir } from 'node:fs/promises';
+import { connect, type Socket } from 'node:net';
+import { dirname } from 'node:path';
+import { createInterface } from 'node:readline';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { z } from 'zod';
+import { TorporError } from '../../api/errors.ts';
+
+const bytes = z.number().nonnegative();
+
+const statusSchema = z.object({
+  state: z.enum(['waiting', 'loading', 'held', 'complete', 'failed']),
+  loadedBytes: bytes,
+  totalBytes: bytes,
+  what: z.string().optional(),
+});
+/** How far it is. */
+export type PagerStatus = z.infer<typeof statusSchema>;
+
+const answerSchema = z.looseObject({ error: z.string().optional() });
+
+const eventSchema = z.discriminatedUnion('event', [
+  z.object({ event: z.literal('ready') }),
+  z.object({ event: z.literal('failed'), what: z.string() }),
+]);
+
+export interface PagerPaths {
+  /** `torpor-pager`. */
+  program: string;
+  stateDir: string;
+  snapshotFolder: string;
+  /** Folder at which CRIU finds pages-N.img. */
+  mount: string;
+  /** Where CRIU hands over what it leaves to be fetched; undefined for a resume that has everything before it runs. */
+  lazySocket: string | undefined;
+  control: string;
+  /** Which memory was needed first the last time; a hint. */
+  workingSet: string;
+}
+
+/** A program of ours that does not answer within this is stuck. */
+const answerLimitMs = 30_000;
+
+export class Pager {
+  readonly #control: string;
+
+  private constructor(control: string) {
+    this.#control = control;
+  }
+
+  /**
+   * Starts one and waits until CRIU can read from it.
+   * @throws TorporError `failed`, naming why.
+   */
+  static async start(paths: PagerPaths): Promise<Pager> {
+    await mkdir(paths.mount, { recursive: true, mode: 0o700 });
+    await mkdir(dirname(paths.control), { recursive: true, mode: 0o700 });
+    const args = [
+      ...['--store', paths.stateDir, '--snapshot', paths.snapshotFolder, '--mount', paths.mount],
+      ...['--control', paths.control, '--working-set', paths.workingSet],
+      ...(paths.lazySocket === undefined ? [] : ['--lazy', paths.lazySocket]),
+    ];
+    // In a session of its own: it must not end with the engine.
+    const child = spawn(paths.program, args, {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: {},
+      cwd: '/',
+      detached: true,
+    });
+    let words = '';
+    child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+      words = (words + text).slice(-2000);
+    });
+    await new Promise<void>((resolve, reject) => {
+      const refuse = (what: string) => reject(cannotRead(what));
+      child.once('error', (error) => refuse(error.message));
+      child.once('exit', (status, signal) => refuse(words.trim() || `it ended with ${signal ?? status}`));
+      if (child.stdout === null) return;
+      createInterface({ input: child.stdout }).on('line', (line) => {
+        const event = eventSchema.safeParse(JSON.parse(line));
+        if (!event.success) return;
+        if (event.data.event === 'ready') resolve();
+        else refuse(event.data.what);
+      });
+    });
+    child.unref();
+    return new Pager(paths.control);
+  }
+
+  /** The one that another engine has started, or undefined where it has ended. */
+  static async find(control: string): Promise<Pager | undefined> {
+    const pager = new Pager(control);
+    return (await pager.status()) === undefined ? undefined : pager;
+  }
+
+  /** Undefined once it has ended: all memory is there, or nothing runs any more. */
+  async status(): Promise<PagerStatus | undefined> {
+    const answer = await this.#ask('status');
+    return answer === undefined ? undefined : statusSchema.parse(answer);
+  }
+
+  /** The application runs: the rest is fetched beside it. @param init with whose end all of it ends. */
+  async load(init: number): Promise<void> {
+    await this.#tell(`load ${init}`);
+  }
+
+  /**
+   * Stops fetching, so that it is known what has not been fetched; what is touched meanwhile is still given.
+   * @returns false where it has ended: everything is there.
+   */
+  async hold(): Promise<boolean> {
+    return await this.#tell('hold');
+  }
+
+  /** Writes what has not been fetched, while all of it stands still. */
+  async writeUnfetched(file: string): Promise<void> {
+    await this.#tell(`unfetched ${file}`);
+  }
+
+  /** It runs on: the opposite of {@link Pager.hold}. */
+  async continue(): Promise<void> {
+    await this.#tell('continue');
+  }
+
+  /** Fetches all that is left, as fast as it can, and waits for that. */
+  async finish(): Promise<void> {
+    await this.#ask('finish', 0);
+  }
+
+  /** Nobody needs it any more. Never throws. */
+  async end(): Promise<void> {
+    await this.#ask('end').catch(() => undefined);
+  }
+
+  /** Waits until it has ended. */
+  async ended(signal?: AbortSignal): Promise<void> {
+    while ((await this.status().catch(() => undefined)) !== undefined) await sleep(20, undefined, { signal });
+  }
+
+  /** @returns false where it has ended. */
+  async #tell(command: string): Promise<boolean> {
+    const answer = await this.#ask(command);
+    if (answer?.error !== undefined)
+      throw new TorporError('failed', `Its memory is still being fetched, and that failed: ${answer.error}.`);
+    return answer !== undefined;
+  }
+
+  /** @returns undefined where it has ended. */
+  async #ask(command: string, limitMs = answerLimitMs): Promise<z.infer<typeof answerSchema> | undefined> {
+    const socket = await connectTo(this.#control);
+    if (socket === undefined) return undefined;
+    try {
+      socket.setTimeout(limitMs, () => socket.destroy(new Error('torpor-pager does not answer')));
+      socket.write(`${command}\n`);
+      for await (const line of createInterface({ input: socket }))
+        return answerSchema.parse(JSON.parse(line));
+      return undefined;
+    } finally {
+      socket.destroy();
+    }
+  }
+}
+
+function connectTo(path: string): Promise<Socket | undefined> {
+  return new Promise((resolve, reject) => {
+    const socket = connect(path);
+    socket.once('connect', () => resolve(socket));
+    socket.once('error', (error: NodeJS.ErrnoException) => {
+      if (error.code === 'ENOENT' || error.code === 'ECONNREFUSED') resolve(undefined);
+      else reject(error);
+    });
+  });
+}
+
+function cannotRead(what: string): TorporError {
+  return new TorporError(
+    'failed',
+    `The memory of the snapshot cannot be read: ${what.replace(/\.$/, '')}.`,
+    'Check it with `torpor verify --read-data`; an earlier snapshot may still resume.',
+  );
+}
