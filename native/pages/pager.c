@@ -743,6 +743,14 @@ static void ready(int fd)
 	}
 }
 
+/* The engine that started this is gone; another one comes by the control socket, if there is a workload. */
+static bool is_alone(void)
+{
+	struct pollfd reader = { .fd = STDOUT_FILENO };
+
+	return getppid() != starter || (poll(&reader, 1, 0) == 1 && (reader.revents & (POLLERR | POLLHUP)) != 0);
+}
+
 /* What a state waits for may have come. */
 static void advance(void)
 {
@@ -778,8 +786,8 @@ static void advance(void)
 			unfetched_path = NULL;
 		}
 	}
-	/* Who restored has ended half-way; or who started this has, and who restores ends with that. */
-	if (!all.processes && !all.restored && (lazy_lost || getppid() != starter))
+	/* Who restored has ended half-way; or who started this has, and there is nobody to be served. */
+	if (!all.processes && ((lazy_lost && !all.restored) || is_alone()))
 		leave();
 	if (end_asker >= 0) {
 		if (!all.processes) {

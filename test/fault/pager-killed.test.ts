@@ -81,13 +81,21 @@ describe.skipIf(!canPage)('torpor-pager, killed', { timeout: 120_000 }, () => {
     expect(existsSync(`/proc/${init}/exe`)).toBe(true);
   });
 
-  it('goes on without the engine that started it', async () => {
+  it('goes on without the engine that started it, and ends when there is nobody left', async () => {
     await using pager = new PagerScene(programs, scene, programs);
     await pager.start();
     const init = await pager.run('slow');
-    await pager.ask(`load ${init}`);
+    await sleep(100);
     for (const signal of ['SIGHUP', 'SIGTERM', 'SIGINT', 'SIGPIPE'] as const) killIfThere(pager.pid, signal);
-    await pager.until(() => pager.hasEvent('complete'));
+    pager.stopListening();
+    await pager.ask(`load ${init}`);
+    await pager.ask('hold');
+    await sleep(700);
+    expect(pager.hasEnded()).toBe(false);
+    expect(await pager.status()).toMatchObject({ state: 'held' });
+    killIfThere(init);
+    await pager.until(() => pager.hasEnded());
     expect(pager.out).not.toContain('wrong');
+    expect(readFileSync('/proc/self/mountinfo', 'utf8')).not.toContain(pager.mount);
   });
 });

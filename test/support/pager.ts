@@ -161,6 +161,11 @@ export class PagerScene implements AsyncDisposable {
     return this.events.some(({ event }) => event === name);
   }
 
+  /** As an engine that has died. */
+  stopListening(): void {
+    this.#pager?.stdout?.destroy();
+  }
+
   /** Starts the processes; gives the host's pid of their init where they have a namespace of their own (`slow`). */
   async run(mode: 'verify' | 'change' | 'race' | 'slow', threads = 2): Promise<number> {
     const { seed, processes, mappings, pages } = this.#scene;
