@@ -161,11 +161,18 @@ export class Pager {
       for await (const line of createInterface({ input: socket }))
         return answerSchema.parse(JSON.parse(line));
       return undefined;
+    } catch (error) {
+      // It has ended in the middle of that.
+      if (isHangUp(error)) return undefined;
+      throw error;
     } finally {
       socket.destroy();
     }
   }
 }
+
+const isHangUp = (error: unknown) =>
+  ['EPIPE', 'ECONNRESET'].includes((error as NodeJS.ErrnoException).code ?? '');
 
 function connectTo(path: string): Promise<Socket | undefined> {
   return new Promise((resolve, reject) => {
