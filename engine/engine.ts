@@ -304,6 +304,7 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
     options: SuspendOptions,
     work: (records: WorkloadRecord[], signal: AbortSignal) => Promise<T>,
   ): Promise<T> {
+    this.#parts.store.encryption.refuseIfLocked();
     const meant = [...new Map(targets.map((target) => this.#meant(target, caller))).values()];
     const idOf = new Map(
       meant.map((each) => [each, typeof each === 'number' ? this.#parts.workloads.newId() : each.id]),
@@ -521,7 +522,7 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
   #makePlace(id: string, { manifest }: CompleteSnapshot, caller: Caller): Promise<ResumePlace> {
     const { jobs, store } = this.#parts;
     if (manifest.kind === 'capsule') return capsuleToResume(this.#parts, id, manifest.capsule);
-    return jobs.toResume(id, manifest, store.folderOf(manifest.id), caller);
+    return jobs.toResume(id, manifest, store.contentFolderOf(manifest.id), caller);
   }
 
   /** The snapshot a reference means, and the workload it belongs to if that is still known. */

@@ -14,7 +14,7 @@ import type { ProcessIdentity } from '../process.ts';
 import type { SnapshotStore } from '../store/snapshot-store.ts';
 import type { Measure } from '../transaction/progress.ts';
 import type { Workloads } from '../workload/workloads.ts';
-import { Pager } from './pager.ts';
+import { lockedMemory, needsKey, Pager } from './pager.ts';
 import type { Pagers } from './pagers.ts';
 
 export interface MemorySource {
@@ -78,6 +78,7 @@ export async function memoryOf(
     lazySocket: isLazy ? join(scratch, lazySocket) : undefined,
     control: pagers.controlOf(id),
     workingSet: join(snapshotFolder, 'working-set'),
+    keys: store.encryption.forPrograms(),
   });
   const end = async () => {
     await pager.end();
@@ -118,6 +119,7 @@ async function unmount(path: string): Promise<void> {
 }
 
 function damaged(snapshot: string, what: string): TorporError {
+  if (needsKey(what)) return lockedMemory();
   return new TorporError(
     'failed',
     `Snapshot ${snapshot} is damaged: ${what.replace(/\.$/, '')}. Nothing was started from it.`,

@@ -308,6 +308,7 @@ export async function suspend(
     const undone = await release(parts, record, place, committed.id, leaveRunning, () =>
       pluginTime.wait(plugins.abort()),
     );
+    await parts.store.settle(committed.id);
     if (!leaveRunning) await memory.forget();
     if (!leaveRunning)
       await freePorts(parts.installation.forget, (await examined).inspection.facts, parts.log);
@@ -361,6 +362,7 @@ async function receiveMemory(
     stateDir: store.stateDir,
     stage: stage.folder,
     parent: parent === undefined ? undefined : store.folderOf(parent),
+    keys: stage.keys,
   });
   let held = false;
   return {
