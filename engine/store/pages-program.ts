@@ -20,8 +20,8 @@ const sweptSchema = doneSchema.extend({
   packs: count,
   liveBytes: count,
   deadBytes: count,
-  /** Which snapshot cannot be read, so that nothing is removed. */
-  skipped: z.string().optional(),
+  /** Why some of it, or all, was left as it is: sentences. */
+  skipped: z.array(z.string()),
 });
 export type Swept = z.infer<typeof sweptSchema>;
 const readSchema = doneSchema.extend({ bytesRead: count });
@@ -47,8 +47,6 @@ export type ReadAmount = 'nothing' | 'all' | string;
 
 interface Run {
   signal?: AbortSignal;
-  /** A descriptor for it to inherit. */
-  fd?: number;
   /** It gets out of the way of everything else. */
   inBackground?: boolean;
   /** What it reads. */
@@ -118,18 +116,18 @@ export class PagesProgram {
   async #run<T>(
     schema: z.ZodType<T>,
     args: readonly string[],
-    { signal, fd, inBackground, input, onEvent }: Run,
+    { signal, inBackground, input, onEvent }: Run,
   ): Promise<T> {
     signal?.throwIfAborted();
     const keys = needsKeys.has(args[0] ?? '') ? this.#keys() : undefined;
     const all = [
       ...['--pdeathsig', 'TERM', '--', this.#program, ...args, '--store', this.#stateDir],
-      ...(keys === undefined ? [] : ['--key-fd', '4']),
+      ...(keys === undefined ? [] : ['--key-fd', '3']),
     ];
     const child = spawn('setpriv', all, {
-      stdio: ['pipe', 'pipe', 'pipe', fd ?? 'ignore', ...(keys === undefined ? [] : ['pipe' as const])],
+      stdio: ['pipe', 'pipe', 'pipe', ...(keys === undefined ? [] : ['pipe' as const])],
     });
-    giveKeys(child, 4, keys);
+    giveKeys(child, 3, keys);
     // What ends before it has read everything has its reasons, which it says.
     child.stdin?.on('error', () => {}).end(input);
     const ended = once(child, 'close') as Promise<[number | null, NodeJS.Signals | null]>;

@@ -5,7 +5,7 @@
  * reads them: no process runs before both are done, because CRIU's post-restore notification is answered only then.
  */
 import { mkdir, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
-import { basename, join } from 'node:path';
+import { basename, join, relative } from 'node:path';
 import { sentenceOf, TorporError } from '../../api/errors.ts';
 import type { Finding, ResumeChoices } from '../../api/types.ts';
 import { type Manifest, specOf } from '../../proto/manifest.ts';
@@ -279,13 +279,13 @@ async function resumeOnce(
     stop.abort();
     await parts.store.keepFailure(manifest.id, join(scratch, 'restore.log'));
     await parts.cgroups.kill(id);
-    await plugins?.abort();
-    await parts.workloads.cleanUp(id);
     // What CRIU says of a file that it could not read is not why.
     const cause = (await memory?.problem()) ?? error;
     await memory?.end();
+    await plugins?.abort();
+    await parts.workloads.cleanUp(id);
     await parts.registry.setStatusIfPossible(id, before, parts.log);
-    parts.log.warn({ err: error, workload: id, snapshot: manifest.id }, 'resume failed');
+    parts.log.warn({ err: cause, workload: id, snapshot: manifest.id }, 'resume failed');
     throw failure(record.name, manifest.id, cause);
   } finally {
     place?.done();
@@ -357,13 +357,15 @@ async function viewOfImages(
   viewDir: string,
 ): Promise<string> {
   await mkdir(viewDir, { recursive: true, mode: 0o700 });
+  // Relative ones: they are followed from this folder also by those for whom other things lie at the same paths.
+  const link = (path: string, name: string) => symlink(relative(viewDir, path), join(viewDir, name));
   for (const name of await readdir(imagesDir)) {
     const rewritten = changed.get(name);
-    if (rewritten === undefined) await symlink(join(imagesDir, name), join(viewDir, name));
+    if (rewritten === undefined) await link(join(imagesDir, name), name);
     else await writeFile(join(viewDir, name), rewritten, { mode: 0o600 });
   }
-  for (const [name, old] of renamed) await symlink(join(imagesDir, old), join(viewDir, name));
-  for (const path of memory) await symlink(path, join(viewDir, basename(path)));
+  for (const [name, old] of renamed) await link(join(imagesDir, old), name);
+  for (const path of memory) await link(path, basename(path));
   return viewDir;
 }
 
