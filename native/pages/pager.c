@@ -129,16 +129,18 @@ static void answer(int control, const char *format, ...)
 	say(controls[control].fd, line);
 }
 
+/* What cannot be read, for whoever asks; NULL: nothing. */
+static char *failure;
+
 static void say_failed(const char *what)
 {
-	static char *last;
 	CLEANUP_FREE char *json = json_string(what);
 
 	/* Many pages may lie in one chunk that cannot be read. */
-	if (last && strcmp(last, what) == 0)
+	if (failure && strcmp(failure, what) == 0)
 		return;
-	free(last);
-	last = format_string("%s", what);
+	free(failure);
+	failure = format_string("%s", what);
 	emit("{\"event\":\"failed\",\"what\":%s}", json);
 }
 
@@ -614,9 +616,11 @@ static void obey(int asker, char *line)
 	else
 		words = line + strlen(line);
 	if (strcmp(line, "status") == 0) {
-		answer(asker, "{\"state\":\"%s\",\"loadedBytes\":%llu,\"totalBytes\":%llu,\"pid\":%d}", state_name(),
+		CLEANUP_FREE char *json = failure ? json_string(failure) : NULL;
+
+		answer(asker, "{\"state\":\"%s\",\"loadedBytes\":%llu,\"totalBytes\":%llu,\"pid\":%d%s%s}", state_name(),
 		       (unsigned long long)(loaded_pages() * PAGE_BYTES), (unsigned long long)(all.total * PAGE_BYTES),
-		       (int)getpid());
+		       (int)getpid(), json ? ",\"what\":" : "", json ? json : "");
 	} else if (strcmp(line, "load") == 0) {
 		load(asker, words);
 	} else if (strcmp(line, "hold") == 0) {

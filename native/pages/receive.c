@@ -1,6 +1,6 @@
 /*
  * torpor-pages receive --socket FD --store STATE --stage FOLDER [--parent SNAPSHOT] [--speeds FILE]
- *                      [--codec auto|raw|lz4|zstd] [--threads N]
+ *                      [--codec auto|raw|lz4|zstd] [--threads N] [--key-fd N]
  *
  * Takes the pages of a workload from CRIU and makes the part of a snapshot that is pages: in STAGE/pages, STAGE/packs,
  * and the pagemap images in STAGE/images. When it says "done", all but images/ has reached the disk. Nothing of it

@@ -1,7 +1,8 @@
 /*
- * torpor-pages recompress --store STATE [--stop-file PATH]
+ * torpor-pages recompress --store STATE [--stop-file PATH] [--key-fd N]
  *
- * Makes packs small that were written for speed: those with records of lz4, or with raw ones that zstd makes smaller.
+ * Makes packs small that were written for speed: those with records of lz4, or with raw ones that zstd makes smaller. Where
+ * there is a key for what is written, packs that are not encrypted by it are written anew too.
  * It does so when nothing else wants the processor or the disk. SIGTERM, or the file PATH, ends it; the pack at hand is
  * then left as it was.
  */

@@ -1,5 +1,5 @@
 /*
- * torpor-pages sweep --store STATE [--check]
+ * torpor-pages sweep --store STATE [--check] [--key-fd N]
  *
  * Removes packs of which no snapshot needs anything, and writes anew what is needed of those of which more than half is
  * dead. Where a snapshot cannot be read nobody knows what it needs: then nothing is removed at all, and it is named.

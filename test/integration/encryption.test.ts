@@ -119,12 +119,16 @@ it('leaves nothing of an application on disk that can be read, and gives all of 
     expect((await readFile(join(images, name))).toString('latin1', 0, 8)).toBe('TORPORFE');
   expect(await inMemory()).toEqual([]);
   await engine.json('gc');
-  expect((await engine.json<VerifyResult[]>('verify', '--read-data')).map(({ problem }) => problem)).toEqual(['']);
+  expect((await engine.json<VerifyResult[]>('verify', '--read-data')).map(({ problem }) => problem)).toEqual([
+    '',
+  ]);
 
   // The key is in the engine's memory only.
   await engine.kill('SIGTERM');
   expect((await encryption('status')).state).toBe('locked');
-  expect((await engine.snapshots()).map(({ id, name }) => ({ id, name }))).toEqual([{ id: snapshot.id, name: 'app' }]);
+  expect((await engine.snapshots()).map(({ id, name }) => ({ id, name }))).toEqual([
+    { id: snapshot.id, name: 'app' },
+  ]);
   expect(await refused(['resume', 'app'])).toMatch(/is locked.*torpor encryption unlock/);
   expect((await engine.json<VerifyResult[]>('verify'))[0]?.ok).toBe(true);
   expect((await engine.json<VerifyResult[]>('verify', '--read-data').catch(() => [])).length).toBe(0);
@@ -198,7 +202,10 @@ it('changes the passphrase, and overwrites nothing that it cannot read', async (
   await writeFile(file, '{ "version": 1');
   const status = await engine.run(['encryption', '--json']);
   expect(status.code).toBe(1);
-  expect(JSON.parse(status.stdout)).toMatchObject({ state: 'unreadable', problem: expect.stringContaining(file) });
+  expect(JSON.parse(status.stdout)).toMatchObject({
+    state: 'unreadable',
+    problem: expect.stringContaining(file),
+  });
   expect(await refused(['encryption', 'on'], `${passphrase}\n`)).toContain(file);
   expect(await readFile(file, 'utf8')).toBe('{ "version": 1');
 });
