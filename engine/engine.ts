@@ -1001,14 +1001,13 @@ function companionsLeft(manifest: Manifest, resumed: readonly Manifest[]): Findi
 
 function refuseUnlessRoot({ uid }: Caller, what = 'The settings of the engine are'): void {
   if (uid !== 0)
-    throw new TorporError(
-      'not-permitted',
-      `${what} for the whole machine, which is root's alone.`,
-      'Use sudo.',
-    );
+    throw new TorporError('not-permitted', `${what} for the whole machine, and for root alone.`, 'Use sudo.');
 }
 
-function secretOf({ uid }: Caller, { passphrase, key }: Extract<EncryptionChange, { action: 'unlock' }>): Secret {
+function secretOf(
+  { uid }: Caller,
+  { passphrase, key }: Extract<EncryptionChange, { action: 'unlock' }>,
+): Secret {
   if (passphrase !== undefined) return { kind: 'passphrase', passphrase };
   if (key !== undefined) return { kind: 'keyring', uid, key: Buffer.from(key, 'hex') };
   throw new TorporError('usage', 'Neither a passphrase nor a key was given.');
