@@ -104,6 +104,8 @@ export class SnapshotStore {
       await privateFolder(join(stateDir, name));
     const hasSnapshots = (await readdir(join(stateDir, 'snapshots'))).length > 0;
     const key = await StoreKey.open(join(stateDir, 'key'), hasSnapshots);
+    // Whoever made the folders and the key may not have come to this.
+    await syncFolder(stateDir);
     const encryption = encrypted?.encryption ?? (await Encryption.open(stateDir, log));
     const plain = new PlainFolders(encrypted?.runDir ?? join(stateDir, 'staging'));
     return new SnapshotStore(
@@ -467,6 +469,8 @@ export class SnapshotStore {
     const manifest = await this.#readIfWhole(id);
     const doomed = this.#path('staging', `removed-${id}`);
     await rename(this.folderOf(id), doomed);
+    // Both, as POSIX wants it: it must neither come back nor be lost in parts.
+    await syncFolder(this.#path('staging'));
     await syncFolder(this.#path('snapshots'));
     this.#tell('removed', manifest);
     await rm(doomed, { recursive: true, force: true });

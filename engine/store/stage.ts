@@ -57,6 +57,7 @@ export async function publishPacks({ packs }: Stage, target: string): Promise<vo
   const isIndex = (name: string) => name.endsWith('.idx');
   for (const name of [...names.filter((each) => !isIndex(each)), ...names.filter(isIndex)])
     await rename(join(packs, name), join(target, name));
-  if (names.length > 0) await syncFolder(target);
+  // Also where there is nothing new: the snapshot may rely on a pack whose suspend did not come to this.
+  await syncFolder(target);
   await rmdir(packs);
 }

@@ -47,11 +47,11 @@ static int read_known(struct reader *reader, uint64_t chunk, struct record_reade
 		/* Unpacked where it is wanted. */
 		records->bytes = out;
 		if (record_read(records, reader->index, pack, entry, &trouble)) {
-			if (records->has_bytes)
-				pages = entry->pages;
-			else
+			if (!records->has_bytes)
 				trouble = format_string("packs/%s is encrypted by a key that is not there",
 							index_pack_name(reader->index, pack));
+			else if (entry->pages <= CHUNK_PAGES)
+				pages = entry->pages;
 		}
 		records->bytes = own;
 	}

@@ -106,7 +106,7 @@ describe('settings', () => {
 
 describe('snapshots', () => {
   it('are taken by itself at the interval that is chosen, which the card tells of', async () => {
-    const { id } = await engine.start(['xterm'], '--name', 'terminal');
+    const { id } = await engine.start(['sh', '-c', 'exec xterm'], '--name', 'terminal');
     await goTo(`snapshots/${id}`);
     const choice = page.getByRole('combobox', { name: 'Take snapshots of terminal by itself' });
     expect(await choice.inputValue({ timeout: patient.timeout })).toBe('');
@@ -138,7 +138,7 @@ describe('snapshots', () => {
   });
 
   it('that are to be taken by itself and fail again and again are told of', async () => {
-    const { id } = await engine.start(['xterm'], '--name', 'terminal');
+    const { id } = await engine.start(['sh', '-c', 'exec xterm'], '--name', 'terminal');
     await engine.json('snapshots', '--every', '1s', id);
     const staging = join(engine.paths.stateDir, 'staging');
     await expect

@@ -18,7 +18,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { pino } from 'pino';
 import { CriuClient, type CriuClientOptions } from '../../engine/criu/client.ts';
-import type { DumpOptions } from '../../engine/criu/options.ts';
+import type { DumpOptions, RestoreOptions } from '../../engine/criu/options.ts';
 import { findInstallation } from '../../engine/installation.ts';
 import { identify, isAlive, type ProcessIdentity, signalProcess } from '../../engine/process.ts';
 
@@ -136,10 +136,15 @@ export class Counter implements AsyncDisposable {
   }
 
   /** Restores it from its images; it goes on under this object's name. */
-  async restore(client: CriuClient, handlers?: Parameters<CriuClient['restore']>[1]): Promise<void> {
+  async restore(
+    client: CriuClient,
+    handlers?: Parameters<CriuClient['restore']>[1],
+    more?: Partial<RestoreOptions>,
+  ): Promise<void> {
+    const folders = { imagesDir: this.imagesDir, root: this.rootFolder };
     const { pid } = await client
       .withPrefix(this.spawnPrefix)
-      .restore({ imagesDir: this.imagesDir, logFile: 'restore.log', root: this.rootFolder }, handlers);
+      .restore({ ...folders, logFile: 'restore.log', ...more }, handlers);
     const root = await identify(pid);
     if (root === undefined) throw new Error('the restored counter is not there');
     this.root = root;

@@ -43,34 +43,55 @@ export function buildPrograms(sanitizers?: string): string {
   return folder;
 }
 
+/** A store in this folder, with a snapshot of the scene. */
+export function makeStore(programs: string, scene: Scene, folder: string): void {
+  const { seed, processes, mappings, pages, codec } = scene;
+  const words = [seed, processes, mappings, pages, codec].map(String);
+  execFileSync(join(programs, 'make-store'), [join(folder, 'state'), join(folder, 'snapshot'), ...words]);
+}
+
 export class PagerScene implements AsyncDisposable {
   readonly folder = mkdtempSync('/var/tmp/torpor-pager-');
   readonly events: Record<string, unknown>[] = [];
   readonly #programs: string;
   readonly #scene: Scene;
+  readonly #store: string;
+  #places: { state: string; snapshot: string; mount: string } | undefined;
   #pager: ChildProcess | undefined;
   #stderr = '';
   readonly #applications: number[] = [];
 
-  constructor(programs: string, scene: Scene) {
+  /** @param store a folder that {@link makeStore} made for the same scene; one of its own if not given. */
+  constructor(programs: string, scene: Scene, store?: string) {
     this.#programs = programs;
     this.#scene = scene;
+    this.#store = store ?? this.folder;
     mkdirSync(this.mount);
-    const { seed, processes, mappings, pages, codec } = scene;
-    const words = [seed, processes, mappings, pages, codec].map(String);
-    execFileSync(join(programs, 'make-store'), [this.state, this.snapshot, ...words]);
+    if (store === undefined) makeStore(programs, scene, this.folder);
+  }
+
+  /** Behind a snapshot that is not made up. */
+  static behind(programs: string, places: { state: string; snapshot: string; mount: string }): PagerScene {
+    const scene = new PagerScene(
+      programs,
+      { seed: 0, processes: 0, mappings: 0, pages: 0, codec: 'raw' },
+      '/',
+    );
+    scene.#places = places;
+    mkdirSync(places.mount);
+    return scene;
   }
 
   get state(): string {
-    return join(this.folder, 'state');
+    return this.#places?.state ?? join(this.#store, 'state');
   }
 
   get snapshot(): string {
-    return join(this.folder, 'snapshot');
+    return this.#places?.snapshot ?? join(this.#store, 'snapshot');
   }
 
   get mount(): string {
-    return join(this.folder, 'mount');
+    return this.#places?.mount ?? join(this.folder, 'mount');
   }
 
   get packs(): string[] {
@@ -88,13 +109,13 @@ export class PagerScene implements AsyncDisposable {
     return this.#stderr;
   }
 
-  async start(more: string[] = []): Promise<void> {
+  async start(more: string[] = [], lazy = join(this.folder, 'lazy')): Promise<void> {
     const built = join(this.#programs, 'torpor-pager');
     const pager = spawn(
       existsSync(built) ? built : join(nativeFolder, 'torpor-pager'),
       [
         ...['--store', this.state, '--snapshot', this.snapshot, '--mount', this.mount],
-        ...['--lazy', join(this.folder, 'lazy'), '--control', join(this.folder, 'control'), ...more],
+        ...['--lazy', lazy, '--control', join(this.folder, 'control'), ...more],
       ],
       { stdio: ['ignore', 'pipe', 'pipe'] },
     );
@@ -120,7 +141,10 @@ export class PagerScene implements AsyncDisposable {
   ask(line: string): Promise<Record<string, unknown>> {
     return new Promise((resolve, reject) => {
       const socket = connect(join(this.folder, 'control'), () => socket.write(`${line}\n`));
-      createInterface({ input: socket }).on('line', (answer) => {
+      let answer = '';
+      socket.on('data', (text: Buffer) => {
+        answer += text.toString();
+        if (!answer.endsWith('\n')) return;
         socket.destroy();
         resolve(JSON.parse(answer) as Record<string, unknown>);
       });

@@ -186,14 +186,18 @@ export async function takeSnapshot(
 }
 
 /** A snapshot of version 1, as the first Torpor wrote it: memory is among the images. */
-export async function takeVersion1(store: SnapshotStore, memory: Memory): Promise<Manifest> {
+export async function takeVersion1(
+  store: SnapshotStore,
+  memory: Memory,
+  body: Partial<ManifestBody> = {},
+): Promise<Manifest> {
   const stage = await store.stage();
   await writeImages(stage.images);
   await mkdir(stage.images, { recursive: true });
   let number = 0;
   for (const areas of memory.values())
     await writeFile(join(stage.images, `pages-${++number}.img`), imageOf(areas));
-  return store.commit(stage, () => jobBody);
+  return store.commit(stage, () => ({ ...jobBody, ...body }) as ManifestBody);
 }
 
 /** The memory of a snapshot, as a resume would have it. */
