@@ -103,7 +103,9 @@ export async function memoryOf(
       },
       problem: async () => {
         const now = await pager.status().catch(() => undefined);
-        return now?.state === 'failed' ? damaged(manifest.id, now.what ?? '') : undefined;
+        // With the workload it may have ended meanwhile.
+        const what = pager.failure ?? (now?.state === 'failed' ? (now.what ?? '') : undefined);
+        return what === undefined ? undefined : damaged(manifest.id, what);
       },
       end: () => end().catch(() => {}),
     };

@@ -52,6 +52,8 @@ const answerLimitMs = 30_000;
 
 export class Pager {
   readonly #control: string;
+  /** What it has said that it cannot read; also once it has ended. Only who started it knows. */
+  failure: string | undefined;
 
   private constructor(control: string) {
     this.#control = control;
@@ -78,6 +80,7 @@ export class Pager {
       detached: true,
     });
     giveKeys(child, 3, paths.keys);
+    const pager = new Pager(paths.control);
     let words = '';
     child.stderr?.setEncoding('utf8').on('data', (text: string) => {
       words = (words + text).slice(-2000);
@@ -91,11 +94,14 @@ export class Pager {
         const event = eventSchema.safeParse(JSON.parse(line));
         if (!event.success) return;
         if (event.data.event === 'ready') resolve();
-        else refuse(event.data.what);
+        else {
+          pager.failure ??= event.data.what;
+          refuse(event.data.what);
+        }
       });
     });
     child.unref();
-    return new Pager(paths.control);
+    return pager;
   }
 
   /** The one that another engine has started, or undefined where it has ended. */
