@@ -336,6 +336,45 @@ export const settingsSchema = z.object({
 });
 export type Settings = z.infer<typeof settingsSchema>;
 
+/** How snapshots are encrypted at rest. */
+export const encryptionStatusSchema = z.object({
+  state: z.enum(['off', 'locked', 'unlocked', 'unreadable']),
+  /** Why the keys cannot be read, where the state is that. */
+  problem: z.string().optional(),
+  /** Who besides root may lock and unlock them. */
+  user: z.number().int().nonnegative().optional(),
+  /** A keyring of the caller's has a key for them. */
+  keyring: z.boolean(),
+  /** In packs: encrypted by the key that is in use, and not, or by one that lies open. */
+  encryptedBytes: z.number().int().nonnegative(),
+  plainBytes: z.number().int().nonnegative(),
+  /** Snapshots whose other files are not encrypted: those of an earlier time. */
+  plainSnapshots: z.number().int().nonnegative(),
+  /** The run folder, where snapshots lie as they are while they are made or resumed, is in memory. */
+  runsInMemory: z.boolean(),
+});
+export type EncryptionStatus = z.infer<typeof encryptionStatusSchema>;
+
+const passphrase = z.string().max(4096);
+/** 32 bytes, in hexadecimal. */
+const keyringKey = z.string().regex(/^[0-9a-f]{64}$/);
+
+export const encryptionChangeSchema = z.discriminatedUnion('action', [
+  z.object({
+    action: z.literal('on'),
+    passphrase,
+    /** Who besides root may lock and unlock. */
+    user: z.number().int().nonnegative().optional(),
+  }),
+  z.object({ action: z.literal('off') }),
+  z.object({ action: z.literal('unlock'), passphrase: passphrase.optional(), key: keyringKey.optional() }),
+  z.object({ action: z.literal('lock') }),
+  z.object({ action: z.literal('passphrase'), passphrase, next: passphrase }),
+  /** A key in the caller's keyring is to unlock too. */
+  z.object({ action: z.literal('keyring'), key: keyringKey }),
+]);
+export type EncryptionChange = z.infer<typeof encryptionChangeSchema>;
+
 export const doctorCheckSchema = z.object({
   name: z.string(),
   status: z.enum(['ok', 'warning', 'missing']),

@@ -5,6 +5,7 @@ import { reachEngine } from '../api/reach.ts';
 import { version } from '../package.json';
 import { attach } from './commands/attach.ts';
 import { demo } from './commands/demo.ts';
+import { encryption } from './commands/encryption.ts';
 import { exec, screenshot, windows } from './commands/inside.ts';
 import { doctor, documentation } from './commands/machine.ts';
 import { plugins } from './commands/plugins.ts';
@@ -38,6 +39,7 @@ const commands: Command[] = [
   verify,
   gc,
   settings,
+  encryption,
   profiles,
   plugins,
   doctor,

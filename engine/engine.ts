@@ -8,6 +8,8 @@ import {
   type CapsuleWindow,
   type CollectResult,
   type DoctorCheck,
+  type EncryptionChange,
+  type EncryptionStatus,
   type ExecSpec,
   type Finding,
   type Inspection,
@@ -58,6 +60,8 @@ import { isKept, type Removal, whileMarked } from './removal.ts';
 import type { CapsuleWindows, RunningRecord } from './screen/windows.ts';
 import type { EngineSettings } from './settings.ts';
 import { pipesBroken } from './sockets/pipes.ts';
+import type { Secret } from './store/encryption/encryption.ts';
+import { describeEncryption } from './store/encryption/status.ts';
 import type { PublishedPictures } from './store/published-pictures.ts';
 import type { Quota } from './store/quota.ts';
 import type { Sessions } from './store/sessions.ts';
@@ -304,6 +308,7 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
     options: SuspendOptions,
     work: (records: WorkloadRecord[], signal: AbortSignal) => Promise<T>,
   ): Promise<T> {
+    this.#parts.store.encryption.refuseIfLocked();
     const meant = [...new Map(targets.map((target) => this.#meant(target, caller))).values()];
     const idOf = new Map(
       meant.map((each) => [each, typeof each === 'number' ? this.#parts.workloads.newId() : each.id]),
@@ -521,7 +526,7 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
   #makePlace(id: string, { manifest }: CompleteSnapshot, caller: Caller): Promise<ResumePlace> {
     const { jobs, store } = this.#parts;
     if (manifest.kind === 'capsule') return capsuleToResume(this.#parts, id, manifest.capsule);
-    return jobs.toResume(id, manifest, store.folderOf(manifest.id), caller);
+    return jobs.toResume(id, manifest, store.contentFolderOf(manifest.id), caller);
   }
 
   /** The snapshot a reference means, and the workload it belongs to if that is still known. */
@@ -820,6 +825,52 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
     this.#parts.log.info({ settings, uid: caller.uid }, 'settings changed');
   }
 
+  async encryption(caller: Caller): Promise<EncryptionStatus> {
+    this.#refuseUnlessKeyHolder(caller);
+    const { store, paths } = this.#parts;
+    return describeEncryption(store, paths.runDir, caller.uid);
+  }
+
+  async changeEncryption(caller: Caller, change: EncryptionChange): Promise<EncryptionStatus> {
+    this.#refuseUnlessKeyHolder(caller);
+    const { store, upkeep } = this.#parts;
+    const { encryption } = store;
+    switch (change.action) {
+      case 'on':
+        refuseUnlessRoot(caller, 'Turning encryption on and off is');
+        await encryption.turnOn(change.passphrase, change.user, await store.keysNeeded());
+        break;
+      case 'off':
+        refuseUnlessRoot(caller, 'Turning encryption on and off is');
+        await encryption.turnOff();
+        break;
+      case 'unlock':
+        await encryption.unlock(secretOf(caller, change));
+        break;
+      case 'lock':
+        await encryption.lock();
+        break;
+      case 'passphrase':
+        await encryption.changePassphrase(change.passphrase, change.next);
+        break;
+      case 'keyring':
+        await encryption.addKeyring(caller.uid, Buffer.from(change.key, 'hex'));
+        break;
+    }
+    // What is there already is encrypted anew beside everything else.
+    if (encryption.state === 'unlocked') upkeep.compressSoon();
+    return this.encryption(caller);
+  }
+
+  #refuseUnlessKeyHolder({ uid }: Caller): void {
+    if (uid === 0 || uid === this.#parts.store.encryption.user) return;
+    throw new TorporError(
+      'not-permitted',
+      'The encryption of snapshots is for the whole machine: root alone sees and changes it, and who root has named.',
+      'Use sudo.',
+    );
+  }
+
   async doctor(caller: Caller): Promise<DoctorCheck[]> {
     await this.#noteSession(caller);
     return diagnose(this.#parts, await findUser(caller.uid));
@@ -948,13 +999,18 @@ function companionsLeft(manifest: Manifest, resumed: readonly Manifest[]): Findi
   ];
 }
 
-function refuseUnlessRoot({ uid }: Caller): void {
+function refuseUnlessRoot({ uid }: Caller, what = 'The settings of the engine are'): void {
   if (uid !== 0)
-    throw new TorporError(
-      'not-permitted',
-      'The settings of the engine are for the whole machine, and root alone sees and changes them.',
-      'Use sudo.',
-    );
+    throw new TorporError('not-permitted', `${what} for the whole machine, and for root alone.`, 'Use sudo.');
+}
+
+function secretOf(
+  { uid }: Caller,
+  { passphrase, key }: Extract<EncryptionChange, { action: 'unlock' }>,
+): Secret {
+  if (passphrase !== undefined) return { kind: 'passphrase', passphrase };
+  if (key !== undefined) return { kind: 'keyring', uid, key: Buffer.from(key, 'hex') };
+  throw new TorporError('usage', 'Neither a passphrase nor a key was given.');
 }
 
 /** Whose a damaged snapshot is, nobody can say: only root sees those. */

@@ -86,7 +86,10 @@ export class Removal {
   /** Takes away what a snapshot holds in its user's folders. */
   async #forgetLinks(stored: Manifest): Promise<void> {
     if (!hasRemaps(stored)) return;
-    const folder = join(this.#parts.store.folderOf(stored.id), 'images');
+    const { store } = this.#parts;
+    // Where its key is locked, its links are left to the user's folders.
+    await using _opened = await store.open(stored).catch(() => undefined);
+    const folder = join(store.contentFolderOf(stored.id), 'images');
     const images = await readImages(folder).catch(() => undefined);
     const runFolder = this.#parts.workloads.runFolder(stored.workload);
     const view = stored.kind === 'capsule' ? { root: stored.capsule.root, runFolder } : { root: '/' };

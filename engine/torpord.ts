@@ -41,6 +41,7 @@ import { Profiles } from './profiles/profiles.ts';
 import { Removal } from './removal.ts';
 import { CapsuleWindows } from './screen/windows.ts';
 import { EngineSettings } from './settings.ts';
+import { Encryption } from './store/encryption/encryption.ts';
 import { PagesProgram } from './store/pages-program.ts';
 import { PublishedPictures } from './store/published-pictures.ts';
 import { Quota } from './store/quota.ts';
@@ -95,8 +96,9 @@ async function main(onDemand: boolean): Promise<void> {
   log.info({ version, pid: process.pid, stateDir: paths.stateDir }, 'engine starts');
 
   const installation = findInstallation();
-  const pages = new PagesProgram(installation.pages, paths.stateDir, log);
-  const store = await SnapshotStore.open(paths.stateDir, pages, log);
+  const encryption = await Encryption.open(paths.stateDir, log);
+  const pages = new PagesProgram(installation.pages, paths.stateDir, log, () => encryption.forPrograms());
+  const store = await SnapshotStore.open(paths.stateDir, pages, log, { encryption, runDir: paths.runDir });
   const settings = await EngineSettings.open(paths.stateDir, log);
   const sessions = await Sessions.open(paths.stateDir);
   const registry = await Registry.open(paths.stateDir, log);

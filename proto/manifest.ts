@@ -6,9 +6,10 @@ import { z } from 'zod';
 
 /**
  * Readers refuse a higher version; a change that older readers would misread raises it. In version 1 memory contents
- * are files among the images; in version 2 they are in the store of pages.
+ * are files among the images; in version 2 they are in the store of pages; in version 3 they and the files are encrypted.
  */
-export const manifestVersion = 2;
+export const manifestVersion = 3;
+export const plainVersion = 2;
 
 const relativePath = z
   .string()
@@ -212,7 +213,7 @@ export const storedPagesSchema = z.object({
 export type StoredPages = z.infer<typeof storedPagesSchema>;
 
 const common = z.object({
-  version: z.union([z.literal(1), z.literal(manifestVersion)]),
+  version: z.union([z.literal(1), z.literal(plainVersion), z.literal(manifestVersion)]),
   id: z.string(),
   workload: z.string(),
   name: z.string(),
@@ -254,6 +255,10 @@ const common = z.object({
   /** The snapshot that its pages were compared with. Nothing of it is needed any more. */
   parent: z.string().optional(),
   files: z.array(manifestFileSchema).min(1),
+  /** By which key its files are encrypted, and all of the manifest that the rest of it leaves out. */
+  encryption: z.object({ keyId: z.string().regex(/^[0-9a-f]{32}$/), sealed: z.base64() }).optional(),
+  /** Never written: the key is locked, and what it keeps is left out. */
+  isLocked: z.literal(true).optional(),
 });
 
 /** What a workload is made of, by its kind. */
@@ -275,7 +280,16 @@ export function kindOf(workload: WorkloadKind): WorkloadKind {
 
 export const manifestSchema = z
   .discriminatedUnion('kind', [common.extend(capsuleKindSchema.shape), common.extend(jobKindSchema.shape)])
-  .refine(({ version, pages }) => (version === 1) === (pages === undefined), { path: ['pages'] });
+  .refine(({ version, pages }) => version === manifestVersion || (version === 1) === (pages === undefined), {
+    path: ['pages'],
+  })
+  .refine(({ version, encryption }) => (version === manifestVersion) === (encryption !== undefined), {
+    path: ['encryption'],
+  });
 export type Manifest = z.infer<typeof manifestSchema>;
 /** What of a manifest is the workload's and the moment's; the store adds the rest. */
-export type ManifestBody = Omit<z.infer<typeof common>, 'version' | 'id' | 'files'> & WorkloadKind;
+export type ManifestBody = Omit<
+  z.infer<typeof common>,
+  'version' | 'id' | 'files' | 'encryption' | 'isLocked'
+> &
+  WorkloadKind;

@@ -13,7 +13,7 @@ import type { ProcessIdentity } from '../process.ts';
 import type { SnapshotStore } from '../store/snapshot-store.ts';
 import type { Measure } from '../transaction/progress.ts';
 import type { Workloads } from '../workload/workloads.ts';
-import { Pager } from './pager.ts';
+import { lockedMemory, needsKey, Pager } from './pager.ts';
 import type { Pagers } from './pagers.ts';
 
 export interface MemorySource {
@@ -77,6 +77,7 @@ export async function memoryOf(
     lazySocket: isLazy ? join(scratch, lazySocket) : undefined,
     control: pagers.controlOf(id),
     workingSet: join(snapshotFolder, 'working-set'),
+    keys: store.encryption.forPrograms(),
   });
   const end = async () => {
     // It takes its mount away itself, unless it was killed.
@@ -102,7 +103,9 @@ export async function memoryOf(
       },
       problem: async () => {
         const now = await pager.status().catch(() => undefined);
-        return now?.state === 'failed' ? damaged(manifest.id, now.what ?? '') : undefined;
+        // With the workload it may have ended meanwhile.
+        const what = pager.failure ?? (now?.state === 'failed' ? (now.what ?? '') : undefined);
+        return what === undefined ? undefined : damaged(manifest.id, what);
       },
       end: () => end().catch(() => {}),
     };
@@ -113,6 +116,7 @@ export async function memoryOf(
 }
 
 function damaged(snapshot: string, what: string): TorporError {
+  if (needsKey(what)) return lockedMemory();
   return new TorporError(
     'failed',
     `Snapshot ${snapshot} is damaged: ${what.replace(/\.$/, '')}. Nothing was started from it.`,

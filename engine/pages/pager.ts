@@ -11,6 +11,7 @@ import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
 import { TorporError } from '../../api/errors.ts';
+import { giveKeys } from '../store/pages-program.ts';
 
 const bytes = z.number().nonnegative();
 
@@ -42,6 +43,8 @@ export interface PagerPaths {
   control: string;
   /** Which memory was needed first the last time; a hint. */
   workingSet: string;
+  /** What `--key-fd` takes, if there are keys. */
+  keys: Buffer | undefined;
 }
 
 /** A program of ours that does not answer within this is stuck. */
@@ -49,6 +52,8 @@ const answerLimitMs = 30_000;
 
 export class Pager {
   readonly #control: string;
+  /** What it has said that it cannot read; also once it has ended. Only who started it knows. */
+  failure: string | undefined;
 
   private constructor(control: string) {
     this.#control = control;
@@ -65,14 +70,17 @@ export class Pager {
       ...['--store', paths.stateDir, '--snapshot', paths.snapshotFolder, '--mount', paths.mount],
       ...['--control', paths.control, '--working-set', paths.workingSet],
       ...(paths.lazySocket === undefined ? [] : ['--lazy', paths.lazySocket]),
+      ...(paths.keys === undefined ? [] : ['--key-fd', '3']),
     ];
     // In a session of its own: it must not end with the engine.
     const child = spawn(paths.program, args, {
-      stdio: ['ignore', 'pipe', 'pipe'],
+      stdio: ['ignore', 'pipe', 'pipe', ...(paths.keys === undefined ? [] : ['pipe' as const])],
       env: {},
       cwd: '/',
       detached: true,
     });
+    giveKeys(child, 3, paths.keys);
+    const pager = new Pager(paths.control);
     let words = '';
     child.stderr?.setEncoding('utf8').on('data', (text: string) => {
       words = (words + text).slice(-2000);
@@ -86,11 +94,14 @@ export class Pager {
         const event = eventSchema.safeParse(JSON.parse(line));
         if (!event.success) return;
         if (event.data.event === 'ready') resolve();
-        else refuse(event.data.what);
+        else {
+          pager.failure ??= event.data.what;
+          refuse(event.data.what);
+        }
       });
     });
     child.unref();
-    return new Pager(paths.control);
+    return pager;
   }
 
   /** The one that another engine has started, or undefined where it has ended. */
@@ -185,7 +196,19 @@ function connectTo(path: string): Promise<Socket | undefined> {
   });
 }
 
+/** What the pager says of a chunk of which the key was locked when it was started (native/pages/reader.c). */
+export const needsKey = (what: string) => what.includes('is encrypted by a key that is not there');
+
+export function lockedMemory(): TorporError {
+  return new TorporError(
+    'blocked',
+    'Its memory is encrypted, and the key is locked.',
+    'Unlock it: `torpor encryption unlock`.',
+  );
+}
+
 function cannotRead(what: string): TorporError {
+  if (needsKey(what)) return lockedMemory();
   return new TorporError(
     'failed',
     `The memory of the snapshot cannot be read: ${what.replace(/\.$/, '')}.`,

@@ -11,6 +11,7 @@ import { z } from 'zod';
 import { TorporError } from '../../api/errors.ts';
 import type { PeerDescriptor } from '../../native/seqpacket.ts';
 import { openStreamPeers } from '../../native/stream-pair.ts';
+import { giveKeys } from '../store/pages-program.ts';
 
 const bytes = z.number().nonnegative();
 
@@ -57,6 +58,8 @@ export interface ReceiverPaths {
   stage: string;
   /** Folder of a snapshot, verified already, of which what is still the same is not written again. */
   parent: string | undefined;
+  /** What `--key-fd` takes, if there are keys. */
+  keys: Buffer | undefined;
 }
 
 export class PageReceiver implements AsyncDisposable {
@@ -77,15 +80,20 @@ export class PageReceiver implements AsyncDisposable {
   }
 
   /** Starts one; it takes nothing before {@link PageReceiver.go}. */
-  static start({ program, stateDir, stage, parent }: ReceiverPaths): PageReceiver {
+  static start({ program, stateDir, stage, parent, keys }: ReceiverPaths): PageReceiver {
     const [own, criu] = openStreamPeers();
     using _own = own;
     const args = [
       ...['receive', '--socket', '3', '--store', stateDir, '--stage', stage],
       ...['--speeds', join(stateDir, 'speeds.json')],
       ...(parent === undefined ? [] : ['--parent', parent]),
+      ...(keys === undefined ? [] : ['--key-fd', '4']),
     ];
-    const child = spawn(program, args, { stdio: ['pipe', 'pipe', 'pipe', own.fd], env: {} });
+    const child = spawn(program, args, {
+      stdio: ['pipe', 'pipe', 'pipe', own.fd, ...(keys === undefined ? [] : ['pipe' as const])],
+      env: {},
+    });
+    giveKeys(child, 4, keys);
     return new PageReceiver(child, criu);
   }
 

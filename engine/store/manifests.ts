@@ -5,6 +5,8 @@ import type { z } from 'zod';
 import { TorporError } from '../../api/errors.ts';
 import { type Manifest, manifestSchema, manifestVersion } from '../../proto/manifest.ts';
 import { writeSynced } from '../durable.ts';
+import type { Encryption } from './encryption/encryption.ts';
+import { openManifest } from './encryption/sealed-manifest.ts';
 import type { StoreKey } from './key.ts';
 import { damaged } from './verification.ts';
 
@@ -32,7 +34,12 @@ export async function writeManifest(folder: string, manifest: Manifest, key: Sto
 }
 
 /** @throws TorporError `failed` where MAC, form or version are wrong, or it is not there. */
-export async function readManifest(folder: string, id: string, key: StoreKey): Promise<Manifest> {
+export async function readManifest(
+  folder: string,
+  id: string,
+  key: StoreKey,
+  encryption?: Encryption,
+): Promise<Manifest> {
   let bytes: Buffer;
   let mac: string;
   try {
@@ -43,11 +50,17 @@ export async function readManifest(folder: string, id: string, key: StoreKey): P
   }
   if (!key.fits(bytes, mac.trim()))
     throw damaged(id, 'its manifest was changed since it was written (the MAC does not fit)');
-  return parse(id, bytes);
+  const manifest = parse(id, JSON.parse(bytes.toString('utf8')));
+  let whole: Manifest;
+  try {
+    whole = openManifest(encryption, manifest);
+  } catch {
+    throw damaged(id, 'the encrypted part of its manifest is not what was written');
+  }
+  return whole === manifest ? manifest : parse(id, whole);
 }
 
-function parse(id: string, bytes: Buffer): Manifest {
-  const value = JSON.parse(bytes.toString('utf8')) as { version?: unknown };
+function parse(id: string, value: { version?: unknown }): Manifest {
   if (typeof value.version === 'number' && value.version > manifestVersion) {
     throw new TorporError(
       'failed',

@@ -1,8 +1,9 @@
 /** `torpor-pages` for what is done to the whole store: checking, sweeping and compressing packs. */
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { constants, setPriority } from 'node:os';
 import { createInterface } from 'node:readline';
+import type { Writable } from 'node:stream';
 import { z } from 'zod';
 import type { Logger } from '../log.ts';
 
@@ -58,9 +59,17 @@ export class PagesProgram {
   readonly #program: string;
   readonly #stateDir: string;
   readonly #log: Logger;
+  readonly #keys: () => Buffer | undefined;
 
-  constructor(program: string, stateDir: string, log: Logger) {
+  /** @param keys what `--key-fd` takes, as it is by now. */
+  constructor(
+    program: string,
+    stateDir: string,
+    log: Logger,
+    keys: () => Buffer | undefined = () => undefined,
+  ) {
     this.#program = program;
+    this.#keys = keys;
     this.#stateDir = stateDir;
     this.#log = log;
   }
@@ -110,10 +119,15 @@ export class PagesProgram {
     { signal, inBackground, input, onEvent }: Run,
   ): Promise<T> {
     signal?.throwIfAborted();
-    const all = [...['--pdeathsig', 'TERM', '--'], this.#program, ...args, '--store', this.#stateDir];
+    const keys = needsKeys.has(args[0] ?? '') ? this.#keys() : undefined;
+    const all = [
+      ...['--pdeathsig', 'TERM', '--', this.#program, ...args, '--store', this.#stateDir],
+      ...(keys === undefined ? [] : ['--key-fd', '3']),
+    ];
     const child = spawn('setpriv', all, {
-      stdio: ['pipe', 'pipe', 'pipe'],
+      stdio: ['pipe', 'pipe', 'pipe', ...(keys === undefined ? [] : ['pipe' as const])],
     });
+    giveKeys(child, 3, keys);
     // What ends before it has read everything has its reasons, which it says.
     child.stdin?.on('error', () => {}).end(input);
     const ended = once(child, 'close') as Promise<[number | null, NodeJS.Signals | null]>;
@@ -152,6 +166,16 @@ export class PagesProgram {
       this.#log.debug({ args }, 'torpor-pages has ended');
     }
   }
+}
+
+/** Those that look into chunks. */
+const needsKeys = new Set(['sweep', 'recompress', 'verify']);
+
+/** Keys go by a descriptor, and so into no list of processes. One that has ended already needs none. */
+export function giveKeys(child: ChildProcess, fd: number, keys: Buffer | undefined): void {
+  if (keys === undefined) return;
+  const stream = child.stdio[fd] as Writable;
+  stream.on('error', () => {}).end(keys);
 }
 
 function beNice(pid: number): void {

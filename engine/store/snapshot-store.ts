@@ -3,7 +3,7 @@
  * images, a picture of the screen and CRIU's log. A snapshot is made in `staging/` and comes into being by one
  * rename; whatever lies in `staging/` when the engine starts was never finished and is removed by the recovery.
  */
-import { readdir, rename, rm, stat } from 'node:fs/promises';
+import { copyFile, readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { TorporError } from '../../api/errors.ts';
 import {
@@ -11,10 +11,15 @@ import {
   type ManifestBody,
   type ManifestFile,
   manifestVersion,
+  plainVersion,
   specOf,
 } from '../../proto/manifest.ts';
 import { privateFolder, syncFolder } from '../durable.ts';
 import type { Logger } from '../log.ts';
+import { Encryption } from './encryption/encryption.ts';
+import { decryptToBuffer, FrameError } from './encryption/frames.ts';
+import { nameIn, PlainFolders } from './encryption/plain-folders.ts';
+import { sealManifest } from './encryption/sealed-manifest.ts';
 import { StoreKey } from './key.ts';
 import { readManifest, writeManifest } from './manifests.ts';
 import { isKept, markUsed, setKept, usedAt } from './marks.ts';
@@ -56,6 +61,8 @@ export class SnapshotStore {
   readonly stateDir: string;
   /** What is done to all packs goes by it. */
   readonly packs: PacksLock;
+  readonly encryption: Encryption;
+  readonly #plain: PlainFolders;
   readonly #key: StoreKey;
   readonly #pages: PagesProgram;
   readonly #shares: Shares;
@@ -64,8 +71,17 @@ export class SnapshotStore {
   /** By which a stage says that it needs the packs no longer. */
   readonly #sharing = new Map<string, () => void>();
 
-  private constructor(stateDir: string, key: StoreKey, pages: PagesProgram, shares: Shares, log: Logger) {
+  private constructor(
+    stateDir: string,
+    { encryption, plain }: { encryption: Encryption; plain: PlainFolders },
+    key: StoreKey,
+    pages: PagesProgram,
+    shares: Shares,
+    log: Logger,
+  ) {
     this.stateDir = stateDir;
+    this.encryption = encryption;
+    this.#plain = plain;
     this.packs = new PacksLock(join(stateDir, 'packs'));
     this.#key = key;
     this.#pages = pages;
@@ -77,14 +93,24 @@ export class SnapshotStore {
    * Opens the store of a state folder, making it where it is not there.
    * @throws TorporError `failed` where the folder is not writable or the key is damaged.
    */
-  static async open(stateDir: string, pages: PagesProgram, log: Logger): Promise<SnapshotStore> {
+  static async open(
+    stateDir: string,
+    pages: PagesProgram,
+    log: Logger,
+    /** Encryption, and the run folder, in which snapshots lie as they are while that is needed. */
+    encrypted?: { encryption: Encryption; runDir: string },
+  ): Promise<SnapshotStore> {
     for (const name of ['snapshots', 'packs', 'staging', 'failures'])
       await privateFolder(join(stateDir, name));
     const hasSnapshots = (await readdir(join(stateDir, 'snapshots'))).length > 0;
     const key = await StoreKey.open(join(stateDir, 'key'), hasSnapshots);
     // Whoever made the folders and the key may not have come to this.
     await syncFolder(stateDir);
-    return new SnapshotStore(stateDir, key, pages, await Shares.open(stateDir), log);
+    const encryption = encrypted?.encryption ?? (await Encryption.open(stateDir, log));
+    const plain = new PlainFolders(encrypted?.runDir ?? join(stateDir, 'staging'));
+    return new SnapshotStore(
+      ...([stateDir, { encryption, plain }, key, pages, await Shares.open(stateDir), log] as const),
+    );
   }
 
   /** Calls the listener whenever a snapshot has been made, used, kept or removed. */
@@ -103,6 +129,7 @@ export class SnapshotStore {
 
   /** Removes half-done work of an earlier engine; nothing may be at work there any more. */
   async removeUnfinished(): Promise<void> {
+    await this.#plain.removeAll();
     for (const name of await readdir(this.#path('staging'))) {
       this.#log.warn({ staging: name }, 'removing a snapshot that was never finished');
       await rm(this.#path('staging', name), { recursive: true, force: true });
@@ -119,17 +146,23 @@ export class SnapshotStore {
 
   /** CRIU's log of the dump that made a snapshot, or was to make it. */
   async dumpLogOf(id: string): Promise<string> {
+    const inMemory = join(this.#plain.stageOf(id), dumpLogFile);
+    if ((await stat(inMemory).catch(() => undefined)) !== undefined) return inMemory;
     return join((await this.has(id)) ? this.folderOf(id) : this.#path('staging', id), dumpLogFile);
   }
 
   /**
    * Begins a snapshot. From here until it is committed or discarded every chunk that is in the packs stays there, so its
    * parent is chosen after this.
+   * @throws TorporError `blocked` where what it would write cannot be encrypted, because the key is locked.
    */
   async stage(): Promise<Stage> {
+    this.encryption.refuseIfLocked();
     const release = await this.packs.share();
     try {
-      const stage = await makeStage(this.#path('staging'));
+      const key = this.encryption.forWriting();
+      const keys = this.encryption.forPrograms();
+      const stage = await makeStage(this.#path('staging'), { key, keys, plain: this.#plain });
       this.#sharing.set(stage.id, release);
       return stage;
     } catch (error) {
@@ -154,18 +187,32 @@ export class SnapshotStore {
    * @throws TorporError `failed` where the manifest could not be read again: then no snapshot has been made.
    */
   async commit(stage: Stage, finish: () => ManifestBody): Promise<Manifest> {
-    const files = await stage.sealer.finish();
+    const { id, key, onDisk } = stage;
+    const hashed = await stage.sealer.finish();
+    const files =
+      key === undefined ? hashed : [...hashed, ...(await this.#plain.encryptStage(id, onDisk, key))];
     await publishPacks(stage, this.#path('packs'));
     const body = finish();
-    const version = body.pages === undefined ? 1 : manifestVersion;
-    const manifest: Manifest = { ...body, version, id: stage.id, files };
-    await writeManifest(stage.folder, manifest, this.#key);
-    await syncFolders(stage.folder);
-    await rename(stage.folder, this.folderOf(stage.id));
+    const plain: Manifest = { ...body, version: body.pages === undefined ? 1 : plainVersion, id, files };
+    const manifest =
+      key === undefined ? plain : sealManifest(this.encryption, { ...plain, version: manifestVersion }, key);
+    await writeManifest(onDisk, manifest, this.#key);
+    await syncFolders(onDisk);
+    await rename(onDisk, this.folderOf(stage.id));
     await syncFolder(this.#path('snapshots'));
     this.#unshare(stage);
     this.#tell('made', manifest);
-    return manifest;
+    return {
+      ...plain,
+      ...(manifest.encryption === undefined
+        ? {}
+        : { version: manifestVersion, encryption: manifest.encryption }),
+    };
+  }
+
+  /** Nothing of the suspend that made it is under way any more, nor looks at CRIU's log. */
+  async settle(id: string): Promise<void> {
+    await this.#plain.removeStage(id);
   }
 
   /** Removes what a suspend that failed has written, keeping CRIU's log among the failures. */
@@ -173,7 +220,8 @@ export class SnapshotStore {
     await stage.sealer.stop();
     try {
       await this.keepFailure(stage.id, join(stage.folder, dumpLogFile));
-      await rm(stage.folder, { recursive: true, force: true });
+      await rm(stage.onDisk, { recursive: true, force: true });
+      await this.#plain.removeStage(stage.id);
     } finally {
       this.#unshare(stage);
     }
@@ -184,7 +232,12 @@ export class SnapshotStore {
     const folder = this.#path('failures');
     const kept = join(folder, `${new Date().toISOString().replaceAll(':', '')}-${id}.log`);
     try {
-      await rename(logPath, kept);
+      await rename(logPath, kept).catch(async (error: NodeJS.ErrnoException) => {
+        // The run folder is in memory.
+        if (error.code !== 'EXDEV') throw error;
+        await copyFile(logPath, kept);
+        await rm(logPath, { force: true });
+      });
       const names = (await readdir(folder)).sort();
       for (const name of names.slice(0, -20)) await rm(join(folder, name), { force: true });
       return kept;
@@ -269,7 +322,37 @@ export class SnapshotStore {
   async read(id: string): Promise<Manifest> {
     if (!(await this.has(id)))
       throw new TorporError('not-found', `There is no snapshot ${id}.`, 'See `torpor snapshots`.');
-    return readManifest(this.folderOf(id), id, this.#key);
+    return readManifest(this.folderOf(id), id, this.#key, this.encryption);
+  }
+
+  /**
+   * Has the files of a snapshot, which have been verified, lie as they are in {@link SnapshotStore.contentFolderOf} until
+   * what it gives is disposed of.
+   * @throws TorporError `blocked` where the key is locked, `failed` where they cannot be decrypted.
+   */
+  async open({ id, encryption, files, isLocked }: Manifest): Promise<AsyncDisposable> {
+    if (encryption === undefined) return { [Symbol.asyncDispose]: async () => {} };
+    const key = this.encryption.forReading(encryption.keyId, `Snapshot ${id}`);
+    // It was read before the key was there: half of what it says is left out.
+    if (isLocked) throw new TorporError('failed', `Snapshot ${id} was just being unlocked.`, 'Try again.');
+    try {
+      return await this.#plain.open(id, this.folderOf(id), files, key);
+    } catch (error) {
+      throw error instanceof FrameError ? damaged(id, error.message) : error;
+    }
+  }
+
+  /** Where the files of a snapshot lie as CRIU and others know them. */
+  contentFolderOf(id: string): string {
+    return this.#plain.folderOf(id) ?? this.folderOf(id);
+  }
+
+  /** Ids of the keys that snapshots are encrypted by. */
+  async keysNeeded(): Promise<Set<string>> {
+    const stored = await this.list();
+    return new Set(
+      stored.flatMap((item) => (item.kind === 'complete' ? (item.manifest.encryption?.keyId ?? []) : [])),
+    );
   }
 
   #filesOf(id: string): SnapshotFiles {
@@ -307,6 +390,8 @@ export class SnapshotStore {
   async verify(id: string, read: ReadAmount): Promise<number> {
     const manifest = await this.read(id);
     const files = this.#filesOf(id);
+    if (manifest.encryption !== undefined && read !== 'nothing')
+      this.encryption.forReading(manifest.encryption.keyId, `Snapshot ${id}`);
     const isRead = partOf(read);
     let bytesRead = 0;
     for (const file of manifest.files) {
@@ -346,10 +431,17 @@ export class SnapshotStore {
 
   /**
    * One file of a snapshot, as it was written.
-   * @throws TorporError `failed` where it is not.
+   * @throws TorporError `failed` where it is not, `blocked` where its key is locked.
    */
-  contentsOf(manifest: Manifest, file: ManifestFile): Promise<Buffer> {
-    return this.#filesOf(manifest.id).contents(file);
+  async contentsOf({ id, encryption }: Manifest, file: ManifestFile): Promise<Buffer> {
+    if (encryption === undefined) return this.#filesOf(id).contents(file);
+    const key = this.encryption.forReading(encryption.keyId, `Snapshot ${id}`);
+    await this.#filesOf(id).verify(file);
+    try {
+      return await decryptToBuffer(join(this.folderOf(id), file.path), nameIn(id, file.path), key);
+    } catch (error) {
+      throw error instanceof FrameError ? damaged(id, `${file.path}: ${error.message}`) : error;
+    }
   }
 
   /** Notes that the snapshot was resumed from. */

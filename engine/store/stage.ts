@@ -6,13 +6,22 @@ import { randomBytes } from 'node:crypto';
 import { mkdir, readdir, rename, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { syncFolder } from '../durable.ts';
+import type { FileKey } from './encryption/frames.ts';
+import type { PlainFolders } from './encryption/plain-folders.ts';
 import { Sealer } from './seal.ts';
 
 export const dumpLogFile = 'dump.log';
 
 export interface Stage {
   readonly id: string;
+  /** Where all of it is put. */
   readonly folder: string;
+  /** What comes of it on disk; the same, unless it is encrypted: then `folder` is in memory. */
+  readonly onDisk: string;
+  /** By which its files are encrypted; undefined where they are not. */
+  readonly key: FileKey | undefined;
+  /** The same for `torpor-pages`. */
+  readonly keys: Buffer | undefined;
   readonly images: string;
   /** What page is where: part of the snapshot. */
   readonly pages: string;
@@ -22,13 +31,20 @@ export interface Stage {
   readonly sealer: Sealer;
 }
 
-export async function makeStage(staging: string): Promise<Stage> {
+export async function makeStage(
+  staging: string,
+  { key, keys, plain }: { key: FileKey | undefined; keys: Buffer | undefined; plain: PlainFolders },
+): Promise<Stage> {
   const id = randomBytes(6).toString('hex');
-  const folder = join(staging, id);
-  const [images, pages, packs] = [join(folder, 'images'), join(folder, 'pages'), join(folder, 'packs')];
-  for (const path of [images, pages, packs]) await mkdir(path, { recursive: true, mode: 0o700 });
+  const onDisk = join(staging, id);
+  const [pages, packs] = [join(onDisk, 'pages'), join(onDisk, 'packs')];
+  for (const path of [pages, packs]) await mkdir(path, { recursive: true, mode: 0o700 });
+  const folder = key === undefined ? onDisk : await plain.makeStage(id, onDisk);
+  const images = join(folder, 'images');
+  await mkdir(images, { recursive: true, mode: 0o700 });
   // CRIU goes on writing to its log until it has ended the processes.
-  return { id, folder, images, pages, packs, sealer: new Sealer(folder, [dumpLogFile, 'packs']) };
+  const sealer = new Sealer(onDisk, [dumpLogFile, 'packs']);
+  return { id, folder, onDisk, key, keys, images, pages, packs, sealer };
 }
 
 /**

@@ -54,6 +54,11 @@ export class Upkeep {
     this.#soon(this.#compressing, this.#delays.compressMs);
   }
 
+  /** There is something to be written anew: what is not encrypted yet. */
+  compressSoon(): void {
+    this.#soon(this.#compressing, this.#delays.sweepMs);
+  }
+
   /** Gives up what is under way, and begins nothing any more. */
   async stop(): Promise<void> {
     this.#stopping.abort(new GivenUp('The engine stops.'));

@@ -123,7 +123,7 @@ class ResumeSet implements AsyncDisposable {
       network,
       connect: async (sockets) => {
         this.#connected.add(manifest, sockets);
-        await this.#pipes.add(manifest, join(this.#parts.store.folderOf(manifest.id), 'images'));
+        await this.#pipes.add(manifest, join(this.#parts.store.contentFolderOf(manifest.id), 'images'));
         await this.#prepared.join();
         return this.#connected.of(manifest);
       },

@@ -140,7 +140,9 @@ async function resumeOnce(
   await refuseOtherCpu(manifest);
   await refuseMissingMounts(manifest);
   const verified = await parts.store.verifyBeforeRestore(manifest, parsed.add);
-  const imagesDir = join(parts.store.folderOf(manifest.id), 'images');
+  await using _opened = await parts.store.open(manifest);
+  const contents = parts.store.contentFolderOf(manifest.id);
+  const imagesDir = join(contents, 'images');
   signal.throwIfAborted();
 
   report('prepare');
@@ -177,7 +179,7 @@ async function resumeOnce(
     const seen = new UserFiles(place.view.root, specOf(manifest).user);
     const lockFindings = await compareDocumentLocks(manifest.documentLocks ?? [], seen);
     await refuseTakenLocks(manifest, place.view);
-    prepared = await prepareSurroundings(manifest, imagesDir, place, parts.store.folderOf(manifest.id));
+    prepared = await prepareSurroundings(manifest, imagesDir, place, contents);
     const ghosts = await ownGhosts(imagesDir, manifest.id);
     const rewritten = new Map([
       ...prepared.rewritten,

@@ -319,6 +319,7 @@ export async function suspend(
     const undone = await release(parts, record, place, committed.id, leaveRunning, () =>
       pluginTime.wait(plugins.abort()),
     );
+    await parts.store.settle(committed.id);
     if (!leaveRunning) await memory.forget();
     if (!leaveRunning)
       await freePorts(parts.installation.forget, (await examined).inspection.facts, parts.log);
@@ -372,6 +373,7 @@ async function receiveMemory(
     stateDir: store.stateDir,
     stage: stage.folder,
     parent: parent === undefined ? undefined : store.folderOf(parent),
+    keys: stage.keys,
   });
   let held = false;
   return {

@@ -51,13 +51,14 @@ static void store_chunk(struct receive *receive, struct block *block, const stru
 	struct iovec parts[CHUNK_PAGES];
 	unsigned count = 0;
 
-	if (chunk->codec != CODEC_RAW) {
+	if (chunk->packed_bytes > 0) {
 		parts[count++] = (struct iovec){ block->packed + chunk->packed_at, chunk->packed_bytes };
 	} else {
 		for (unsigned i = 0; i < chunk->pages; i++)
 			parts[count++] = (struct iovec){ block->data + (size_t)chunk->members[i] * PAGE_BYTES, PAGE_BYTES };
 	}
-	pack_writer_add(receive->packs, chunk->id, chunk->codec, chunk->pages, 0, parts, count);
+	pack_writer_add(receive->packs, chunk->id, chunk->codec, chunk->pages,
+			key_for_writing() ? RECORD_ENCRYPTED : 0, parts, count);
 	receive->new_chunks++;
 	receive->raw_bytes += (uint64_t)chunk->pages * PAGE_BYTES;
 	receive->bytes_by_codec[block->codec] += (uint64_t)chunk->pages * PAGE_BYTES;

@@ -23,7 +23,8 @@ struct examiner {
 	struct block *block;
 	uint64_t number; /* of the block */
 	uint8_t *gathered; /* CHUNK_BYTES */
-	uint8_t *packed;   /* CODEC_ROOM, for samples */
+	uint8_t *packed;   /* CODEC_ROOM, for samples and what is encrypted then */
+	struct crypt *crypt;
 	bool sampled;
 
 	/* The window at hand: its pages that are new, and whether it has others that are the parent's. */
@@ -106,6 +107,23 @@ static bool are_neighbours(const uint8_t *members, unsigned count)
 	return true;
 }
 
+static void seal_chunk(struct examiner *examiner, struct made_chunk *chunk, const uint8_t *bytes, size_t length)
+{
+	struct block *block = examiner->block;
+
+	if (block->codec != CODEC_RAW) {
+		chunk->codec = codec_pack(examiner->codec, block->codec, bytes, length, examiner->packed, &length);
+		if (chunk->codec != CODEC_RAW)
+			bytes = examiner->packed;
+	}
+	if (!crypt_seal(examiner->crypt, key_for_writing(),
+			&(struct sealed_record){ chunk->id, chunk->codec, chunk->pages }, bytes, length,
+			block->packed + block->packed_used))
+		fail("EIO", "pages cannot be encrypted");
+	chunk->packed_bytes = length + SEAL_BYTES;
+	block->packed_used += chunk->packed_bytes;
+}
+
 static void pack_chunk(struct examiner *examiner, struct made_chunk *chunk)
 {
 	struct block *block = examiner->block;
@@ -113,7 +131,7 @@ static void pack_chunk(struct examiner *examiner, struct made_chunk *chunk)
 	const uint8_t *bytes = block->data + (size_t)chunk->members[0] * PAGE_BYTES;
 	bool sampled = wants_sample(examiner);
 
-	if (block->codec == CODEC_RAW && !sampled)
+	if (block->codec == CODEC_RAW && !sampled && !key_for_writing())
 		return;
 	if (!are_neighbours(chunk->members, chunk->pages)) {
 		for (unsigned i = 0; i < chunk->pages; i++)
@@ -123,15 +141,20 @@ static void pack_chunk(struct examiner *examiner, struct made_chunk *chunk)
 	}
 	if (sampled)
 		sample(examiner, bytes, length);
-	if (block->codec == CODEC_RAW)
+	if (block->codec == CODEC_RAW && !key_for_writing())
 		return;
-	if (!block->packed && !(block->packed = malloc(BLOCK_BYTES + CODEC_ROOM)))
+	if (!block->packed && !(block->packed = malloc(PACKED_ROOM)))
 		fail("ENOMEM", "there is not enough memory to compress pages");
 	chunk->packed_at = block->packed_used;
+	if (key_for_writing()) {
+		seal_chunk(examiner, chunk, bytes, length);
+		return;
+	}
 	chunk->codec = codec_pack(examiner->codec, block->codec, bytes, length, block->packed + block->packed_used,
 				  &chunk->packed_bytes);
-	if (chunk->codec != CODEC_RAW)
-		block->packed_used += chunk->packed_bytes;
+	if (chunk->codec == CODEC_RAW)
+		chunk->packed_bytes = 0;
+	block->packed_used += chunk->packed_bytes;
 }
 
 /* Whether an earlier chunk of the block is the same. */
@@ -230,7 +253,7 @@ static void examine_run(struct examiner *examiner, const struct run *run)
 			block->found[page] = (struct found){ FOUND_ZERO, PLACE_ZERO };
 			continue;
 		}
-		hash_page(bytes, block->hashes[page]);
+		hash_new_page(bytes, block->hashes[page]);
 		page_place place;
 
 		if (receive->has_parent && is_parents(examiner, &cursor, vaddr, block->hashes[page], &place)) {
@@ -267,9 +290,10 @@ void *examine_blocks(void *argument)
 {
 	struct receive *receive = argument;
 	struct examiner examiner = { .receive = receive, .codec = codec_open(ZSTD_FAST),
-				     .gathered = malloc(CHUNK_BYTES), .packed = malloc(CODEC_ROOM) };
+				     .gathered = malloc(CHUNK_BYTES), .packed = malloc(CODEC_ROOM),
+				     .crypt = crypt_open() };
 
-	if (!examiner.codec || !examiner.gathered || !examiner.packed)
+	if (!examiner.codec || !examiner.crypt || !examiner.gathered || !examiner.packed)
 		fail("ENOMEM", "there is not enough memory to compress pages");
 	for (;;) {
 		pthread_mutex_lock(&receive->lock);
@@ -289,6 +313,7 @@ void *examine_blocks(void *argument)
 		pthread_mutex_unlock(&receive->lock);
 	}
 	codec_close(examiner.codec);
+	crypt_close(examiner.crypt);
 	free(examiner.gathered);
 	free(examiner.packed);
 	return NULL;

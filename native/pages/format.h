@@ -21,7 +21,11 @@
 #define PACKS_VERSION 1u
 
 enum codec { CODEC_RAW = 0, CODEC_LZ4 = 1, CODEC_ZSTD = 2 };
-/* The stored bytes are a nonce (12 bytes), what AES-256-GCM made of them, and its tag (16 bytes). */
+/*
+ * The stored bytes are a nonce (12 bytes), what AES-256-GCM made of them, and its tag (16 bytes); authenticated with them
+ * are codec and pages (a byte each) and id. All records of a pack are encrypted, by the key that its header names, or
+ * none. The id of an encrypted chunk need not be a hash of its pages: they are compared with the tag.
+ */
 #define RECORD_ENCRYPTED 1u
 
 /* packs/ID.pack begins with this; records follow up to the end of the file. */

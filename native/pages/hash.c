@@ -5,6 +5,7 @@
  * digest by its name each time reach 1.1 GB/s (measured with OpenSSL 3.0 on a core with SHA instructions).
  */
 #define OPENSSL_SUPPRESS_DEPRECATED
+#include <openssl/crypto.h>
 #include <openssl/sha.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,6 +48,68 @@ void hash_page(const uint8_t page[PAGE_BYTES], uint8_t hash[PAGE_HASH_BYTES])
 	uint8_t digest[32];
 
 	sha256(page, PAGE_BYTES, digest);
+	memcpy(hash, digest, PAGE_HASH_BYTES);
+}
+
+/* Of HMAC what depends on the key only: it costs two blocks more than the hash alone then, of 65. */
+struct keyed {
+	SHA256_CTX inner;
+	SHA256_CTX outer;
+};
+
+static struct keyed begin_keyed(const uint8_t key[32])
+{
+	struct keyed keyed;
+	uint8_t block[SHA256_CBLOCK];
+
+	for (unsigned i = 0; i < sizeof(block); i++)
+		block[i] = 0x36 ^ (i < 32 ? key[i] : 0);
+	SHA256_Init(&keyed.inner);
+	SHA256_Update(&keyed.inner, block, sizeof(block));
+	for (unsigned i = 0; i < sizeof(block); i++)
+		block[i] ^= 0x36 ^ 0x5c;
+	SHA256_Init(&keyed.outer);
+	SHA256_Update(&keyed.outer, block, sizeof(block));
+	OPENSSL_cleanse(block, sizeof(block));
+	return keyed;
+}
+
+static void end_keyed(const struct keyed *begun, const void *bytes, size_t length, uint8_t digest[32])
+{
+	struct keyed keyed = *begun;
+
+	SHA256_Update(&keyed.inner, bytes, length);
+	SHA256_Final(digest, &keyed.inner);
+	SHA256_Update(&keyed.outer, digest, 32);
+	SHA256_Final(digest, &keyed.outer);
+}
+
+void hmac_sha256(const uint8_t key[32], const void *bytes, size_t length, uint8_t digest[32])
+{
+	struct keyed keyed = begin_keyed(key);
+
+	end_keyed(&keyed, bytes, length, digest);
+	OPENSSL_cleanse(&keyed, sizeof(keyed));
+}
+
+static struct keyed new_pages;
+static bool new_pages_are_keyed;
+
+void hash_new_pages_by(const uint8_t key[32])
+{
+	new_pages = begin_keyed(key);
+	new_pages_are_keyed = true;
+}
+
+void hash_new_page(const uint8_t page[PAGE_BYTES], uint8_t hash[PAGE_HASH_BYTES])
+{
+	uint8_t digest[32];
+
+	if (!new_pages_are_keyed) {
+		hash_page(page, hash);
+		return;
+	}
+	end_keyed(&new_pages, page, PAGE_BYTES, digest);
 	memcpy(hash, digest, PAGE_HASH_BYTES);
 }
 

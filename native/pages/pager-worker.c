@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "../common.h"
+#include "crypt.h"
 #include "pager.h"
 #include "reader.h"
 
@@ -304,6 +305,12 @@ int worker_main(int argc, char **argv)
 	prctl(PR_SET_NAME, "torpor-pager-w");
 	setpriority(PRIO_PROCESS, 0, 0);
 	signal(SIGPIPE, SIG_IGN);
+	const char *trouble = keys_read(WORKER_KEY_FD);
+
+	if (trouble) {
+		worker_trouble(trouble);
+		return 1;
+	}
 	if (reader_open(&reader, argv[1], argv[2], &what) < 0) {
 		worker_trouble(what);
 		return 1;

@@ -30,6 +30,7 @@
 #include <unistd.h>
 
 #include "../common.h"
+#include "crypt.h"
 #include "files.h"
 #include "pager-state.h"
 #include "report.h"
@@ -202,13 +203,14 @@ static void start_worker(void)
 	char *const words[] = { "torpor-pager", "worker",     (char *)store, (char *)snapshot_folder,
 				thread_count,	parent, NULL };
 	int kind = SOCK_SEQPACKET | SOCK_CLOEXEC;
+	CLEANUP_FD int keys = keys_pass_on();
 
 	if (socketpair(AF_UNIX, kind, 0, urgent) < 0 || socketpair(AF_UNIX, kind, 0, normal) < 0 ||
-	    socketpair(AF_UNIX, kind, 0, answers) < 0)
+	    socketpair(AF_UNIX, kind, 0, answers) < 0 || keys < 0)
 		_exit(1);
 	worker = fork();
 	if (worker == 0) {
-		int given[] = { shared_fd, urgent[1], normal[1], answers[1], fuse_fd };
+		int given[] = { shared_fd, urgent[1], normal[1], answers[1], fuse_fd, keys };
 
 		/* Out of the way of the numbers that they are to have. */
 		for (unsigned i = 0; i < sizeof(given) / sizeof(*given); i++)
@@ -887,6 +889,7 @@ int main(int argc, char **argv)
 	working_set = argument(&arguments, "--working-set");
 	cgroup = argument(&arguments, "--cgroup");
 	thread_count = argument(&arguments, "--threads");
+	keys_argument(&arguments);
 	arguments_end(&arguments);
 	threads = thread_count ? (unsigned)atoi(thread_count)
 		: sched_getaffinity(0, sizeof(processors), &processors) == 0 ? (unsigned)CPU_COUNT(&processors)

@@ -52,7 +52,8 @@ struct answer {
 };
 
 /* Descriptors that a worker is started with. */
-enum { WORKER_SHARED_FD = 3, WORKER_URGENT_FD, WORKER_NORMAL_FD, WORKER_ANSWER_FD, WORKER_FUSE_FD, WORKER_FDS_END };
+enum { WORKER_SHARED_FD = 3, WORKER_URGENT_FD, WORKER_NORMAL_FD, WORKER_ANSWER_FD, WORKER_FUSE_FD, WORKER_KEY_FD,
+       WORKER_FDS_END };
 
 /* The process that is started anew as `torpor-pager worker STATE SNAPSHOT THREADS PARENT`. */
 int worker_main(int argc, char **argv);

@@ -46,10 +46,13 @@ static int read_known(struct reader *reader, uint64_t chunk, struct record_reade
 
 		/* Unpacked where it is wanted. */
 		records->bytes = out;
-		if (entry->flags & RECORD_ENCRYPTED)
-			trouble = format_string("packs/%s is encrypted, and there is no key", index_pack_name(reader->index, pack));
-		else if (record_read(records, reader->index, pack, entry, &trouble))
-			pages = entry->pages <= CHUNK_PAGES ? entry->pages : -1;
+		if (record_read(records, reader->index, pack, entry, &trouble)) {
+			if (!records->has_bytes)
+				trouble = format_string("packs/%s is encrypted by a key that is not there",
+							index_pack_name(reader->index, pack));
+			else if (entry->pages <= CHUNK_PAGES)
+				pages = entry->pages;
+		}
 		records->bytes = own;
 	}
 	pthread_rwlock_unlock(&reader->lock);

@@ -1,6 +1,6 @@
 /*
  * torpor-pages receive --socket FD --store STATE --stage FOLDER [--parent SNAPSHOT] [--speeds FILE]
- *                      [--codec auto|raw|lz4|zstd] [--threads N]
+ *                      [--codec auto|raw|lz4|zstd] [--threads N] [--key-fd N]
  *
  * Takes the pages of a workload from CRIU and makes the part of a snapshot that is pages: in STAGE/pages, STAGE/packs,
  * and the pagemap images in STAGE/images. When it says "done", all but images/ has reached the disk. Nothing of it
@@ -17,6 +17,7 @@
 
 #include "../common.h"
 #include "commands.h"
+#include "crypt.h"
 #include "receive.h"
 #include "report.h"
 
@@ -153,6 +154,7 @@ int cmd_receive(int argc, char **argv)
 
 	receive.socket = (int)number_argument("--socket", argument_needed(&arguments, "--socket"), 1u << 20);
 	receive.stage = argument_needed(&arguments, "--stage");
+	keys_argument(&arguments);
 	arguments_end(&arguments);
 	receive.threads = threads ? (unsigned)number_argument("--threads", threads, 1024) : core_count();
 	if (receive.threads == 0)
@@ -188,7 +190,8 @@ int cmd_receive(int argc, char **argv)
 	receive.places = out_open(format_string("%s/places", pages));
 	receive.hashes = out_open(format_string("%s/hashes", pages));
 	receive.packs = pack_writer_open(&(struct pack_writer_options){
-		.folder = packs_folder, .called = packs, .suffix = "", .direct = speeds_direct(&receive.known) });
+		.folder = packs_folder, .called = packs, .suffix = "", .direct = speeds_direct(&receive.known),
+		.key_id = key_for_writing() });
 	make_blocks(&receive);
 	start(&assembler, assemble_blocks, &receive);
 	for (unsigned i = 0; i < receive.threads; i++)

@@ -13,6 +13,7 @@
 
 #include "chunklist.h"
 #include "codec.h"
+#include "crypt.h"
 #include "format.h"
 #include "index.h"
 #include "outfile.h"
@@ -29,6 +30,9 @@
 /* For each block 1 MiB that was read and 1 MiB compressed, so that 64 MiB are never reached. */
 #define BLOCKS_MOST 14u
 #define THREADS_MOST 8u
+
+/* What is not compressed but encrypted is longer than it was. */
+#define PACKED_ROOM (BLOCK_BYTES + CODEC_ROOM + BLOCK_CHUNKS * SEAL_BYTES)
 
 /* Pages that follow one another: read from the socket, or taken over from the parent unseen. */
 struct run {
@@ -50,7 +54,7 @@ struct made_chunk {
 	unsigned pages;
 	uint8_t members[CHUNK_PAGES]; /* pages of the block */
 	bool stored_already;	      /* in a pack of the store */
-	/* Compressed: in `packed` of the block; else the pages themselves are stored. */
+	/* Compressed or encrypted: in `packed` of the block; else `packed_bytes` is 0 and the pages themselves are stored. */
 	enum codec codec;
 	size_t packed_at;
 	size_t packed_bytes;
@@ -60,7 +64,7 @@ struct block {
 	enum { BLOCK_FREE, BLOCK_READ, BLOCK_EXAMINED } state;
 	enum codec codec; /* what was tried for its chunks */
 	uint8_t *data;
-	uint8_t *packed; /* NULL until something is compressed; room for BLOCK_BYTES + CODEC_ROOM */
+	uint8_t *packed; /* NULL until there is something; room for PACKED_ROOM */
 	size_t packed_used;
 	unsigned pages;
 	unsigned run_count;

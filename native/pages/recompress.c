@@ -1,7 +1,8 @@
 /*
- * torpor-pages recompress --store STATE [--stop-file PATH]
+ * torpor-pages recompress --store STATE [--stop-file PATH] [--key-fd N]
  *
- * Makes packs small that were written for speed: those with records of lz4, or with raw ones that zstd makes smaller.
+ * Makes packs small that were written for speed: those with records of lz4, or with raw ones that zstd makes smaller. Where
+ * there is a key for what is written, packs that are not encrypted by it are written anew too.
  * It does so when nothing else wants the processor or the disk. SIGTERM, or the file PATH, ends it; the pack at hand is
  * then left as it was.
  */
@@ -16,6 +17,7 @@
 
 #include "../common.h"
 #include "commands.h"
+#include "crypt.h"
 #include "packwriter.h"
 #include "record.h"
 #include "report.h"
@@ -44,6 +46,7 @@ struct recompress {
 	struct tidy tidy;
 	struct record_reader reader;
 	uint8_t *packed;
+	uint8_t *sealed;
 	const char *stop_file;
 	unsigned packs;
 	uint64_t before;
@@ -90,12 +93,16 @@ static bool pays_off(struct recompress *recompress, unsigned pack, const struct 
 
 static bool is_wanted(struct recompress *recompress, unsigned pack, const struct idx_entry **entries, uint64_t count)
 {
-	bool quick = false, small = false;
+	const uint8_t *key = index_pack_header(recompress->tidy.index, pack)->key_id;
+	bool quick = false, small = false, encrypted = count > 0 && entries[0]->flags & RECORD_ENCRYPTED;
+
+	if (encrypted && !key_is_known(key))
+		return false;
+	/* What is not encrypted yet, or by a key that anybody may have. */
+	if (count > 0 && key_for_writing() && (!encrypted || memcmp(key, key_for_writing(), KEY_ID_BYTES) != 0))
+		return true;
 
 	for (uint64_t i = 0; i < count; i++) {
-		/* What is encrypted cannot be read here. */
-		if (entries[i]->flags & RECORD_ENCRYPTED)
-			return false;
 		quick = quick || entries[i]->codec == CODEC_LZ4;
 		small = small || entries[i]->codec == CODEC_ZSTD;
 	}
@@ -104,7 +111,7 @@ static bool is_wanted(struct recompress *recompress, unsigned pack, const struct
 }
 
 /* False where the pack stays as it is. */
-static bool write_anew(struct recompress *recompress, unsigned pack, struct pack_writer *writer,
+static bool write_anew(struct recompress *recompress, unsigned pack, struct pack_writer *writer, const uint8_t *key,
 		       const struct idx_entry **entries, uint64_t count)
 {
 	int fd = index_pack_fd(recompress->tidy.index, pack);
@@ -129,8 +136,17 @@ static bool write_anew(struct recompress *recompress, unsigned pack, struct pack
 			codec = codec_pack(recompress->reader.codec, CODEC_ZSTD, recompress->reader.bytes,
 					   (size_t)entry->pages * PAGE_BYTES, recompress->packed, &stored.iov_len);
 			stored.iov_base = recompress->packed;
+		} else if (entry->flags & RECORD_ENCRYPTED) {
+			stored = (struct iovec){ recompress->reader.opened, entry->stored - SEAL_BYTES };
 		}
-		pack_writer_add(writer, entry->id, codec, entry->pages, 0, &stored, 1);
+		if (key) {
+			if (!crypt_seal(recompress->reader.crypt, key,
+					&(struct sealed_record){ entry->id, codec, entry->pages }, stored.iov_base,
+					stored.iov_len, recompress->sealed))
+				fail("EIO", "chunks cannot be encrypted");
+			stored = (struct iovec){ recompress->sealed, stored.iov_len + SEAL_BYTES };
+		}
+		pack_writer_add(writer, entry->id, codec, entry->pages, key ? RECORD_ENCRYPTED : 0, &stored, 1);
 	}
 	posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
 	return true;
@@ -148,10 +164,14 @@ static void recompress_pack(struct recompress *recompress, unsigned pack)
 	}
 	if (!is_wanted(recompress, pack, entries, count))
 		return;
+	/* What was encrypted once stays so: its ids are no hashes by which it could be told from damage otherwise. */
+	const uint8_t *key = key_for_writing() ? key_for_writing()
+			     : entries[0]->flags & RECORD_ENCRYPTED ? index_pack_header(tidy->index, pack)->key_id
+								   : NULL;
 	struct pack_writer *writer = pack_writer_open(&(struct pack_writer_options){
-		.folder = tidy->packs, .called = "packs", .suffix = ".new", .direct = true });
+		.folder = tidy->packs, .called = "packs", .suffix = ".new", .direct = true, .key_id = key });
 
-	if (!write_anew(recompress, pack, writer, entries, count)) {
+	if (!write_anew(recompress, pack, writer, key, entries, count)) {
 		pack_writer_drop(writer);
 		return;
 	}
@@ -174,13 +194,15 @@ int cmd_recompress(int argc, char **argv)
 	const char *store = argument_needed(&arguments, "--store");
 
 	recompress.stop_file = argument(&arguments, "--stop-file");
+	keys_argument(&arguments);
 	arguments_end(&arguments);
 	signal(SIGTERM, stop);
 	be_idle();
 	tidy_open(&recompress.tidy, store, false);
 	record_reader_open(&recompress.reader, ZSTD_SMALL);
 	recompress.packed = malloc(CODEC_ROOM);
-	if (!recompress.packed)
+	recompress.sealed = malloc(CODEC_ROOM + SEAL_BYTES);
+	if (!recompress.packed || !recompress.sealed)
 		fail("ENOMEM", "there is not enough memory to compress");
 	for (unsigned pack = 0; pack < index_packs(recompress.tidy.index) && !must_stop(&recompress); pack++)
 		recompress_pack(&recompress, pack);
@@ -189,6 +211,7 @@ int cmd_recompress(int argc, char **argv)
 		    recompress.packs, recompress.before, recompress.after, stopped ? "true" : "false",
 		    tidy_skipped(&recompress.tidy));
 	free(recompress.packed);
+	free(recompress.sealed);
 	record_reader_close(&recompress.reader);
 	tidy_close(&recompress.tidy);
 	return 0;

@@ -14,15 +14,36 @@ void record_reader_open(struct record_reader *reader, int zstd_level)
 	reader->codec = codec_open(zstd_level);
 	reader->stored = malloc(sizeof(struct record_header) + STORED_MOST);
 	reader->bytes = malloc(CHUNK_BYTES);
-	if (!reader->codec || !reader->stored || !reader->bytes)
+	reader->crypt = crypt_open();
+	reader->opened = malloc(STORED_MOST);
+	if (!reader->codec || !reader->stored || !reader->bytes || !reader->crypt || !reader->opened)
 		fail("ENOMEM", "there is not enough memory to read packs");
 }
 
 void record_reader_close(struct record_reader *reader)
 {
 	codec_close(reader->codec);
+	crypt_close(reader->crypt);
+	free(reader->opened);
 	free(reader->stored);
 	free(reader->bytes);
+}
+
+/* Its stored bytes as the chunk. */
+static bool unpack(struct record_reader *reader, const struct pack_header *pack, const struct idx_entry *entry)
+{
+	size_t length = (size_t)entry->pages * PAGE_BYTES;
+
+	if (!(entry->flags & RECORD_ENCRYPTED))
+		return codec_unpack(reader->codec, entry->codec, record_stored(reader), entry->stored, reader->bytes,
+				    length) &&
+		       chunk_matches(reader->bytes, entry->pages, entry->id);
+	/* What the tag fits is what was stored: it needs no other check. */
+	return crypt_unseal(reader->crypt, pack->key_id,
+			    &(struct sealed_record){ entry->id, (enum codec)entry->codec, entry->pages },
+			    record_stored(reader), entry->stored, reader->opened) &&
+	       codec_unpack(reader->codec, entry->codec, reader->opened, entry->stored - SEAL_BYTES, reader->bytes,
+			    length);
 }
 
 bool record_read(struct record_reader *reader, const struct index *index, unsigned pack, const struct idx_entry *known,
@@ -31,8 +52,10 @@ bool record_read(struct record_reader *reader, const struct index *index, unsign
 	/* The index is mapped: what its file says was looked at when it was opened, and may be another thing by now. */
 	const struct idx_entry copy = *known, *entry = &copy;
 	struct record_header record;
+	const struct pack_header *header = index_pack_header(index, pack);
 	const char *wrong = NULL;
 
+	reader->has_bytes = !(entry->flags & RECORD_ENCRYPTED) || key_is_known(header->key_id);
 	if (entry->stored > STORED_MOST || entry->pages == 0 || entry->pages > CHUNK_PAGES) {
 		wrong = "the pack's index is damaged";
 	} else if (!pread_all(index_pack_fd(index, pack), reader->stored, record_bytes(entry), (off_t)entry->offset)) {
@@ -42,10 +65,7 @@ bool record_read(struct record_reader *reader, const struct index *index, unsign
 		if (!record_is_sane(&record, entry->offset, index_pack_bytes(index, pack)) ||
 		    !record_is_entry(&record, entry))
 			wrong = "the record's header is damaged";
-		else if (!(entry->flags & RECORD_ENCRYPTED) &&
-			 (!codec_unpack(reader->codec, entry->codec, record_stored(reader), entry->stored, reader->bytes,
-					(size_t)entry->pages * PAGE_BYTES) ||
-			  !chunk_matches(reader->bytes, entry->pages, entry->id)))
+		else if (reader->has_bytes && !unpack(reader, header, entry))
 			wrong = "the record's bytes are damaged";
 	}
 	if (!wrong)

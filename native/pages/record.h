@@ -6,20 +6,25 @@
 #include <stdint.h>
 
 #include "codec.h"
+#include "crypt.h"
 #include "index.h"
 
 struct record_reader {
 	struct codec_state *codec;
 	uint8_t *stored; /* header and stored bytes */
 	uint8_t *bytes;	 /* the chunk */
+	struct crypt *crypt;
+	uint8_t *opened; /* stored bytes that were encrypted */
+	bool has_bytes;	 /* false where they are encrypted by a key that is not known */
 };
 
 void record_reader_open(struct record_reader *reader, int zstd_level);
 void record_reader_close(struct record_reader *reader);
 
 /*
- * Reads a record; its bytes are unpacked and compared with the chunk's id. Of an encrypted one only the header can be
- * looked at. false with a sentence on the heap that names pack and offset.
+ * Reads a record; its bytes are unpacked and compared with the chunk's id. Of one that is
+ * encrypted by a key that is not known only the header can be looked at; `has_bytes` tells. false with a sentence on the
+ * heap that names pack and offset.
  */
 bool record_read(struct record_reader *reader, const struct index *index, unsigned pack, const struct idx_entry *entry,
 		 char **what);

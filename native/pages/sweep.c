@@ -1,5 +1,5 @@
 /*
- * torpor-pages sweep --store STATE [--check]
+ * torpor-pages sweep --store STATE [--check] [--key-fd N]
  *
  * Removes packs of which no snapshot needs anything, and writes anew what is needed of those of which more than half is
  * dead. Where a snapshot cannot be read nobody knows what it needs: then nothing is removed at all, and it is named.
@@ -19,6 +19,7 @@
 
 #include "../common.h"
 #include "commands.h"
+#include "crypt.h"
 #include "packwriter.h"
 #include "parent.h"
 #include "record.h"
@@ -172,9 +173,12 @@ static void keep_only_copies(struct sweep *sweep, unsigned pack)
 		char *what;
 
 		if (found == &entries[i] || !is_needed(sweep, other, found) ||
-		    record_read(&sweep->reader, sweep->tidy.index, other, found, &what))
+		    /* Of what is encrypted nobody without the key can say which copy is whole: both stay. */
+		    ((what = NULL, record_read(&sweep->reader, sweep->tidy.index, other, found, &what)) &&
+		     sweep->reader.has_bytes))
 			continue;
-		tidy_skip(&sweep->tidy, what);
+		if (what)
+			tidy_skip(&sweep->tidy, what);
 		need(sweep, pack, &entries[i]);
 	}
 }
@@ -319,6 +323,7 @@ int cmd_sweep(int argc, char **argv)
 	bool only_looks = argument_flag(&arguments, "--check");
 	uint64_t live = 0, dead = 0;
 
+	keys_argument(&arguments);
 	arguments_end(&arguments);
 	tidy_open(&sweep.tidy, store, only_looks);
 	prepare(&sweep);

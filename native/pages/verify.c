@@ -13,6 +13,7 @@
 
 #include "../common.h"
 #include "commands.h"
+#include "crypt.h"
 #include "files.h"
 #include "hash.h"
 #include "reader.h"
@@ -46,6 +47,18 @@ static struct subset read_subset(const char *text)
 	return subset;
 }
 
+/* Its bytes are to be looked at. */
+static void read_whole(struct record_reader *records, const struct index *index, unsigned pack,
+		       const struct idx_entry *entry)
+{
+	char *what;
+
+	if (!record_read(records, index, pack, entry, &what))
+		fail("EBADMSG", "%s", what);
+	if (!records->has_bytes)
+		fail("ENOKEY", "packs/%s is encrypted by a key that is not there", index_pack_name(index, pack));
+}
+
 static void no_trouble(const struct index *index)
 {
 	for (unsigned pack = 0; pack < index_packs(index); pack++) {
@@ -68,6 +81,7 @@ int cmd_check_packs(int argc, char **argv)
 	uint64_t bytes = 0, chunks = 0;
 	char *what;
 
+	keys_argument(&arguments);
 	arguments_end(&arguments);
 	if (index_open(&index, packs, &what) < 0)
 		fail("EBADMSG", "%s", what);
@@ -86,8 +100,7 @@ int cmd_check_packs(int argc, char **argv)
 				     index_pack_name(index, pack), (unsigned long long)at);
 			at += record_bytes(entries[i]);
 			if (read_data && chunks % subset.of == subset.part) {
-				if (!record_read(&records, index, pack, entries[i], &what))
-					fail("EBADMSG", "%s", what);
+				read_whole(&records, index, pack, entries[i]);
 				bytes += record_bytes(entries[i]);
 			} else if (!pread_all(index_pack_fd(index, pack), &record, sizeof(record), (off_t)entries[i]->offset) ||
 				   !record_is_sane(&record, entries[i]->offset, index_pack_bytes(index, pack)) ||
@@ -192,6 +205,7 @@ int cmd_verify(int argc, char **argv)
 	uint64_t bytes = 0;
 	char *what;
 
+	keys_argument(&arguments);
 	arguments_end(&arguments);
 	if (reader_open(&reader, store, folder, &what) < 0)
 		fail("EBADMSG", "%s", what);
@@ -204,8 +218,7 @@ int cmd_verify(int argc, char **argv)
 
 		if (i % subset.of != subset.part)
 			continue;
-		if (!record_read(&records, reader.index, pack, entry, &what))
-			fail("EBADMSG", "%s", what);
+		read_whole(&records, reader.index, pack, entry);
 		bytes += record_bytes(entry);
 	}
 	report_line("{\"event\":\"done\",\"pages\":%llu,\"chunks\":%llu,\"bytesRead\":%llu}",
@@ -231,6 +244,7 @@ int cmd_cat(int argc, char **argv)
 	int pages = 0;
 	char *what;
 
+	keys_argument(&arguments);
 	arguments_end(&arguments);
 	if (reader_open(&reader, store, folder, &what) < 0)
 		fail("EBADMSG", "%s", what);

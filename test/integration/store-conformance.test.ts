@@ -285,11 +285,11 @@ describe('version 1', () => {
   it('of a newer Torpor is refused', async () => {
     const { id } = await takeSnapshot(store, memoryFrom(1000));
     const path = join(store.folderOf(id), 'manifest.json');
-    const newer = Buffer.from((await readFile(path, 'utf8')).replace('"version": 2', '"version": 3'));
+    const newer = Buffer.from((await readFile(path, 'utf8')).replace('"version": 2', '"version": 4'));
     const key = await StoreKey.open(join(state, 'key'), true);
     await writeFile(path, newer);
     await writeFile(join(store.folderOf(id), 'manifest.mac'), key.mac(newer));
-    await expect(store.read(id)).rejects.toThrow(`Snapshot ${id} was written by a newer Torpor (format 3`);
+    await expect(store.read(id)).rejects.toThrow(`Snapshot ${id} was written by a newer Torpor (format 4`);
   });
 });
 

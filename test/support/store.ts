@@ -1,23 +1,33 @@
 /** A store of a test's own, and snapshots in it that are made as a suspend makes them, without an application. */
-import { execFile, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
-import { promisify } from 'node:util';
 import { pino } from 'pino';
 import { findInstallation } from '../../engine/installation.ts';
+import { Encryption } from '../../engine/store/encryption/encryption.ts';
 import { StoreKey } from '../../engine/store/key.ts';
 import { writeManifest } from '../../engine/store/manifests.ts';
-import { PagesProgram } from '../../engine/store/pages-program.ts';
+import { giveKeys, PagesProgram } from '../../engine/store/pages-program.ts';
 import { hashFile } from '../../engine/store/seal.ts';
 import { SnapshotStore } from '../../engine/store/snapshot-store.ts';
 import type { Manifest, ManifestBody } from '../../proto/manifest.ts';
 
 export const pageBytes = 4096;
 export const silent = pino({ level: 'silent' });
-const run = promisify(execFile);
+
+/** One that can be encrypted; each call is as a new engine, which has no key. */
+export async function openEncryptedStore(
+  stateDir: string,
+): Promise<{ store: SnapshotStore; pages: PagesProgram }> {
+  const encryption = await Encryption.open(stateDir, silent);
+  const keys = () => encryption.forPrograms();
+  const pages = new PagesProgram(findInstallation().pages, stateDir, silent, keys);
+  const runDir = join(stateDir, 'run');
+  return { store: await SnapshotStore.open(stateDir, pages, silent, { encryption, runDir }), pages };
+}
 
 export function openPages(stateDir: string): PagesProgram {
   return new PagesProgram(findInstallation().pages, stateDir, silent);
@@ -107,15 +117,20 @@ export interface Received {
   writtenBytes: number;
 }
 
-/** Runs `torpor-pages receive` on memory. `more` are further arguments. */
+/** Runs `torpor-pages receive` on memory. `more` are further arguments, `keys` what `--key-fd` takes. */
 export async function receive(
   stateDir: string,
   stage: string,
   memory: Memory,
   more: readonly string[] = [],
+  keys?: Buffer,
 ): Promise<Received> {
-  const args = ['receive', '--socket', '3', '--store', stateDir, '--stage', stage, ...more];
-  const child = spawn(findInstallation().pages, args, { stdio: ['pipe', 'pipe', 'inherit', 'pipe'] });
+  const keyed = keys === undefined ? [] : ['--key-fd', '4'];
+  const args = ['receive', '--socket', '3', '--store', stateDir, '--stage', stage, ...more, ...keyed];
+  const child = spawn(findInstallation().pages, args, {
+    stdio: ['pipe', 'pipe', 'inherit', 'pipe', keys === undefined ? 'ignore' : 'pipe'],
+  });
+  giveKeys(child, 4, keys);
   const ended = once(child, 'close');
   let words = '';
   child.stdout?.setEncoding('utf8').on('data', (text: string) => {
@@ -156,7 +171,7 @@ export async function takeSnapshot(
     const parent = await store.parentOf(whole.workload);
     const compared = parent === undefined ? [] : ['--parent', store.folderOf(parent)];
     await writeImages(stage.images);
-    const received = await receive(store.stateDir, stage.folder, memory, [...compared, ...more]);
+    const received = await receive(store.stateDir, stage.folder, memory, [...compared, ...more], stage.keys);
     const { images, pages, zeroPages, chunks, writtenBytes: storedBytes } = received;
     const manifest = await store.commit(stage, () => ({
       ...whole,
@@ -186,13 +201,27 @@ export async function takeVersion1(
 }
 
 /** The memory of a snapshot, as a resume would have it. */
-export async function readMemory(stateDir: string, snapshot: string, image: number): Promise<Buffer> {
+export async function readMemory(
+  stateDir: string,
+  snapshot: string,
+  image: number,
+  keys?: Buffer,
+): Promise<Buffer> {
   const args = ['cat', '--store', stateDir, '--snapshot', join(stateDir, 'snapshots', snapshot)];
-  const { stdout } = await run(findInstallation().pages, [...args, '--pages-id', String(image)], {
-    encoding: 'buffer',
-    maxBuffer: 1024 ** 3,
+  const keyed = keys === undefined ? [] : ['--key-fd', '3'];
+  const child = spawn(findInstallation().pages, [...args, '--pages-id', String(image), ...keyed], {
+    stdio: ['ignore', 'pipe', 'pipe', keys === undefined ? 'ignore' : 'pipe'],
   });
-  return stdout;
+  giveKeys(child, 3, keys);
+  const parts: Buffer[] = [];
+  let words = '';
+  child.stdout?.on('data', (part: Buffer) => parts.push(part));
+  child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+    words += text;
+  });
+  const [status] = (await once(child, 'close')) as [number | null];
+  if (status !== 0) throw new Error(`torpor-pages cat: ${status} ${words}`);
+  return Buffer.concat(parts);
 }
 
 /**
