@@ -29,6 +29,7 @@ PACKAGES_TESTS=(
   mc # a full-screen program, as a job
   openssh-client gpg-agent rsyslog systemd # services outside that a job talks to, the log-in manager among them
   imagemagick python3-yaml # pictures of a display; reading electron-builder.yml
+  zstd # plain criu and then zstd, in the benchmark
 )
 
 # The other applications of `npm run test:apps`.
