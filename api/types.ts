@@ -24,6 +24,8 @@ export const amountSchema = z.object({ bytesDone: z.number().int(), bytesTotal: 
 /** In seconds. */
 export const intervalLimits = { shortest: 1, longest: 7 * 24 * 3600 } as const;
 export const mostKeptLast = 1000;
+/** Where the user does not say how many. */
+export const usualKeepLast = 3;
 
 /** Snapshots that the engine takes by itself of what runs on. */
 export const intervalSchema = z.object({
@@ -35,7 +37,7 @@ export type Interval = z.infer<typeof intervalSchema>;
 
 /** An interval, and how it goes. */
 export const intervalStateSchema = intervalSchema.extend({
-  /** When the next one is due, ISO 8601; absent while it waits for the workload to run. */
+  /** When the next one is due, ISO 8601, or was where it is being taken; absent while it waits for the workload to run. */
   nextAt: z.string().optional(),
   /** Turns that have failed since the last one that did not. */
   failures: z.number().int(),

@@ -1,5 +1,6 @@
 /** Figures and tables for people. */
-import type { Finding, Workload } from '../api/types.ts';
+import type { Finding, IntervalState, Workload } from '../api/types.ts';
+import { duration } from './duration.ts';
 
 /** Bytes with a binary prefix, three digits at most: `93.1 MiB`. */
 export function bytes(count: number): string {
@@ -68,6 +69,30 @@ export function findingsText(findings: readonly Finding[]): string {
       return `  ${verdict}${who}: ${printable(what)}${hint === '' ? '' : `\n      ${printable(hint)}`}`;
     })
     .join('\n');
+}
+
+/** What is to be known of the snapshots that are taken of a workload at an interval. */
+export function intervalText(name: string, interval: IntervalState, now = Date.now()): string {
+  const { everySeconds, keepLast, nextAt, failures, problem } = interval;
+  const inSeconds = nextAt === undefined ? undefined : (Date.parse(nextAt) - now) / 1000;
+  const next =
+    inSeconds === undefined
+      ? 'when it runs again'
+      : inSeconds <= 0
+        ? 'one is being taken'
+        : `the next one in ${duration(Math.ceil(inSeconds))}`;
+  const trouble =
+    problem === undefined
+      ? []
+      : [
+          failures > 1
+            ? `  The last ${failures} turns failed. ${ago(problem.at, now)} ago: `
+            : `  ${ago(problem.at, now)} ago: `,
+        ].map((head) => `${head}${printable(problem.what)}`);
+  return [
+    `${printable(name)}: a snapshot every ${duration(everySeconds)}, ${next}; the last ${keepLast} are there.`,
+    ...trouble,
+  ].join('\n');
 }
 
 /** A workload in JSON: what it has not is null, so that every field is always there. */

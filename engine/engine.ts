@@ -11,6 +11,7 @@ import {
   type ExecSpec,
   type Finding,
   type Inspection,
+  type Interval,
   type PluginReport,
   type ProfileQuery,
   type ProfileReport,
@@ -40,6 +41,8 @@ import type { ExecRelay } from './exec/relay.ts';
 import type { FileHashes } from './files/hashes.ts';
 import { type Inspector, reportOf } from './inspect/inspector.ts';
 import type { Installation } from './installation.ts';
+import type { Intervals, Turn } from './intervals/intervals.ts';
+import { surplusOf } from './intervals/surplus.ts';
 import { disown } from './job/disown.ts';
 import type { Jobs } from './job/jobs.ts';
 import { companionsOf, type Member, refuseOverlap } from './job/members.ts';
@@ -103,6 +106,7 @@ export interface EngineParts {
   plugins: PluginHost;
   pluginPrograms: PluginPrograms;
   userSessions: UserSessions;
+  intervals: Intervals;
   pagers: Pagers;
   log: Logger;
 }
@@ -191,12 +195,22 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
   }
 
   async suspend(caller: Caller, target: string, options: SuspendOptions): Promise<SuspendResult> {
+    return this.#suspend(caller, target, options);
+  }
+
+  #suspend(
+    caller: Caller,
+    target: string,
+    options: SuspendOptions,
+    atInterval = false,
+  ): Promise<SuspendResult> {
     return this.#withRecords(caller, [target], options, async ([record], signal) => {
       if (record === undefined) throw new Error('nothing to suspend');
       const now = this.#runningNow(record);
       if (now.kind === 'capsule') await this.#parts.windows.settled(now.id);
       using reporter = this.#reporterFor(now, 'suspend');
-      const operation = { report: reporter.report, signal, pluginTime: this.#parts.plugins.time() };
+      const pluginTime = this.#parts.plugins.time();
+      const operation = { report: reporter.report, signal, pluginTime, atInterval };
       const outcome = await untilCalm((freezeSeconds) => {
         signal.throwIfAborted();
         const place = this.#placeOf(now, freezeSeconds);
@@ -400,41 +414,47 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
     const requestedAt = performance.now();
     await this.#noteSession(caller);
     const { record, snapshot } = await this.#chooseSnapshot(target, caller);
-    return this.#parts.locks.hold(`snapshot ${snapshot.id}`, `Snapshot ${snapshot.id}`, 'resumed', () => {
-      const next = options.copy || record === undefined ? this.#newRecord(snapshot) : record;
-      return this.#parts.locks.hold(next.id, next.name, 'resumed', async (signal) => {
-        const isNew = this.#parts.registry.get(next.id) === undefined;
-        const { status } = this.#parts.registry.get(next.id) ?? next;
-        if (status.kind !== 'suspended' && status.kind !== 'ended') {
-          throw isRunningAlready(next, target);
-        }
-        const before: Status = isNew ? { kind: 'resuming', snapshot: snapshot.id, copy: true } : status;
-        if (isNew) await this.#parts.registry.put({ ...next, status: before });
-        using reporter = this.#reporterFor(next, 'resume');
-        try {
-          const starting = { ...next, status: before };
-          const outcome = await resume(
-            this.#parts,
-            starting,
-            snapshot.manifest,
-            () => this.#makePlace(next.id, snapshot, caller),
-            reporter.report,
-            signal,
-            options,
-          );
-          const resumeMs = performance.now() - requestedAt;
-          return {
-            workload: await this.describe(this.#parts.registry.get(next.id) ?? next),
-            ...outcome,
-            findings: [...outcome.findings, ...companionsLeft(snapshot.manifest, [])],
-            resumeMs,
-          };
-        } catch (error) {
-          if (isNew) await this.#parts.registry.remove(next.id);
-          throw error;
-        }
-      });
-    });
+    return this.#parts.locks.hold(
+      `snapshot ${snapshot.id}`,
+      `Snapshot ${snapshot.id}`,
+      'resumed',
+      (ofSnapshot) => {
+        const next = options.copy || record === undefined ? this.#newRecord(snapshot) : record;
+        return this.#parts.locks.hold(next.id, next.name, 'resumed', async (ofWorkload) => {
+          const signal = AbortSignal.any([ofSnapshot, ofWorkload]);
+          const isNew = this.#parts.registry.get(next.id) === undefined;
+          const { status } = this.#parts.registry.get(next.id) ?? next;
+          if (status.kind !== 'suspended' && status.kind !== 'ended') {
+            throw isRunningAlready(next, target);
+          }
+          const before: Status = isNew ? { kind: 'resuming', snapshot: snapshot.id, copy: true } : status;
+          if (isNew) await this.#parts.registry.put({ ...next, status: before });
+          using reporter = this.#reporterFor(next, 'resume');
+          try {
+            const starting = { ...next, status: before };
+            const outcome = await resume(
+              this.#parts,
+              starting,
+              snapshot.manifest,
+              () => this.#makePlace(next.id, snapshot, caller),
+              reporter.report,
+              signal,
+              options,
+            );
+            const resumeMs = performance.now() - requestedAt;
+            return {
+              workload: await this.describe(this.#parts.registry.get(next.id) ?? next),
+              ...outcome,
+              findings: [...outcome.findings, ...companionsLeft(snapshot.manifest, [])],
+              resumeMs,
+            };
+          } catch (error) {
+            if (isNew) await this.#parts.registry.remove(next.id);
+            throw error;
+          }
+        });
+      },
+    );
   }
 
   async resumeSet(
@@ -558,10 +578,23 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
   }
 
   async cancel(caller: Caller, reference: string): Promise<void> {
-    const record = this.#parts.registry.find(reference, caller);
-    if (!this.#parts.locks.cancel(record.id)) {
-      throw new TorporError('failed', `Nothing is under way on ${record.name}.`, 'See `torpor ps`.');
+    const { key, name } = await this.#underWay(caller, reference);
+    if (!this.#parts.locks.cancel(key)) {
+      throw new TorporError('failed', `Nothing is under way on ${name}.`, 'See `torpor ps`.');
     }
+  }
+
+  /** What an operation holds that was begun with this reference: a workload, a process that becomes one, or a snapshot. */
+  async #underWay(caller: Caller, reference: string): Promise<{ key: string; name: string }> {
+    try {
+      const [id, meant] = this.#meant(reference, caller);
+      if (typeof meant !== 'number') return { key: id, name: meant.name };
+    } catch (error) {
+      const snapshot = await this.#findSnapshot(reference, caller).catch(() => undefined);
+      if (snapshot === undefined) throw error;
+      return { key: `snapshot ${snapshot.id}`, name: `snapshot ${snapshot.id}` };
+    }
+    throw new TorporError('not-found', `Process ${reference} is no workload.`, 'See `torpor ps`.');
   }
 
   async end(caller: Caller, reference: string): Promise<Workload> {
@@ -670,6 +703,60 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
     }
   }
 
+  async setInterval(caller: Caller, target: string, interval: Interval): Promise<Workload> {
+    const [key, meant] = this.#meant(target, caller);
+    const name = typeof meant === 'number' ? `Process ${meant}` : meant.name;
+    return this.#parts.locks.hold(`interval of ${key}`, name, 'given an interval', async () => {
+      const { intervals, log } = this.#parts;
+      if (typeof meant !== 'number' && meant.status.kind === 'ended') throw notRunning(meant);
+      const isSuspended = typeof meant !== 'number' && meant.status.kind === 'suspended';
+      const id = isSuspended ? meant.id : await this.#takeAtInterval(caller, target, interval);
+      await intervals.set(id, interval);
+      log.info({ workload: id, ...interval, uid: caller.uid }, 'snapshots are taken at an interval');
+      return this.get(caller, id);
+    });
+  }
+
+  async endInterval(caller: Caller, target: string): Promise<Workload> {
+    const [, meant] = this.#meant(target, caller);
+    if (typeof meant === 'number' || !(await this.#parts.intervals.end(meant.id))) {
+      const name = typeof meant === 'number' ? `process ${meant}` : meant.name;
+      throw new TorporError(
+        'failed',
+        `No snapshots are taken of ${name} at an interval.`,
+        `To have them taken: \`torpor snapshots --every 10m ${target}\`.`,
+      );
+    }
+    const workload = await this.describe(meant);
+    await disown(this.#parts, meant.id);
+    this.#parts.log.info({ workload: meant.id, uid: caller.uid }, 'no more snapshots at an interval');
+    return workload;
+  }
+
+  /** Takes a workload's turn, in its owner's name. */
+  async takeTurn(workload: string, interval: Interval): Promise<Turn> {
+    const record = this.#parts.registry.get(workload);
+    const other = this.#parts.locks.operationOn(workload);
+    if (record === undefined || other !== undefined)
+      return {
+        kind: 'skipped',
+        why: `No snapshot was taken then: it was just being ${other ?? 'forgotten'}.`,
+      };
+    await this.#takeAtInterval({ uid: specOf(record).user.uid }, workload, interval);
+    return { kind: 'taken' };
+  }
+
+  /** @returns the id of the workload that it is, which a process tree may have become by this. */
+  async #takeAtInterval(caller: Caller, target: string, { keepLast }: Interval): Promise<string> {
+    const { workload } = await this.#suspend(caller, target, { leaveRunning: true }, true);
+    for (const id of surplusOf(await this.#parts.store.list(), workload.id, keepLast, workload.snapshot)) {
+      await this.remove(caller, id).catch((error: unknown) =>
+        this.#parts.log.warn({ err: error, snapshot: id }, 'an older snapshot could not be removed'),
+      );
+    }
+    return workload.id;
+  }
+
   async remove(caller: Caller, reference: string): Promise<void> {
     const id = (await this.#findStored(reference, caller)).id;
     await this.#parts.removal.remove(id, { uid: caller.uid });
@@ -742,6 +829,7 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
     const pids = runs ? await (record.kind === 'job' ? jobs.pids(record) : cgroups.pids(record.id)) : [];
     const init = status.kind === 'running' && record.kind === 'capsule' ? status.init.pid : undefined;
     const snapshot = 'snapshot' in status ? status.snapshot : undefined;
+    const interval = this.#parts.intervals.stateOf(record.id);
     const loading = status.kind === 'running' ? this.#parts.pagers.loading(record.id) : undefined;
     return {
       id: record.id,
@@ -760,6 +848,7 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
       startedAt: record.startedAt,
       ...(loading === undefined ? {} : { loading }),
       ...(snapshot === undefined ? {} : { snapshot }),
+      ...(interval === undefined ? {} : { interval }),
       ...this.#reachOf(record),
       ...(status.kind === 'ended' && status.exit !== undefined ? { exit: status.exit } : {}),
       ...(status.kind === 'ended' && status.note !== undefined ? { note: status.note } : {}),
@@ -920,6 +1009,7 @@ function describeSnapshot(item: StoredSnapshot): Snapshot {
     command: specOf(manifest).command,
     ...applicationOf(manifest),
     kept: item.kept,
+    ...(manifest.atInterval ? { atInterval: true } : {}),
     ...(item.usedAt === undefined ? {} : { usedAt: item.usedAt }),
   };
 }

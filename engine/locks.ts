@@ -54,6 +54,11 @@ export class Locks {
     );
   }
 
+  /** What is being done with the key, such as `suspended`; undefined where nothing is. */
+  operationOn(key: string): string | undefined {
+    return this.#held.get(key)?.operation;
+  }
+
   get busy(): boolean {
     return this.#held.size > 0;
   }

@@ -6,6 +6,7 @@ import { removeLock } from './connections/held.ts';
 import { readImages } from './criu/images.ts';
 import { dropRemaps } from './files/remaps.ts';
 import type { Installation } from './installation.ts';
+import type { Intervals } from './intervals/intervals.ts';
 import { disown } from './job/disown.ts';
 import type { Locks } from './locks.ts';
 import type { Logger } from './log.ts';
@@ -23,6 +24,7 @@ export interface RemovalParts {
   installation: Installation;
   pictures: PublishedPictures;
   pagers: Pagers;
+  intervals: Intervals;
   locks: Locks;
   log: Logger;
 }
@@ -75,7 +77,9 @@ export class Removal {
         note: 'its snapshot was removed',
       });
     }
-    if (stored !== undefined) await disown(this.#parts, stored.workload);
+    // One that snapshots are to be taken of has the next one soon.
+    if (stored !== undefined && this.#parts.intervals.stateOf(stored.workload) === undefined)
+      await disown(this.#parts, stored.workload);
     log.info({ snapshot: id, workload: holder?.id, ...by }, 'snapshot removed');
   }
 

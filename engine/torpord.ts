@@ -25,6 +25,7 @@ import { ExecRelay } from './exec/relay.ts';
 import { FileHashes } from './files/hashes.ts';
 import { Inspector } from './inspect/inspector.ts';
 import { findInstallation } from './installation.ts';
+import { Intervals, systemClock } from './intervals/intervals.ts';
 import { Jobs } from './job/jobs.ts';
 import { Locks } from './locks.ts';
 import { openLog } from './log.ts';
@@ -111,6 +112,7 @@ async function main(onDemand: boolean): Promise<void> {
     tracer: installation.tracer,
     logger: log,
   });
+  const intervals = await Intervals.open(paths.stateDir, systemClock, log);
   const userSessions = await UserSessions.open(join(paths.runDir, 'sessions.json'), log);
   const isBusy = (uid: number) =>
     registry.all().some((each) => runsSoon(each) && specOf(each).user.uid === uid);
@@ -138,7 +140,8 @@ async function main(onDemand: boolean): Promise<void> {
     log,
   });
   let service: BusService | undefined;
-  const tellOf = (record: WorkloadRecord) => {
+  const tellOf = (record: WorkloadRecord | undefined) => {
+    if (record === undefined) return;
     void engine
       .describe(record)
       .then((workload) => service?.emit('workloadChanged', specOf(record).user.uid, workload))
@@ -147,10 +150,7 @@ async function main(onDemand: boolean): Promise<void> {
   const pagers = new Pagers({
     runDir: paths.runDir,
     log,
-    changed: (id) => {
-      const record = registry.get(id);
-      if (record !== undefined) tellOf(record);
-    },
+    changed: (id) => tellOf(registry.get(id)),
     failed: async (id, snapshot, what) => {
       const status = registry.get(id)?.status;
       if (status?.kind !== 'running') return;
@@ -163,7 +163,17 @@ async function main(onDemand: boolean): Promise<void> {
     },
   });
   const locks = new Locks();
-  const removal = new Removal({ store, registry, workloads, installation, pictures, pagers, locks, log });
+  const removal = new Removal({
+    store,
+    registry,
+    workloads,
+    installation,
+    pictures,
+    pagers,
+    intervals,
+    locks,
+    log,
+  });
   const upkeep = new Upkeep(store, pages, log);
   const quota = new Quota({
     ...{ store, upkeep, settings, log },
@@ -201,6 +211,7 @@ async function main(onDemand: boolean): Promise<void> {
       plugins,
       pluginPrograms,
       userSessions,
+      intervals,
       pagers,
       log,
     },
@@ -220,7 +231,23 @@ async function main(onDemand: boolean): Promise<void> {
   const residents = new Residents(pluginPrograms, isBusy, log);
   registry.onChange((record) => residents.follow(record));
   registry.onForgotten(({ id }) => residents.forget(id));
-  registry.onChange(tellOf);
+  registry.onChange((record) => {
+    intervals.follow(record.id);
+    tellOf(record);
+  });
+  registry.onForgotten(({ id }) => {
+    intervals
+      .end(id)
+      .catch((error: unknown) => log.error({ err: error, workload: id }, 'its interval remains'));
+  });
+  await intervals.start(
+    {
+      runs: (id) => ['running', 'suspending'].includes(registry.get(id)?.status.kind ?? ''),
+      take: (id, interval) => engine.takeTurn(id, interval),
+      changed: (id) => tellOf(registry.get(id)),
+    },
+    (id) => registry.get(id) !== undefined,
+  );
 
   for (const { id, status } of registry.all()) {
     if (status.kind === 'running' && status.snapshot !== undefined) await pagers.find(id, status.snapshot);
@@ -238,6 +265,7 @@ async function main(onDemand: boolean): Promise<void> {
     if (onDemand) whenIdle(paths, engine, () => service?.lastCall ?? 0, resolve);
   });
   log.info({ reason }, 'engine stops');
+  intervals.stop();
   workloads.stop();
   await upkeep.stop();
   residents.stop();

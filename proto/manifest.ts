@@ -219,6 +219,8 @@ const common = z.object({
   startedAt: z.string(),
   takenAt: z.string(),
   leftRunning: z.boolean(),
+  /** The engine took it by itself, and removes it when enough later ones have been taken so. */
+  atInterval: z.boolean().optional(),
   memoryBytes: z.number().int().nonnegative(),
   processes: z.array(z.object({ pid: z.number().int(), name: z.string() })),
   /** From the freeze until the manifest was written, in milliseconds. */

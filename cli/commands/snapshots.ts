@@ -1,47 +1,153 @@
 /** Looking at snapshots, checking and removing them. */
 import { createInterface } from 'node:readline/promises';
+import type { EngineClient } from '../../api/client.ts';
 import { TorporError } from '../../api/errors.ts';
-import { type Snapshot, subsetSchema } from '../../api/types.ts';
+import {
+  type Interval,
+  intervalLimits,
+  mostKeptLast,
+  type Snapshot,
+  subsetSchema,
+  usualKeepLast,
+} from '../../api/types.ts';
 import type { Command, Context } from '../context.ts';
-import { ago, bytes, printable, seconds, table } from '../format.ts';
+import { duration, parseDuration } from '../duration.ts';
+import { ago, bytes, intervalText, printable, seconds, table, workloadJson } from '../format.ts';
+import { untilInterrupted } from '../interrupt.ts';
+import { withOutcome } from '../lost-engine.ts';
+import { withProgress } from '../progress.ts';
 
 export const snapshots: Command = {
   definition: {
     name: 'snapshots',
     summary: 'list snapshots',
-    description: ['Lists snapshots, newest first, of one workload or of all.'],
-    arguments: [{ name: 'W', kind: 'workload', optional: true }],
-    options: [{ name: 'quiet', summary: 'Print only the ids.' }],
-    examples: [{ command: 'torpor snapshots gimp', meaning: 'the snapshots of GIMP' }],
+    description: [
+      'Lists snapshots, newest first, of one workload or of all.',
+      `With --every it has the engine take them: of the workload, or of a process with its children, one at once and then one whenever that time has passed, while it runs on. Of these the last ${usualKeepLast} are there, older ones are removed; one that is kept (\`torpor keep\`) and those that were taken by hand stay. Where one cannot be taken, \`torpor snapshots\` and \`torpor ps\` say why, and the next one is tried in its turn. While the workload is suspended none are taken; when it runs again they are, also after the engine was started anew. The first one must succeed: otherwise nothing is set (exit code 3 where something blocks it).`,
+    ],
+    arguments: [{ name: 'W|PID', kind: 'workload', optional: true }],
+    options: [
+      { name: 'quiet', summary: 'Print only the ids.' },
+      {
+        name: 'every',
+        value: 'TIME|off',
+        summary: 'Take one at this interval from now on, such as 90s, 10m, 2h or 1d; or no more.',
+      },
+      {
+        name: 'keep-last',
+        value: 'N',
+        summary: `With --every: how many of them are there at most; ${usualKeepLast} where it is not given.`,
+      },
+    ],
+    examples: [
+      { command: 'torpor snapshots gimp', meaning: 'the snapshots of GIMP' },
+      {
+        command: 'torpor snapshots --every 10m --keep-last 5 simulation',
+        meaning: 'never lose more than ten minutes of a long computation',
+      },
+      { command: 'torpor snapshots --every off simulation', meaning: 'take no more of them' },
+    ],
   },
   async run(context) {
-    const list = await (await context.engine()).snapshots(context.invocation.arguments[0] ?? '');
+    const target = context.invocation.arguments[0];
+    const every = context.invocation.value('every');
+    if (every !== undefined) return setEvery(context, target, every);
+    if (context.invocation.value('keep-last') !== undefined)
+      throw new TorporError(
+        'usage',
+        '--keep-last is about snapshots that are taken at an interval.',
+        'Give it together with --every.',
+      );
+    const client = await context.engine();
+    const list = await client.snapshots(target ?? '');
     const text = context.invocation.flag('quiet')
       ? list.map((snapshot) => snapshot.id).join('\n')
-      : table(
-          ['SNAPSHOT', 'NAME', 'WORKLOAD', 'TAKEN', 'ON DISK', 'MEMORY', 'STOOD STILL', 'NOTE'],
-          list.map((snapshot) =>
-            snapshot.damaged === undefined
-              ? [
-                  snapshot.id,
-                  snapshot.name,
-                  snapshot.workload,
-                  `${ago(snapshot.takenAt)} ago`,
-                  bytes(snapshot.bytesOnDisk),
-                  bytes(snapshot.memoryBytes),
-                  seconds(snapshot.standstillMs),
-                  noteOn(snapshot),
-                ]
-              : [snapshot.id, '', '', '', '', '', '', snapshot.damaged],
-          ),
-        );
+      : [await intervalsText(client, target), snapshotTable(list)].filter((part) => part !== '').join('\n\n');
     context.result(list, text);
     return undefined;
   },
 };
 
-function noteOn({ kept, usedAt }: Snapshot): string {
-  const notes = [...(kept ? ['kept'] : []), ...(usedAt === undefined ? [] : [`resumed ${ago(usedAt)} ago`])];
+/** Those that are taken at an interval. */
+async function intervalsText(client: EngineClient, target: string | undefined): Promise<string> {
+  const workloads = await client.list();
+  // A workload that has been forgotten may still have snapshots, but takes none.
+  const one = target === undefined ? undefined : await client.get(target).catch(() => undefined);
+  return workloads
+    .filter(({ id }) => target === undefined || id === one?.id)
+    .flatMap(({ name, interval }) => (interval === undefined ? [] : [intervalText(name, interval)]))
+    .join('\n');
+}
+
+/** @throws TorporError `usage`, or what a snapshot fails by. */
+async function setEvery(context: Context, target: string | undefined, every: string): Promise<undefined> {
+  if (target === undefined)
+    throw new TorporError('usage', 'Of which workload are they to be taken?', 'Name one, see `torpor ps`.');
+  const interval = every === 'off' ? undefined : intervalOf(context, every);
+  const client = await context.engine();
+  const workload = await (interval === undefined
+    ? client.endInterval(target)
+    : withOutcome(context, target, 'suspended', () =>
+        untilInterrupted(context, client, [target], () =>
+          withProgress(context, client, [target], () => client.setInterval(target, interval)),
+        ),
+      ));
+  context.result(
+    workloadJson(workload),
+    workload.interval === undefined
+      ? `No more snapshots of ${printable(workload.name)} are taken. Those that were taken stay.`
+      : intervalText(workload.name, workload.interval),
+  );
+  return undefined;
+}
+
+/** @throws TorporError `usage`. */
+function intervalOf(context: Context, every: string): Interval {
+  const { shortest, longest } = intervalLimits;
+  const everySeconds = parseDuration(every) ?? Number.NaN;
+  if (!(everySeconds >= shortest && everySeconds <= longest))
+    throw new TorporError(
+      'usage',
+      `"${every}" is no interval for snapshots.`,
+      `Give --every a time from ${duration(shortest)} to ${duration(longest)}, such as 90s, 10m or 2h; or off.`,
+    );
+  const given = context.invocation.value('keep-last');
+  const keepLast = given === undefined ? usualKeepLast : /^\d{1,4}$/.test(given) ? Number(given) : 0;
+  if (keepLast < 1 || keepLast > mostKeptLast)
+    throw new TorporError(
+      'usage',
+      `"${given}" is no number of snapshots.`,
+      `Give --keep-last a number from 1 to ${mostKeptLast}.`,
+    );
+  return { everySeconds, keepLast };
+}
+
+function snapshotTable(list: readonly Snapshot[]): string {
+  return table(
+    ['SNAPSHOT', 'NAME', 'WORKLOAD', 'TAKEN', 'ON DISK', 'MEMORY', 'STOOD STILL', 'NOTE'],
+    list.map((snapshot) =>
+      snapshot.damaged === undefined
+        ? [
+            snapshot.id,
+            snapshot.name,
+            snapshot.workload,
+            `${ago(snapshot.takenAt)} ago`,
+            bytes(snapshot.bytesOnDisk),
+            bytes(snapshot.memoryBytes),
+            seconds(snapshot.standstillMs),
+            noteOn(snapshot),
+          ]
+        : [snapshot.id, '', '', '', '', '', '', snapshot.damaged],
+    ),
+  );
+}
+
+function noteOn({ kept, atInterval, usedAt }: Snapshot): string {
+  const notes = [
+    ...(kept ? ['kept'] : []),
+    ...(atInterval ? ['at interval'] : []),
+    ...(usedAt === undefined ? [] : [`resumed ${ago(usedAt)} ago`]),
+  ];
   return notes.join(', ');
 }
 

@@ -11,6 +11,7 @@ import {
 } from '../../api/types.ts';
 import type { Command, Context } from '../context.ts';
 import { bytes, findingsText, printable, seconds, workloadJson } from '../format.ts';
+import { untilInterrupted } from '../interrupt.ts';
 import { withOutcome } from '../lost-engine.ts';
 import { withProgress } from '../progress.ts';
 
@@ -90,7 +91,7 @@ export const suspend: Command = {
     name: 'suspend',
     summary: 'suspend workloads to disk',
     description: [
-      'Saves the whole state of a workload to disk and frees its memory. The application is only paused until the snapshot is complete and durable; whatever fails before leaves it running as it was. Where something ties it to its surroundings that cannot be saved, nothing is touched and the reason is given (exit code 3).',
+      'Saves the whole state of a workload to disk and frees its memory. The application is only paused until the snapshot is complete and durable; whatever fails before, and Ctrl+C, leaves it running as it was. Where something ties it to its surroundings that cannot be saved, nothing is touched and the reason is given (exit code 3).',
       'Several workloads are suspended at one instant: all of them, or none where one cannot be. They become a session; resumed together, unix sockets between them are connected again.',
     ],
     arguments: [{ name: 'W|PID', kind: 'workload', optional: true, repeated: true }],
@@ -136,10 +137,12 @@ export const suspend: Command = {
       targets.length === 0
         ? []
         : await withOutcome(context, first, 'suspended', (client) =>
-            withProgress(context, client, targets.join(', '), async () =>
-              targets.length === 1
-                ? [await client.suspend(first, options)]
-                : client.suspendSet([...targets], options),
+            untilInterrupted(context, client, targets, () =>
+              withProgress(context, client, targets, async () =>
+                targets.length === 1
+                  ? [await client.suspend(first, options)]
+                  : client.suspendSet([...targets], options),
+              ),
             ),
           );
     const documents = results.map(suspendJson);
@@ -165,7 +168,7 @@ export const resume: Command = {
     name: 'resume',
     summary: 'resume a workload from its snapshot',
     description: [
-      'Brings a suspended workload back exactly as it was. A snapshot can be named instead, to go back to an earlier state. The snapshot is checked before anything starts and stays as it is, also when the resume fails.',
+      'Brings a suspended workload back exactly as it was. A snapshot can be named instead, to go back to an earlier state. The snapshot is checked before anything starts and stays as it is, also when the resume fails or is given up by Ctrl+C.',
       'Of several none runs before all are restored, and all stay suspended where one cannot be. Unix sockets between workloads that were suspended at the same instant are connected again, with what was under way.',
     ],
     arguments: [{ name: 'W|SNAPSHOT', kind: 'workload', repeated: true }],
@@ -217,10 +220,12 @@ export const resume: Command = {
     if (copy && targets.length > 1)
       throw new TorporError('usage', '--copy takes one name.', 'Make the copies one by one.');
     const results = await withOutcome(context, first, 'resumed', (client) =>
-      withProgress(context, client, targets.join(', '), async () =>
-        targets.length === 1
-          ? [await client.resume(first, { copy, ...choices })]
-          : client.resumeSet([...targets], choices),
+      untilInterrupted(context, client, targets, () =>
+        withProgress(context, client, targets, async () =>
+          targets.length === 1
+            ? [await client.resume(first, { copy, ...choices })]
+            : client.resumeSet([...targets], choices),
+        ),
       ),
     );
     const documents = results.map(resumeJson);

@@ -1,6 +1,7 @@
 /** Starting, listing, inspecting and ending workloads. */
+import type { Workload } from '../../api/types.ts';
 import type { Command } from '../context.ts';
-import { ago, bytes, findingsText, printable, table, workloadJson } from '../format.ts';
+import { ago, bytes, findingsText, intervalText, printable, table, workloadJson } from '../format.ts';
 import { environmentOf, ownEnvironment } from '../words.ts';
 
 export const run: Command = {
@@ -89,9 +90,7 @@ export const ps: Command = {
           workloads.map((workload) => [
             workload.id,
             workload.name,
-            workload.exit === undefined
-              ? workload.state
-              : `ended (${'code' in workload.exit ? workload.exit.code : `signal ${workload.exit.signal}`})`,
+            stateText(workload),
             workload.user,
             bytes(workload.memoryBytes),
             String(workload.pids.length),
@@ -99,10 +98,23 @@ export const ps: Command = {
             workload.command.join(' '),
           ]),
         );
-    context.result(workloads.map(workloadJson), text);
+    const intervals = workloads.flatMap(({ name, interval }) =>
+      interval === undefined ? [] : [intervalText(name, interval)],
+    );
+    const isQuiet = context.invocation.flag('quiet');
+    context.result(
+      workloads.map(workloadJson),
+      isQuiet || intervals.length === 0 ? text : [text, '', ...intervals].join('\n'),
+    );
     return undefined;
   },
 };
+
+function stateText({ state, exit, loading }: Workload): string {
+  if (exit !== undefined) return `ended (${'code' in exit ? exit.code : `signal ${exit.signal}`})`;
+  if (loading === undefined || loading.bytesTotal <= 0) return state;
+  return `${state}, ${Math.floor((loading.bytesDone / loading.bytesTotal) * 100)} % in memory`;
+}
 
 export const inspect: Command = {
   definition: {

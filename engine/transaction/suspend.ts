@@ -89,6 +89,8 @@ export interface SuspendOperation {
   report: Report;
   signal: AbortSignal;
   pluginTime: PluginTime;
+  /** Nobody asked for this very snapshot: it is one of those taken at an interval. */
+  atInterval?: boolean;
 }
 
 /**
@@ -101,7 +103,7 @@ export async function suspend(
   record: WorkloadRecord & { status: StatusOf<'running'> },
   place: SuspendPlace,
   options: SuspendOptions,
-  { report, signal, pluginTime }: SuspendOperation,
+  { report, signal, pluginTime, atInterval = false }: SuspendOperation,
   member?: SetMember,
 ): Promise<SuspendOutcome> {
   const requestedAt = performance.now();
@@ -256,6 +258,7 @@ export async function suspend(
               startedAt: record.startedAt,
               takenAt: new Date().toISOString(),
               leftRunning: leaveRunning,
+              ...(atInterval ? { atInterval } : {}),
               memoryBytes: inspection.memoryBytes,
               processes: processes.map(({ pid, name }) => ({ pid, name })),
               standstillMs: performance.now() - frozenAt,

@@ -4,10 +4,10 @@
  */
 import { EventEmitter } from 'node:events';
 import type { EngineClient } from '../../api/client.ts';
+import { RateMeter } from '../../api/rate.ts';
 import type { Progress, Snapshot, Workload } from '../../api/types.ts';
 import type { Operation } from '../ipc/view.ts';
 import type { EngineLink } from './engine-link.ts';
-import { RateMeter } from './rate.ts';
 
 interface Running {
   operation: Operation;

@@ -91,7 +91,7 @@ describe('the line on a terminal', () => {
     expect(line.next(report('checkpoint', 200, 1000), 700)).toBe(
       'gimp: saving its memory 20 % of 1000 MiB, 200 MiB/s, 4 s left',
     );
-    expect(line.next(report('checkpoint', 1000, 1000), 1700)).toMatch(/100 % of 1000 MiB, 600 MiB\/s$/);
+    expect(line.next(report('checkpoint', 1000, 1000), 1700)).toMatch(/100 % of 1000 MiB, 360 MiB\/s$/);
     expect(line.next(report('commit', 1, 100), 1800)).toBe('gimp: making it durable 1 % of 100 MiB');
   });
 
@@ -102,6 +102,21 @@ describe('the line on a terminal', () => {
     for (const at of [2000, 3000, 4000]) line.next(report('checkpoint', 5000, 10_000), at);
     expect(line.next(report('checkpoint', 5000, 10_000), 5000)).toMatch(/50 % of 9\.8 GiB$/);
     expect(line.next(report('checkpoint', 5030, 10_000), 6000)).toMatch(/10\.0 MiB\/s, 8 min 17 s left$/);
+  });
+
+  it('adds up what is done of a set', () => {
+    const line = new ProgressLine('a, b');
+    const of = (workload: string, done: number, total: number) => ({
+      ...report('checkpoint', done, total),
+      workload,
+    });
+    line.next(of('1a', 0, 100), 0);
+    line.next(of('2b', 0, 300), 0);
+    line.next(of('1a', 50, 100), 500);
+    expect(line.next(of('2b', 50, 300), 500)).toBe(
+      'a, b: saving its memory 25 % of 400 MiB, 200 MiB/s, 2 s left',
+    );
+    expect(line.next({ ...of('1a', 0, 0), phase: 'commit' }, 600)).toBe('a, b: making it durable');
   });
 });
 
