@@ -168,6 +168,11 @@ int cmd_receive(int argc, char **argv)
 	CLEANUP_FREE char *pages = format_string("%s/pages", receive.stage);
 	CLEANUP_FREE char *images = format_string("%s/images", receive.stage);
 
+	/* Reads wait here, whatever its maker did with it. */
+	int flags = fcntl(receive.socket, F_GETFL);
+
+	if (flags < 0 || fcntl(receive.socket, F_SETFL, flags & ~O_NONBLOCK) != 0)
+		fail_errno("--socket %d is no socket", receive.socket);
 	make_folder(packs);
 	make_folder(pages);
 	make_folder(images);
