@@ -34,9 +34,9 @@ const colours = [
 ] as const;
 
 const columns = 2;
-const panelWidth = 520;
+const panelWidth = 550;
 const margin = 20;
-const nameWidth = 190;
+const nameWidth = 225;
 /** For the value beside the longest bar. */
 const labelWidth = 80;
 const barHeight = 11;

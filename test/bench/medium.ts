@@ -17,7 +17,7 @@ const dontNeed = 4;
 /** Runs a program of the benchmark. @throws Error with what it said where it fails. */
 export async function runOrThrow(program: string, args: readonly string[]): Promise<string> {
   const { status, stdout, stderr } = await runCommand(program, args, { timeoutMs: 600_000 });
-  if (status !== 0) throw new Error(`${program} ${args.join(' ')} ended with ${status}: ${stderr}`);
+  if (status !== 0) throw new Error(`${program} ${args.join(' ')} ended with ${status}: ${stderr || stdout}`);
   return stdout;
 }
 

@@ -1,7 +1,7 @@
 /** The chart of docs/benchmark.md: what a user waits for and what it takes on disk, Torpor beside plain criu. */
 import { type Chart, drawChart, type Group } from './chart.ts';
 import { mebibytes, milliseconds } from './figures.ts';
-import { plainDurableMs, type Result, settledBytes } from './result.ts';
+import { plainDurableMs, type Result } from './result.ts';
 
 const shown = (value: number, label: (value: number) => string) => ({ value, label: label(value) });
 
@@ -26,7 +26,7 @@ export function memoryChart(results: readonly Result[]): string {
   const withZstd = (result: Result) => plainDurableMs(result) + result.plain.zstd.compressMs;
   const chart: Chart = {
     title: 'Torpor beside plain criu',
-    series: ['Torpor', 'plain criu', 'criu then zstd -1; criu lazy-pages'],
+    series: ['Torpor', 'plain criu', 'criu and zstd -1 (suspend, disk); criu lazy-pages (resume)'],
     panels: [
       {
         title: 'Suspend: until it is durable',
@@ -51,7 +51,7 @@ export function memoryChart(results: readonly Result[]): string {
       {
         title: 'Bytes on disk, once settled',
         groups: groups(
-          settledBytes,
+          ({ torpor }) => torpor.first.settledBytes,
           ({ plain }) => plain.dump.bytes,
           ({ plain }) => plain.zstd.bytes,
           mebibytes,

@@ -1,7 +1,7 @@
 /** The tables of docs/benchmark.md about memory: suspend, resume, disk, second suspend, cost. */
 import { type Aim, aims } from './aims.ts';
 import { markdownTable, mebibytes, milliseconds, ratio } from './figures.ts';
-import { plainDurableMs, type Result, settledBytes } from './result.ts';
+import { plainDurableMs, type Result } from './result.ts';
 
 const none = '–';
 const seconds = (value: number) => `${value.toFixed(1)} s`;
@@ -49,8 +49,8 @@ const diskColumns: Column[] = [
   ['plain criu', ({ plain }) => mebibytes(plain.dump.bytes)],
   ['criu, zstd -1', ({ plain }) => mebibytes(plain.zstd.bytes)],
   ['Torpor, at once', ({ torpor }) => mebibytes(torpor.first.bytes)],
-  ['settled', (result) => mebibytes(settledBytes(result))],
-  ['of resident', (result) => ratio(settledBytes(result) / result.torpor.memoryBytes)],
+  ['settled', (result) => mebibytes(result.torpor.first.settledBytes)],
+  ['of resident', (result) => ratio(result.torpor.first.settledBytes / result.torpor.memoryBytes)],
   ['settling took', ({ torpor }) => milliseconds(torpor.first.settleMs)],
 ];
 
@@ -60,12 +60,8 @@ const secondColumns: Column[] = [
   ['memory free', ({ torpor }) => milliseconds(torpor.second.freeMs)],
   ['stood still', ({ torpor }) => milliseconds(torpor.second.standstillMs)],
   ['bytes, at once', ({ torpor }) => mebibytes(torpor.second.bytes)],
-  ['settled', ({ torpor: { second } }) => mebibytes(second.settledBytes ?? second.bytes)],
-  [
-    'of the first',
-    (result) =>
-      ratio((result.torpor.second.settledBytes ?? result.torpor.second.bytes) / settledBytes(result)),
-  ],
+  ['settled', ({ torpor: { second } }) => mebibytes(second.settledBytes)],
+  ['of the first', (result) => ratio(result.torpor.second.settledBytes / result.torpor.first.settledBytes)],
 ];
 
 const helperMemory = (name: 'torpor-pages' | 'torpor-pager'): Column => [

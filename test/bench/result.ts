@@ -14,6 +14,3 @@ export interface Result {
 
 /** Until plain criu's images were durable. */
 export const plainDurableMs = ({ plain: { dump } }: Result): number => dump.dumpMs + dump.syncMs;
-
-/** Of the first snapshot, once it is as small as it becomes. */
-export const settledBytes = ({ torpor: { first } }: Result): number => first.settledBytes ?? first.bytes;

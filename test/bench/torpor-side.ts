@@ -1,5 +1,4 @@
 /** One subject suspended and resumed by Torpor, with everything the report tells of it. */
-import { existsSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -21,8 +20,8 @@ export interface TorporSuspend {
   standstillMs: number;
   /** What the store grew by. */
   bytes: number;
-  /** The same once it was compressed in the background; undefined where nothing is. */
-  settledBytes: number | undefined;
+  /** The same once it was compressed, as the engine does in the background some time later. */
+  settledBytes: number;
   settleMs: number;
   cpuSeconds: number;
 }
@@ -121,16 +120,13 @@ async function suspend(
     standstillMs: snapshot.standstillMs,
     memoryBytes: snapshot.memoryBytes,
     bytes,
-    settledBytes: settleMs === undefined ? undefined : (await bytesOnDisk(stateDir)) - bytesBefore,
-    settleMs: settleMs ?? 0,
+    settledBytes: (await bytesOnDisk(stateDir)) - bytesBefore,
+    settleMs,
     cpuSeconds,
   };
 }
 
-async function mediumOf(
-  folder: string,
-  { bytes, settledBytes = bytes }: TorporSuspend,
-): Promise<MediumFigures> {
+async function mediumOf(folder: string, { bytes, settledBytes }: TorporSuspend): Promise<MediumFigures> {
   const { writeMs, readMs } = await mediumFigures(folder, bytes);
   return {
     writeMs,
@@ -138,13 +134,10 @@ async function mediumOf(
   };
 }
 
-/** Compresses at once what the engine would some time later. @returns milliseconds; undefined where there is nothing to */
-async function settle(stateDir: string): Promise<number | undefined> {
-  const packs = join(stateDir, 'packs');
-  if (!existsSync(packs) || !existsSync(installation.pages)) return undefined;
+/** Compresses at once what the engine would some time later. @returns milliseconds */
+async function settle(stateDir: string): Promise<number> {
   const startedAt = performance.now();
-  // The engine does it under this lock, too.
-  await runOrThrow('flock', [packs, installation.pages, 'recompress', '--store', stateDir]);
+  await runOrThrow(installation.pages, ['recompress', '--store', stateDir]);
   return performance.now() - startedAt;
 }
 
