@@ -16,6 +16,9 @@ static const struct {
 	{ "sweep", cmd_sweep },
 	{ "recompress", cmd_recompress },
 	{ "measure", cmd_measure },
+	{ "verify", cmd_verify },
+	{ "cat", cmd_cat },
+	{ "check-packs", cmd_check_packs },
 	{ NULL, NULL },
 };
 

@@ -1,0 +1,223 @@
+/*
+ * Keepers: processes that share the supervisor's table of descriptors (CLONE_FILES) and do nothing but watch it. While
+ * one of them lives, the kernel lets go of no userfaultfd, also not of one that a fork's report has just brought; so
+ * what has faulted goes on waiting. They end the workload where the supervisor has died.
+ *
+ * The first keeper also traces the workload's init with PTRACE_O_EXITKILL while pages are missing, so that the kernel
+ * ends the workload where all of them are killed at once.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "../common.h"
+#include "pager.h"
+
+bool uffd_is_alive(int fd)
+{
+	/*
+	 * Nothing is ever registered for write protection, so that this is refused with ENOENT, or EAGAIN while a report waits
+	 * to be read. Where the memory is gone for good it is ESRCH.
+	 */
+	struct uffdio_writeprotect probe = { .range = { .start = 1ull << 20, .len = PAGE_BYTES } };
+
+	return ioctl(fd, UFFDIO_WRITEPROTECT, &probe) == 0 || errno != ESRCH;
+}
+
+bool any_uffd_is_alive(void)
+{
+	DIR *folder = opendir("/proc/self/fd");
+	struct dirent *entry;
+	bool alive = false;
+
+	/* Not to be known is no reason to let go. */
+	if (!folder)
+		return true;
+	while (!alive && (entry = readdir(folder))) {
+		char target[64];
+		ssize_t length = readlinkat(dirfd(folder), entry->d_name, target, sizeof(target) - 1);
+
+		if (length <= 0)
+			continue;
+		target[length] = '\0';
+		if (strcmp(target, "anon_inode:[userfaultfd]") == 0)
+			alive = uffd_is_alive(atoi(entry->d_name));
+	}
+	closedir(folder);
+	return alive;
+}
+
+void end_workload(const struct keeper_orders *orders)
+{
+	if (orders->cgroup[0]) {
+		CLEANUP_FREE char *path = format_string("%s/cgroup.kill", orders->cgroup);
+		CLEANUP_FD int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+		if (fd >= 0)
+			RETRY(write(fd, "1", 1));
+	}
+	if (orders->init_pidfd >= 0)
+		syscall(SYS_pidfd_send_signal, orders->init_pidfd, SIGKILL, NULL, 0);
+}
+
+/* The supervisor is gone: nobody will bring the pages that are missing. */
+static void take_over(const struct keeper_orders *orders) __attribute__((noreturn));
+static void take_over(const struct keeper_orders *orders)
+{
+	/* Whoever reads from the mount gets an error instead of waiting for ever: CRIU, whose restore fails. */
+	umount2(orders->mount, MNT_DETACH);
+	if (orders->fuse_fd >= 0)
+		close(orders->fuse_fd);
+	while (any_uffd_is_alive()) {
+		end_workload(orders);
+		usleep(2000);
+	}
+	_exit(0);
+}
+
+/* What a traced process stopped for is none of our business: it goes on as it would have. */
+static void pass_stops(void)
+{
+	int status;
+	pid_t pid;
+
+	while ((pid = waitpid(-1, &status, WNOHANG | __WALL)) > 0) {
+		if (!WIFSTOPPED(status))
+			continue;
+		if (status >> 16 != PTRACE_EVENT_STOP) {
+			ptrace(PTRACE_CONT, pid, 0, (long)WSTOPSIG(status));
+			continue;
+		}
+		switch (WSTOPSIG(status)) {
+		case SIGSTOP:
+		case SIGTSTP:
+		case SIGTTIN:
+		case SIGTTOU:
+			ptrace(PTRACE_LISTEN, pid, 0, 0);
+			break;
+		default:
+			ptrace(PTRACE_CONT, pid, 0, 0);
+		}
+	}
+}
+
+static int detach(pid_t pid)
+{
+	int status;
+
+	if (ptrace(PTRACE_INTERRUPT, pid, 0, 0) < 0)
+		return errno;
+	for (;;) {
+		if (RETRY(waitpid(pid, &status, __WALL)) < 0)
+			return errno;
+		if (!WIFSTOPPED(status))
+			return ESRCH;
+		/* A signal that it was about to get goes with it. */
+		if (ptrace(PTRACE_DETACH, pid, 0, status >> 16 ? 0L : (long)WSTOPSIG(status)) == 0)
+			return 0;
+		if (errno != EINTR)
+			return errno;
+	}
+}
+
+static void nothing(int signal)
+{
+	(void)signal;
+}
+
+static void keep(int socket, int supervisor, const struct keeper_orders *orders) __attribute__((noreturn));
+static void keep(int socket, int supervisor, const struct keeper_orders *orders)
+{
+	struct sigaction interrupt = { .sa_handler = nothing };
+	sigset_t all_but_child;
+
+	prctl(PR_SET_NAME, "torpor-pager-k");
+	sigaction(SIGCHLD, &interrupt, NULL);
+	/* SIGCHLD comes only while this waits, so that none is missed. */
+	sigemptyset(&all_but_child);
+	for (;;) {
+		struct pollfd fds[] = { { .fd = supervisor, .events = POLLIN }, { .fd = socket, .events = POLLIN } };
+		struct keeper_message message;
+		int answer = 0;
+
+		ppoll(fds, 2, NULL, &all_but_child);
+		pass_stops();
+		if (fds[0].revents)
+			take_over(orders);
+		if (RETRY(recv(socket, &message, sizeof(message), MSG_DONTWAIT)) != sizeof(message))
+			continue;
+		if (message.command == KEEPER_QUIT)
+			_exit(0);
+		if (message.command == KEEPER_SEIZE)
+			answer = ptrace(PTRACE_SEIZE, message.pid, 0, (long)PTRACE_O_EXITKILL) < 0 ? errno : 0;
+		else
+			answer = detach(message.pid);
+		RETRY(send(socket, &answer, sizeof(answer), MSG_NOSIGNAL));
+	}
+}
+
+bool keeper_start(struct keeper *keeper, const struct keeper_orders *orders)
+{
+	int sockets[2], supervisor = (int)syscall(SYS_pidfd_open, getpid(), 0);
+	sigset_t child, before;
+
+	if (supervisor < 0 || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) < 0)
+		return false;
+	sigemptyset(&child);
+	sigaddset(&child, SIGCHLD);
+	sigprocmask(SIG_BLOCK, &child, &before);
+	/* As fork, but with one table of descriptors: what the supervisor gets later is here at once. */
+	keeper->pid = (pid_t)syscall(SYS_clone, CLONE_FILES | SIGCHLD, NULL, NULL, NULL, NULL);
+	if (keeper->pid == 0)
+		keep(sockets[1], supervisor, orders);
+	sigprocmask(SIG_SETMASK, &before, NULL);
+	if (keeper->pid < 0)
+		return false;
+	keeper->pidfd = (int)syscall(SYS_pidfd_open, keeper->pid, 0);
+	keeper->socket = sockets[0];
+	keeper->theirs = sockets[1];
+	keeper->supervisor = supervisor;
+	return keeper->pidfd >= 0;
+}
+
+void keeper_close(struct keeper *keeper)
+{
+	close(keeper->pidfd);
+	close(keeper->socket);
+	close(keeper->theirs);
+	close(keeper->supervisor);
+	keeper->pid = 0;
+}
+
+int keeper_ask(const struct keeper *keeper, enum keeper_command command, pid_t pid)
+{
+	struct keeper_message message = { command, pid };
+	int answer;
+
+	if (RETRY(send(keeper->socket, &message, sizeof(message), MSG_NOSIGNAL)) != sizeof(message))
+		return errno;
+	for (;;) {
+		/* Both ends are in our own table, so that a keeper that has died hangs up nothing. */
+		struct pollfd fds[] = { { .fd = keeper->socket, .events = POLLIN }, { .fd = keeper->pidfd, .events = POLLIN } };
+
+		RETRY(poll(fds, 2, -1));
+		if (RETRY(recv(keeper->socket, &answer, sizeof(answer), MSG_DONTWAIT)) == sizeof(answer))
+			return answer;
+		if (fds[1].revents)
+			return command == KEEPER_QUIT ? 0 : ESRCH;
+	}
+}
