@@ -78,15 +78,15 @@ export function aims(results: readonly Result[]): Aim[] {
     atMost(
       'First reaction of the 4 GiB process within 1.3 times that of the 64 MiB one',
       1.3,
-      small && large ? [name: large.name, value: large.torpor.reactMs / small.torpor.reactMs ] : [],
+      small && large ? [{ name: large.name, value: large.torpor.reactMs / small.torpor.reactMs }] : [],
     ),
     atMost(
       "First reaction of the 4 GiB process within a tenth of plain criu's from a cold cache",
       0.1,
-      large ? [name: large.name, value: large.torpor.reactMs / large.plain.reactMs ] : [],
+      large ? [{ name: large.name, value: large.torpor.reactMs / large.plain.reactMs }] : [],
     ),
     atMost(
-      `A GIMP window reacts within $windowLimitMsms`,
+      `A GIMP window reacts within ${windowLimitMs} ms`,
       windowLimitMs,
       values(
         applications.filter(({ name }) => name.startsWith('GIMP')),
@@ -100,7 +100,7 @@ export function aims(results: readonly Result[]): Aim[] {
       values(fast.filter(isLarge), (each) => each.torpor.residentMs / readLimitMs(each)),
     ),
     atMost(
-      `A second suspend with 5% changed in at most a fifth of the first, of $largeMibMiB and more`,
+      `A second suspend with 5% changed in at most a fifth of the first, of ${largeMib} MiB and more`,
       0.2,
       values(memory.filter(isLarge), ({ torpor: { first, second } }) => second.durableMs / first.durableMs),
     ),
@@ -109,7 +109,7 @@ export function aims(results: readonly Result[]): Aim[] {
       helperLimitBytes,
       results.flatMap(({ name, torpor: { helpers } }) =>
         Object.entries(helpers).map(([helper, { anonymous }]) => ({
-          name: `$helper, $name`,
+          name: `${helper}, ${name}`,
           value: anonymous,
         })),
       ),

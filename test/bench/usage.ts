@@ -4,14 +4,16 @@ import { mkdir, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { readMounts } from '../../engine/mounts.ts';
+import { killIfThere } from '../support/engine.ts';
 
 /** Programs whose own memory counts: it must not grow with the application's. */
 const helperNames = ['torpor-pages', 'torpor-pager'] as const;
 export type HelperName = (typeof helperNames)[number];
 
 const sampleMs = 10;
+const endRounds = 60;
 
-/** In bytes. */
+/** In bytes; of all processes of a helper that run at the same time. */
 export interface HelperMemory {
   /** The most it ever had, with pages of files and of what it shares (VmHWM). */
   peak: number;
@@ -23,7 +25,7 @@ export type HelpersMemory = Partial<Record<HelperName, HelperMemory>>;
 
 /**
  * All programs of one side, found by a cgroup that the first of them is started in and the others inherit; workloads have
- * cgroups of their own. Disposing of it needs all of them to have ended.
+ * cgroups of their own. Disposing of it waits until all of them have ended.
  */
 export class Usage implements AsyncDisposable {
   readonly #folder: string;
@@ -82,14 +84,15 @@ export class Usage implements AsyncDisposable {
   async watchHelpers<T>(run: () => Promise<T>): Promise<{ result: T; helpers: HelpersMemory }> {
     const helpers: HelpersMemory = {};
     const look = () => {
-      for (const { pid, name } of this.helpers()) {
-        const status = textOf(`/proc/${pid}/status`);
-        const bytes = (field: string) =>
-          Number(new RegExp(`^${field}:\\s*(\\d+) kB$`, 'm').exec(status)?.[1] ?? 0) * 1024;
+      const running = this.helpers();
+      for (const name of helperNames) {
+        const now = running.filter((each) => each.name === name).map(({ pid }) => memoryOf(pid));
+        if (now.length === 0) continue;
         const before = helpers[name] ?? { peak: 0, anonymous: 0 };
+        const sum = (field: keyof HelperMemory) => now.reduce((total, each) => total + each[field], 0);
         helpers[name] = {
-          peak: Math.max(before.peak, bytes('VmHWM')),
-          anonymous: Math.max(before.anonymous, bytes('RssAnon')),
+          peak: Math.max(before.peak, sum('peak')),
+          anonymous: Math.max(before.anonymous, sum('anonymous')),
         };
       }
     };
@@ -101,10 +104,21 @@ export class Usage implements AsyncDisposable {
     }
   }
 
+  /** What is still there a moment later, as after a failure, is ended. */
   async [Symbol.asyncDispose](): Promise<void> {
-    for (let round = 0; round < 100 && pidsIn(this.#folder).length > 0; round++) await sleep(50);
+    for (let round = 0; round < endRounds && pidsIn(this.#folder).length > 0; round++) {
+      if (round >= endRounds / 2) for (const pid of pidsIn(this.#folder)) killIfThere(pid);
+      await sleep(50);
+    }
     await rmdir(this.#folder);
   }
+}
+
+function memoryOf(pid: number): HelperMemory {
+  const status = textOf(`/proc/${pid}/status`);
+  const bytes = (field: string) =>
+    Number(new RegExp(`^${field}:\\s*(\\d+) kB$`, 'm').exec(status)?.[1] ?? 0) * 1024;
+  return { peak: bytes('VmHWM'), anonymous: bytes('RssAnon') };
 }
 
 /** Processor time of a cgroup; 0 for one that is not there. */
