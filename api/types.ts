@@ -324,8 +324,8 @@ export const collectResultSchema = z.object({
   freedBytes: z.number().int(),
   /** What the memory of all snapshots takes now. */
   storedBytes: z.number().int(),
-  /** A snapshot that is damaged, so that nobody knows what it needs, and nothing was removed; empty where it is another user's. */
-  doubtful: z.string().optional(),
+  /** Why something was left that may be garbage: sentences that name what is damaged. */
+  skipped: z.array(z.string()),
 });
 export type CollectResult = z.infer<typeof collectResultSchema>;
 

@@ -799,9 +799,14 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
   }
 
   async collect(caller: Caller): Promise<CollectResult> {
-    const { doubtful, ...result } = await this.#parts.upkeep.collect();
-    this.#parts.log.info({ ...result, doubtful, uid: caller.uid }, 'store collected');
-    return doubtful === undefined ? result : { ...result, doubtful: caller.uid === 0 ? doubtful : '' };
+    const result = await this.#parts.upkeep.collect();
+    this.#parts.log.info({ ...result, uid: caller.uid }, 'store collected');
+    if (caller.uid === 0 || result.skipped.length === 0) return result;
+    // What is damaged may be another user's.
+    return {
+      ...result,
+      skipped: ['Something was left, since a part of the store is damaged: root is told which.'],
+    };
   }
 
   async settings(caller: Caller): Promise<Settings> {

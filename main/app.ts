@@ -256,6 +256,7 @@ export class App implements WindowHost, AsyncDisposable {
       application: await this.#desktop.applications.of(workload),
       snapshots: this.#workloads.snapshotsOf(workload.id),
       operation: this.#workloads.operation(workload.id),
+      loading: this.#workloads.loading(workload.id),
       live: this.#pictures.version(workload.id),
     });
   }
@@ -317,6 +318,16 @@ export class App implements WindowHost, AsyncDisposable {
       await this.#workloads.refresh();
     },
 
+    'workload.setInterval': async ([id, everySeconds]) => {
+      if (everySeconds === null) {
+        await this.#link.client().endInterval(id);
+        return;
+      }
+      const { intervalKeepLast: keepLast } = this.#desktop.settings.value;
+      using _hold = await this.#pictures.hold(id);
+      await this.#link.client().setInterval(id, { everySeconds, keepLast });
+    },
+
     'snapshots.list': async ([id]) => {
       await this.#workloads.readSnapshots();
       return this.#workloads
@@ -331,7 +342,7 @@ export class App implements WindowHost, AsyncDisposable {
       await this.#resume(id, snapshot.workload);
     },
     'snapshot.resumeCopy': async ([id]) => {
-      const { workload } = await this.#link.client().resume(id, { copy: true });
+      const { workload } = await this.#link.client().resume(id, { copy: true, ...this.#session.choices });
       return workload.id;
     },
     'snapshot.keep': async ([id, keep]) => {
@@ -416,7 +427,7 @@ export class App implements WindowHost, AsyncDisposable {
 
   async #resume(target: string, workload = target): Promise<void> {
     try {
-      await this.#link.client().resume(target, { copy: false });
+      await this.#link.client().resume(target, { copy: false, ...this.#session.choices });
     } finally {
       this.#workloads.markDone(workload);
     }

@@ -1,4 +1,5 @@
 /** Everything at once: suspending all that runs, and resuming what was suspended together last. */
+import type { ResumeChoices } from '../api/types.ts';
 import type { SettingsStore } from './desktop-parts.ts';
 import type { Notice } from './ipc/view.ts';
 import { noticeOf } from './notice.ts';
@@ -17,6 +18,11 @@ export class Session {
     this.#link = link;
     this.#workloads = workloads;
     this.#settings = settings;
+  }
+
+  /** How the user wants applications to come back. */
+  get choices(): ResumeChoices {
+    return this.#settings.value.resumeEagerly ? { eager: true } : {};
   }
 
   /** One that cannot be suspended runs on and is told of; the others are suspended all the same. */
@@ -38,7 +44,7 @@ export class Session {
     const last = suspended.filter(({ id }) => this.#settings.lastSession.includes(id));
     const { done, failed } = await forEach(
       (last.length > 0 ? last : suspended).map(({ id }) => id),
-      (id) => this.#link.client().resume(id, { copy: false }),
+      (id) => this.#link.client().resume(id, { copy: false, ...this.choices }),
     );
     return { resumed: done.length, failed };
   }

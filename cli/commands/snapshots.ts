@@ -23,6 +23,7 @@ export const snapshots: Command = {
     summary: 'list snapshots',
     description: [
       'Lists snapshots, newest first, of one workload or of all.',
+      'Snapshots share what is the same in them. What one has in common with an older one counts for that one, so that all together take the sum of ON DISK, and removing an older one may free less than its figure.',
       `With --every it has the engine take them: of the workload, or of a process with its children, one at once and then one whenever that time has passed, while it runs on. Of these the last ${usualKeepLast} are there, older ones are removed; one that is kept (\`torpor keep\`) and those that were taken by hand stay. Where one cannot be taken, \`torpor snapshots\` and \`torpor ps\` say why, and the next one is tried in its turn. While the workload is suspended none are taken; when it runs again they are, also after the engine was started anew. The first one must succeed: otherwise nothing is set (exit code 3 where something blocks it).`,
     ],
     arguments: [{ name: 'W|PID', kind: 'workload', optional: true }],

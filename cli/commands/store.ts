@@ -10,7 +10,7 @@ export const gc: Command = {
     summary: 'free disk that no snapshot needs',
     description: [
       'Snapshots share what is the same in them, so the disk of a removed one is free only when what no other needs has been swept out. The engine does that by itself after a while; this does it now, and says how much came free. A suspend that is under way is waited for.',
-      'Where a snapshot is damaged so that nobody knows what it needs, nothing is removed (exit code 1).',
+      'Where something is damaged so that nobody knows what is needed, it is left as it is and named (exit code 1).',
     ],
     arguments: [],
     options: [],
@@ -18,14 +18,15 @@ export const gc: Command = {
   },
   async run(context) {
     const result = await (await context.engine()).collect();
-    const { freedBytes, storedBytes, doubtful } = result;
-    const rest = `the memory of all snapshots takes ${bytes(storedBytes)}.`;
-    const text =
-      doubtful === undefined
-        ? `${bytes(freedBytes)} freed; ${rest}`
-        : `${bytes(freedBytes)} freed: ${doubtful === '' ? 'a snapshot' : `snapshot ${printable(doubtful)}`} is damaged, and what it needs is not known; ${rest}\nSee \`torpor verify\`; once it is removed (\`torpor rm\`), nothing is in the way any more.`;
-    context.result(result, text);
-    return doubtful === undefined ? 0 : 1;
+    const { freedBytes, storedBytes, skipped } = result;
+    const text = [
+      ...skipped.map(printable),
+      `${bytes(freedBytes)} freed; the memory of all snapshots takes ${bytes(storedBytes)}.`,
+    ];
+    context.result(result, text.join('\n'));
+    if (skipped.length > 0)
+      context.note('See `torpor verify --read-data`, and remove what is damaged (`torpor rm`).');
+    return skipped.length === 0 ? 0 : 1;
   },
 };
 

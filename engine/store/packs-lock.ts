@@ -1,7 +1,8 @@
 /**
  * Who is at work in the packs. A suspend counts on every chunk that it finds there until its snapshot is committed, so
  * packs are removed or replaced only while no suspend is under way. That is upkeep: it can wait, and is given up for a
- * suspend. What resumes holds its packs open and needs nothing.
+ * suspend. What resumes holds its packs open and needs nothing. The programs that do upkeep lock the folder themselves
+ * (flock), by which one shows that an engine which was killed has left behind.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { lockFolder } from '../../native/folder-lock.ts';
@@ -60,12 +61,11 @@ export class PacksLock {
   }
 
   /**
-   * For upkeep: waits until nobody else is at work, and holds the lock meanwhile. The signal is raised, with
-   * {@link GivenUp} as its reason, when a suspend begins. `fd` is for the program that works, so that also an engine
-   * that comes after this one knows of it.
+   * For upkeep: waits until nobody else is at work. The signal is raised, with {@link GivenUp} as its reason, when a
+   * suspend begins, which then waits until the work has ended.
    */
   async alone<T>(
-    work: (signal: AbortSignal, fd: number) => Promise<T>,
+    work: (signal: AbortSignal) => Promise<T>,
     signal = new AbortController().signal,
   ): Promise<T> {
     await unlessAborted(this.#left, signal);
@@ -73,10 +73,8 @@ export class PacksLock {
       const changed = new Promise<void>((resolve) => this.#waiting.push(resolve));
       await unlessAborted(changed, signal);
     }
-    using lock = lockFolder(this.#folder);
-    if (lock === undefined) throw new Error(`${this.#folder} is locked by another process`);
     const controller = new AbortController();
-    const running = work(AbortSignal.any([signal, controller.signal]), lock.fd);
+    const running = work(AbortSignal.any([signal, controller.signal]));
     const done = running.then(
       () => {},
       () => {},

@@ -19,8 +19,8 @@ const sweptSchema = doneSchema.extend({
   packs: count,
   liveBytes: count,
   deadBytes: count,
-  /** Which snapshot cannot be read, so that nothing is removed. */
-  skipped: z.string().optional(),
+  /** Why some of it, or all, was left as it is: sentences. */
+  skipped: z.array(z.string()),
 });
 export type Swept = z.infer<typeof sweptSchema>;
 const readSchema = doneSchema.extend({ bytesRead: count });
@@ -46,8 +46,6 @@ export type ReadAmount = 'nothing' | 'all' | string;
 
 interface Run {
   signal?: AbortSignal;
-  /** A descriptor for it to inherit. */
-  fd?: number;
   /** It gets out of the way of everything else. */
   inBackground?: boolean;
   /** What it reads. */
@@ -109,12 +107,12 @@ export class PagesProgram {
   async #run<T>(
     schema: z.ZodType<T>,
     args: readonly string[],
-    { signal, fd, inBackground, input, onEvent }: Run,
+    { signal, inBackground, input, onEvent }: Run,
   ): Promise<T> {
     signal?.throwIfAborted();
     const all = [...['--pdeathsig', 'TERM', '--'], this.#program, ...args, '--store', this.#stateDir];
     const child = spawn('setpriv', all, {
-      stdio: ['pipe', 'pipe', 'pipe', ...(fd === undefined ? [] : [fd])],
+      stdio: ['pipe', 'pipe', 'pipe'],
     });
     // What ends before it has read everything has its reasons, which it says.
     child.stdin?.on('error', () => {}).end(input);

@@ -27,41 +27,62 @@ export interface QuotaParts {
   log: Logger;
 }
 
+/** A suspend that needs room. */
+export interface RoomFor {
+  workload: string;
+  /** Its stage, until whose end the room is kept free of others. */
+  stage: string;
+}
+
 export class Quota {
   readonly #parts: QuotaParts;
+  /** What suspends that are under way need, by their stages. */
+  readonly #promised = new Map<string, number>();
+  #last: Promise<void> = Promise.resolve();
 
   constructor(parts: QuotaParts) {
     this.#parts = parts;
   }
 
   /**
-   * Makes room for a suspend, where the store would take more than its quota.
+   * Makes room for a suspend that has its stage already, where the store would take more than its quota.
    * @param expectedBytes of memory that there is to save.
    * @throws TorporError `failed` where there is not enough that may be removed.
    */
-  async makeRoom(expectedBytes: number, signal: AbortSignal, workload?: string): Promise<void> {
+  makeRoom(expectedBytes: number, signal: AbortSignal, room?: RoomFor): Promise<void> {
+    const made = this.#last.then(() => this.#makeRoom(expectedBytes, signal, room));
+    this.#last = made.catch(() => {});
+    return made;
+  }
+
+  async #makeRoom(expectedBytes: number, signal: AbortSignal, room: RoomFor | undefined): Promise<void> {
     const { store, settings, isNeeded, remove, log } = this.#parts;
     const { quotaBytes } = settings.now;
     if (quotaBytes === undefined) return;
+    for (const stage of this.#promised.keys()) if (!store.isStaged(stage)) this.#promised.delete(stage);
+    const promised = [...this.#promised.values()].reduce((sum, bytes) => sum + bytes, 0);
     const stored = (await store.list()).filter((item) => item.kind === 'complete');
-    const needed = Math.ceil(expectedBytes * ratioOf(stored, workload) * margin);
-    if ((await this.#takenBytes()) + needed <= quotaBytes) return;
-    let used = await this.#bytesNeeded(signal);
-    for (const candidate of candidatesOf(stored)) {
-      if (used + needed <= quotaBytes) return;
-      signal.throwIfAborted();
-      // Looked at when its turn has come: others are at work too.
-      if (isNeeded(candidate.id)) continue;
-      try {
-        await remove(candidate.id);
-      } catch (error) {
-        log.warn({ err: error, snapshot: candidate.id }, 'it was not removed to make room');
-        continue;
+    const needed = Math.ceil(expectedBytes * ratioOf(stored, room?.workload) * margin);
+    const fits = (used: number) => used + promised + needed <= quotaBytes;
+    if (!fits(await this.#takenBytes())) {
+      let used = await this.#bytesNeeded(signal);
+      for (const candidate of candidatesOf(stored)) {
+        if (fits(used)) break;
+        signal.throwIfAborted();
+        // Looked at when its turn has come: others are at work too.
+        if (isNeeded(candidate.id)) continue;
+        try {
+          await remove(candidate.id);
+        } catch (error) {
+          log.warn({ err: error, snapshot: candidate.id }, 'it was not removed to make room');
+          continue;
+        }
+        log.info({ snapshot: candidate.id, quotaBytes, used, needed }, 'removed to make room');
+        used = await this.#bytesNeeded(signal);
       }
-      log.info({ snapshot: candidate.id, quotaBytes, used, needed }, 'removed to make room');
-      used = await this.#bytesNeeded(signal);
+      if (!fits(used)) throw overQuota(quotaBytes, used + promised, needed);
     }
-    if (used + needed > quotaBytes) throw overQuota(quotaBytes, used, needed);
+    if (room !== undefined && store.isStaged(room.stage)) this.#promised.set(room.stage, needed);
   }
 
   /** On the disk now. */
@@ -73,8 +94,8 @@ export class Quota {
 
   /** On the disk once the packs have been swept, which is done as soon as no suspend is under way. */
   async #bytesNeeded(signal: AbortSignal): Promise<number> {
-    const { freeableBytes } = await this.#parts.upkeep.measure(signal);
-    return Math.max(0, (await this.#takenBytes()) - freeableBytes);
+    const freeable = await this.#parts.upkeep.freeableBytes(signal);
+    return Math.max(0, (await this.#takenBytes()) - freeable);
   }
 }
 

@@ -136,6 +136,11 @@ export class SnapshotStore {
     }
   }
 
+  /** Whether it has been neither committed nor discarded. */
+  isStaged(id: string): boolean {
+    return this.#sharing.has(id);
+  }
+
   #unshare({ id }: Stage): void {
     this.#sharing.get(id)?.();
     this.#sharing.delete(id);
@@ -321,12 +326,13 @@ export class SnapshotStore {
    * Whether it is known for certain which chunks are needed: of every snapshot, the list of them is what was written.
    * @returns the id of the first one of which it is not, and what is wrong.
    */
-  async doubtAboutChunks(): Promise<{ id: string; problem: string } | undefined> {
+  async doubtAboutChunks(signal: AbortSignal): Promise<{ id: string; problem: string } | undefined> {
     for (const id of await this.ids()) {
       try {
         const manifest = await this.read(id);
         for (const file of manifest.files.filter(({ path }) => path === 'pages/chunks'))
-          await this.#filesOf(id).verify(file);
+          await this.#filesOf(id).verify(file, { signal });
+        signal.throwIfAborted();
       } catch (error) {
         if (!(error instanceof TorporError)) throw error;
         // One that was removed meanwhile needs nothing.

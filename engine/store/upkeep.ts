@@ -75,10 +75,9 @@ export class Upkeep {
     }
   }
 
-  /** What the packs would take after a sweep, and what they take; deletes nothing, so it may be asked at any time. */
-  async measure(signal: AbortSignal): Promise<{ freeableBytes: number }> {
-    const { freedBytes } = await this.#pages.sweep(true, { signal });
-    return { freeableBytes: freedBytes };
+  /** What a sweep would free. Removes nothing, and so may be asked in the middle of a suspend. */
+  async freeableBytes(signal: AbortSignal): Promise<number> {
+    return (await this.#pages.sweep(true, { signal })).freedBytes;
   }
 
   #soon(task: Task, delayMs: number): void {
@@ -101,21 +100,23 @@ export class Upkeep {
 
   #sweep(signal: AbortSignal, inBackground: boolean): Promise<CollectResult> {
     const folder = join(this.#store.stateDir, 'packs');
-    return this.#store.packs.alone(async (given, fd) => {
+    return this.#store.packs.alone(async (given) => {
       const before = await bytesBelow(folder);
       const freed = async () => Math.max(0, before - (await bytesBelow(folder)));
-      const doubt = await this.#store.doubtAboutChunks();
+      const doubt = await this.#store.doubtAboutChunks(given);
       if (doubt !== undefined) {
         this.#log.warn({ snapshot: doubt.id, problem: doubt.problem }, 'nothing is removed from the packs');
-        return { freedBytes: 0, storedBytes: before, doubtful: doubt.id };
+        const skipped = [
+          `Nothing is removed, since it is not known what snapshot ${doubt.id} needs: ${doubt.problem}`,
+        ];
+        return { freedBytes: 0, storedBytes: before, skipped };
       }
       try {
-        const swept = await this.#pages.sweep(false, { signal: given, fd, inBackground });
+        const swept = await this.#pages.sweep(false, { signal: given, inBackground });
         await this.#store.measureShares(given);
         const freedBytes = await freed();
         this.#log.info({ ...swept, freedBytes }, 'packs swept');
-        const result = { freedBytes, storedBytes: before - freedBytes };
-        return swept.skipped === undefined ? result : { ...result, doubtful: swept.skipped };
+        return { freedBytes, storedBytes: before - freedBytes, skipped: swept.skipped };
       } catch (error) {
         if (error instanceof GivenUp) throw new Interrupted(error.message, await freed());
         throw error;
@@ -124,8 +125,8 @@ export class Upkeep {
   }
 
   async #compress(signal: AbortSignal): Promise<void> {
-    await this.#store.packs.alone(async (given, fd) => {
-      await this.#pages.recompress({ signal: given, fd, inBackground: true });
+    await this.#store.packs.alone(async (given) => {
+      await this.#pages.recompress({ signal: given, inBackground: true });
       await this.#store.measureShares(given);
     }, signal);
   }

@@ -277,13 +277,13 @@ async function resumeOnce(
     stop.abort();
     await parts.store.keepFailure(manifest.id, join(scratch, 'restore.log'));
     await parts.cgroups.kill(id);
-    await plugins?.abort();
-    await parts.workloads.cleanUp(id);
     // What CRIU says of a file that it could not read is not why.
     const cause = (await memory?.problem()) ?? error;
     await memory?.end();
+    await plugins?.abort();
+    await parts.workloads.cleanUp(id);
     await parts.registry.setStatusIfPossible(id, before, parts.log);
-    parts.log.warn({ err: error, workload: id, snapshot: manifest.id }, 'resume failed');
+    parts.log.warn({ err: cause, workload: id, snapshot: manifest.id }, 'resume failed');
     throw failure(record.name, manifest.id, cause);
   } finally {
     place?.done();

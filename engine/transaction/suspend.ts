@@ -233,24 +233,29 @@ export async function suspend(
             const decided = await sockets.decide(record.name, stage.images, place.init.pid);
             const { connections: tool } = parts.installation;
             const [{ inspection }, files, moved, host, connectionLock, network, inhibiting] =
-              await Promise.all([
-                examined,
-                surroundings ?? recordNow(),
-                movedSockets ?? [],
-                describeHost(place.criu),
-                connections === 'keep' ? lockOf(stage.images, tool, parts.log) : undefined,
-                recordNetwork(id),
-                examined.then(({ inspection: { facts } }) =>
-                  heldInhibitors(record.name, facts.processes, facts.inhibitors ?? new Map(), stage.images),
-                ),
-                memory.receiver.done.then(() => stage.sealer.finish()),
-                noted,
-              ]);
+              await unlessAborted(
+                Promise.all([
+                  examined,
+                  surroundings ?? recordNow(),
+                  movedSockets ?? [],
+                  describeHost(place.criu),
+                  connections === 'keep' ? lockOf(stage.images, tool, parts.log) : undefined,
+                  recordNetwork(id),
+                  examined.then(({ inspection: { facts } }) =>
+                    heldInhibitors(record.name, facts.processes, facts.inhibitors ?? new Map(), stage.images),
+                  ),
+                  memory.receiver.done.then(() => stage.sealer.finish()),
+                  noted,
+                ]),
+                signal,
+              );
             await Promise.all([keepVolatile(files, view, stage.folder), place.keep(stage.folder)]);
             const seen = new UserFiles(view.root, specOf(record).user);
             const locks = await findDocumentLocks(files, lockNames, seen);
             const { processes } = inspection.facts;
             const pages = await memory.receiver.done;
+            // The last moment at which it can be given up: then the snapshot exists.
+            signal.throwIfAborted();
             committed = await parts.store.commit(stage, () => ({
               ...kindOf(record),
               workload: id,
@@ -331,7 +336,7 @@ export async function suspend(
     );
     // Of a disk that is full, say, CRIU knows only that nobody took what it had.
     await memory.receiver[Symbol.asyncDispose]();
-    const cause = refusal ?? memory.receiver.failure ?? error;
+    const cause = refusal ?? (signal.aborted ? error : (memory.receiver.failure ?? error));
     throw await putBack(parts, record, place, stage, cause, member, plugins);
   }
 }

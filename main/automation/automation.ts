@@ -1,4 +1,7 @@
-/** What the app does by itself, as the settings say: making room on the disk, and acting when memory runs short. */
+/**
+ * What the app does by itself, as the settings say: making room on the disk, acting when memory runs short, and telling
+ * when snapshots that are to be taken at an interval fail again and again.
+ */
 import { sentenceOf } from '../../api/errors.ts';
 import type { Workload } from '../../api/types.ts';
 import type { SettingsStore } from '../desktop-parts.ts';
@@ -8,6 +11,9 @@ import type { EngineLink } from '../state/engine-link.ts';
 import type { Workloads } from '../state/workloads.ts';
 import type { Texts } from '../texts/en.ts';
 import { toMakeRoom } from './disk-limit.ts';
+
+/** Turns of an interval that fail in a row before that is told: one may be had by chance, such as a full disk. */
+const failuresTold = 3;
 
 export interface AutomationParts {
   link: EngineLink;
@@ -22,10 +28,15 @@ export class Automation {
   /** Until it is over nothing is done. */
   paused = false;
   #makingRoom: Promise<void> | undefined;
+  /** Ids of workloads whose failing interval was told of. */
+  readonly #told = new Set<string>();
 
   constructor(parts: AutomationParts) {
     this.#parts = parts;
-    parts.workloads.on('changed', () => this.#makeRoom());
+    parts.workloads.on('changed', () => {
+      this.#makeRoom();
+      this.#tellOfIntervals();
+    });
     parts.settings.onChange(() => this.#makeRoom());
   }
 
@@ -34,6 +45,18 @@ export class Automation {
     this.#makingRoom ??= this.#removeWhatIsTooMuch().finally(() => {
       this.#makingRoom = undefined;
     });
+  }
+
+  #tellOfIntervals(): void {
+    const { workloads, texts, tell } = this.#parts;
+    for (const { id, name, interval } of workloads.all()) {
+      const { failures = 0, problem } = interval ?? {};
+      if (failures < failuresTold || problem === undefined) this.#told.delete(id);
+      else if (!this.#told.has(id)) {
+        this.#told.add(id);
+        tell(texts().intervalFails(name, failures, problem.what));
+      }
+    }
   }
 
   async #removeWhatIsTooMuch(): Promise<void> {

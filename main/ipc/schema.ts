@@ -3,6 +3,7 @@
  * comes in against it, whichever way it came.
  */
 import { z } from 'zod';
+import { intervalSchema } from '../../api/types.ts';
 import {
   applicationSchema,
   appStateSchema,
@@ -48,6 +49,9 @@ export const calls = {
   'workload.end': call(z.tuple([id]), z.void()),
   /** Forgets one that has ended or is suspended, with all its snapshots. */
   'workload.forget': call(z.tuple([id]), z.void()),
+
+  /** Has snapshots taken of what runs on, the first one now, and one every so many seconds; none any more where it is null. */
+  'workload.setInterval': call(z.tuple([id, intervalSchema.shape.everySeconds.nullable()]), z.void()),
 
   /** Newest first. */
   'snapshots.list': call(z.tuple([id]), z.array(snapshotViewSchema)),

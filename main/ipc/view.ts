@@ -1,12 +1,18 @@
 /** What the windows show, as the app makes it from the engine, the desktop and the settings: data only. */
 import { z } from 'zod';
 import {
+  amountSchema,
   findingSchema,
+  type IntervalState,
+  mostKeptLast,
   phases,
   pluginReportSchema,
   snapshotSchema,
+  usualKeepLast,
   workloadSchema,
 } from '../../api/types.ts';
+
+export { mostKeptLast };
 
 /** Where a window is: its address is `#` and this as a path, such as `#/snapshots/1a2b3c4d`. */
 export const placeSchema = z.discriminatedUnion('kind', [
@@ -42,39 +48,48 @@ export const engineStateSchema = z.discriminatedUnion('kind', [
 ]);
 export type EngineState = z.infer<typeof engineStateSchema>;
 
-export const operationSchema = z.object({
-  operation: z.enum(['suspend', 'resume']),
-  phase: z.enum(phases),
-  /** 0 where not known. */
-  bytesDone: z.number(),
-  bytesTotal: z.number(),
+/** Snapshots that are taken by itself, and how it goes. */
+export type IntervalView = IntervalState;
+
+/** How far something is; 0 bytes where not known. */
+const progressViewSchema = amountSchema.extend({
   /** Over the last seconds; absent until it can be told. */
   bytesPerSecond: z.number().optional(),
   secondsLeft: z.number().optional(),
+});
+export type ProgressView = z.infer<typeof progressViewSchema>;
+
+export const operationSchema = progressViewSchema.extend({
+  operation: z.enum(['suspend', 'resume']),
+  phase: z.enum(phases),
   /** A cancel is under way. */
   cancelling: z.boolean(),
 });
 export type Operation = z.infer<typeof operationSchema>;
 
 /** A card of the home view. */
-export const workloadViewSchema = workloadSchema.omit({ screen: true, terminal: true }).extend({
-  /** It is a job that runs in a terminal of its own. */
-  hasTerminal: z.boolean(),
-  /** The desktop entry's name in the user's language, or the workload's own. */
-  title: z.string(),
-  /** Address of its icon on this origin. */
-  icon: z.string(),
-  /** Address of its latest picture on this origin, another one whenever the picture is; absent where there is none. */
-  thumbnail: z.string().optional(),
-  /** When it came into its state, ISO 8601. */
-  since: z.string(),
-  /** What its snapshots take on disk, in bytes. */
-  bytesOnDisk: z.number(),
-  snapshots: z.number().int(),
-  /** Memory that is free because it is suspended, in bytes; 0 otherwise. */
-  freedBytes: z.number(),
-  operation: operationSchema.optional(),
-});
+export const workloadViewSchema = workloadSchema
+  .omit({ screen: true, terminal: true, loading: true })
+  .extend({
+    /** It is a job that runs in a terminal of its own. */
+    hasTerminal: z.boolean(),
+    /** The desktop entry's name in the user's language, or the workload's own. */
+    title: z.string(),
+    /** Address of its icon on this origin. */
+    icon: z.string(),
+    /** Address of its latest picture on this origin, another one whenever the picture is; absent where there is none. */
+    thumbnail: z.string().optional(),
+    /** When it came into its state, ISO 8601. */
+    since: z.string(),
+    /** What its snapshots take on disk, in bytes. */
+    bytesOnDisk: z.number(),
+    snapshots: z.number().int(),
+    /** Memory that is free because it is suspended, in bytes; 0 otherwise. */
+    freedBytes: z.number(),
+    operation: operationSchema.optional(),
+    /** It runs while its memory is still being fetched. */
+    loading: progressViewSchema.optional(),
+  });
 export type WorkloadView = z.infer<typeof workloadViewSchema>;
 
 /** One point of an application's timeline. */
@@ -141,6 +156,10 @@ export const settingsSchema = z.object({
   diskLimitBytes: z.number().int().min(0),
   /** What goes first when the limit is reached; a kept snapshot and the one that is needed to resume never go. */
   removeFirst: z.enum(['oldest', 'largest']),
+  /** How many of the snapshots that are taken at an interval stay, where that is set in a window. */
+  intervalKeepLast: z.number().int().min(1).max(mostKeptLast),
+  /** An application runs again only when all its memory is there. */
+  resumeEagerly: z.boolean(),
   /** Global shortcut, such as `Control+Alt+S`, that suspends the application in front; empty for none. */
   suspendShortcut: z.string(),
 });
@@ -154,6 +173,8 @@ export const defaultSettings: Settings = {
   lowMemoryPercent: 8,
   diskLimitBytes: 0,
   removeFirst: 'oldest',
+  intervalKeepLast: usualKeepLast,
+  resumeEagerly: false,
   suspendShortcut: '',
 };
 

@@ -1,6 +1,6 @@
 /** From what the engine and the desktop say to what the windows show. Pure. */
 import type { Snapshot, Workload } from '../../api/types.ts';
-import type { Application, Operation, SnapshotView, WorkloadView } from '../ipc/view.ts';
+import type { Application, Operation, ProgressView, SnapshotView, WorkloadView } from '../ipc/view.ts';
 
 /** Path of a workload's icon on the app's origin. */
 export function iconPath(workload: Pick<Workload, 'name'>, application: Application | undefined): string {
@@ -13,12 +13,13 @@ export function workloadView(
     application: Application | undefined;
     snapshots: readonly Snapshot[];
     operation: Operation | undefined;
+    loading: ProgressView | undefined;
     /** Version of its live picture. */
     live: string | undefined;
   },
 ): WorkloadView {
-  const { screen: _screen, terminal, ...shared } = workload;
-  const { application, snapshots, operation, live } = about;
+  const { screen: _screen, terminal, loading: _loading, ...shared } = workload;
+  const { application, snapshots, operation, loading, live } = about;
   const current = snapshots.find(({ id }) => id === workload.snapshot);
   const isSuspended = workload.state === 'suspended';
   const thumbnail = thumbnailPath(workload, current, live);
@@ -33,6 +34,7 @@ export function workloadView(
     snapshots: snapshots.length,
     freedBytes: isSuspended ? (current?.memoryBytes ?? 0) : 0,
     ...(operation === undefined ? {} : { operation }),
+    ...(loading === undefined ? {} : { loading }),
   };
 }
 

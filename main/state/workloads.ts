@@ -6,7 +6,7 @@ import { EventEmitter } from 'node:events';
 import type { EngineClient } from '../../api/client.ts';
 import { RateMeter } from '../../api/rate.ts';
 import type { Progress, Snapshot, Workload } from '../../api/types.ts';
-import type { Operation } from '../ipc/view.ts';
+import type { Operation, ProgressView } from '../ipc/view.ts';
 import type { EngineLink } from './engine-link.ts';
 
 interface Running {
@@ -18,6 +18,8 @@ export class Workloads extends EventEmitter<{ changed: [] }> {
   readonly #link: EngineLink;
   readonly #workloads = new Map<string, Workload>();
   readonly #operations = new Map<string, Running>();
+  /** Of what runs while its memory is still being fetched. */
+  readonly #loading = new Map<string, { meter: RateMeter; progress: ProgressView }>();
   #snapshots: readonly Snapshot[] = [];
   #readingSnapshots: Promise<void> | undefined;
   #snapshotsAreStale = false;
@@ -38,6 +40,7 @@ export class Workloads extends EventEmitter<{ changed: [] }> {
     link.on('snapshots', () => void this.readSnapshots());
     link.on('forgotten', (id) => {
       this.#workloads.delete(id);
+      this.#loading.delete(id);
       this.#changed();
     });
     link.on('state', (state) => {
@@ -71,6 +74,10 @@ export class Workloads extends EventEmitter<{ changed: [] }> {
 
   operation(id: string): Operation | undefined {
     return this.#operations.get(id)?.operation;
+  }
+
+  loading(id: string): ProgressView | undefined {
+    return this.#loading.get(id)?.progress;
   }
 
   get isBusy(): boolean {
@@ -129,11 +136,25 @@ export class Workloads extends EventEmitter<{ changed: [] }> {
     this.#workloads.set(workload.id, workload);
     if (workload.state !== 'suspending' && workload.state !== 'resuming')
       this.#operations.delete(workload.id);
+    if (workload.loading === undefined) this.#loading.delete(workload.id);
+    else this.#loads(workload.id, workload.loading.bytesDone, workload.loading.bytesTotal);
+  }
+
+  #loads(id: string, bytesDone: number, bytesTotal: number): void {
+    const meter = this.#loading.get(id)?.meter ?? new RateMeter();
+    const estimate = meter.report('load', bytesDone, bytesTotal, performance.now());
+    this.#loading.set(id, { meter, progress: { bytesDone, bytesTotal, ...estimate } });
   }
 
   #progress({ workload, operation, phase, bytesDone, bytesTotal }: Progress): void {
     if (phase === 'done') {
       this.#operations.delete(workload);
+      return;
+    }
+    // Nothing waits for it, and it cannot be given up.
+    if (phase === 'load') {
+      if (bytesDone < bytesTotal) this.#loads(workload, bytesDone, bytesTotal);
+      else this.#loading.delete(workload);
       return;
     }
     const before = this.#operations.get(workload);

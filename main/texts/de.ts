@@ -57,6 +57,11 @@ export const de: Texts = {
       message: `Eine alte Momentaufnahme von ${name} wurde entfernt, damit die Grenze eingehalten wird.`,
       hint: `Das schafft ${bytes(language, size)} Platz. Was bleiben muss, lässt sich behalten.`,
     }),
+    intervalFails: (name, count, reason) => ({
+      level: 'warning',
+      message: `Die letzten ${count} Momentaufnahmen von ${name} waren nicht möglich: ${reason}`,
+      hint: 'Es läuft weiter, und die nächste wird versucht, wenn sie an der Reihe ist. Ältere Momentaufnahmen sind da.',
+    }),
     roomNotMade: (reason) => ({
       level: 'warning',
       message: `Für Momentaufnahmen ließ sich kein Platz schaffen: ${reason}`,

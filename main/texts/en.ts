@@ -56,6 +56,11 @@ export const en = {
       message: `An old snapshot of ${name} was removed to keep to the limit.`,
       hint: `That makes room for ${bytes(language, size)}. Keep a snapshot that must stay.`,
     }),
+    intervalFails: (name: string, count: number, reason: string): Notice => ({
+      level: 'warning',
+      message: `The last ${count} snapshots of ${name} could not be taken: ${reason}`,
+      hint: 'It runs on, and the next one is tried in its turn. Its older snapshots are there.',
+    }),
     roomNotMade: (reason: string): Notice => ({
       level: 'warning',
       message: `No room could be made for snapshots: ${reason}`,

@@ -336,6 +336,11 @@ int cmd_sweep(int argc, char **argv)
 			fail_errno("the folder %s cannot be synced", sweep.tidy.packs_path);
 	}
 	for (unsigned pack = 0; pack < index_packs(sweep.tidy.index); pack++) {
+		/* Whatever fate is left has only been looked at. */
+		if (sweep.packs[pack].fate == PACK_DEAD)
+			sweep.freed += index_pack_bytes(sweep.tidy.index, pack);
+		else if (sweep.packs[pack].fate == PACK_REWRITTEN)
+			sweep.freed += sweep.packs[pack].dead;
 		live += sweep.packs[pack].live;
 		dead += sweep.packs[pack].dead;
 		free(sweep.packs[pack].needed);

@@ -8,7 +8,8 @@ import { MenuButton, type MenuItem } from '../parts/menu.tsx';
 import { Picture } from '../parts/picture.tsx';
 import { go } from '../place.ts';
 import { useFigures, useText } from '../texts/use-text.ts';
-import { OperationProgress } from './operation.tsx';
+import { IntervalLine } from './interval.tsx';
+import { LoadingProgress, OperationProgress } from './operation.tsx';
 import { Since } from './since.tsx';
 import { useSuspending } from './suspend.tsx';
 
@@ -51,6 +52,10 @@ export function Card({ workload }: { workload: WorkloadView }) {
           <MainButton workload={workload} />
         </div>
       )}
+      {operation === undefined && workload.loading !== undefined && (
+        <LoadingProgress title={title} loading={workload.loading} />
+      )}
+      {workload.interval !== undefined && state !== 'ended' && <IntervalLine interval={workload.interval} />}
       {state === 'ended' && <EndNote workload={workload} />}
     </article>
   );

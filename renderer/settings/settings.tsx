@@ -1,6 +1,6 @@
 /** Settings: each is saved as it is changed. */
 import { useId } from 'react';
-import type { Settings as AppSettings } from '../../main/ipc/view.ts';
+import { type Settings as AppSettings, mostKeptLast } from '../../main/ipc/view.ts';
 import { useAppState, useModel } from '../model.ts';
 import { Meter } from '../parts/meter.tsx';
 import { chooseLanguage, ownNames } from '../texts/languages.ts';
@@ -69,6 +69,25 @@ export function Settings() {
             />
           </>
         )}
+        <NumberRow
+          label={say('settings.keepLast')}
+          help={say('settings.keepLast.help')}
+          unit={say('settings.keepLast.unit')}
+          value={settings.intervalKeepLast}
+          min={1}
+          max={mostKeptLast}
+          wrong={say('settings.keepLast.wrong')}
+          onChange={(intervalKeepLast) => set({ intervalKeepLast })}
+        />
+      </Section>
+
+      <Section title={say('settings.resume')}>
+        <SwitchRow
+          label={say('settings.eager')}
+          help={say('settings.eager.help')}
+          isOn={settings.resumeEagerly}
+          onChange={(resumeEagerly) => set({ resumeEagerly })}
+        />
       </Section>
 
       <Section title={say('settings.auto')}>

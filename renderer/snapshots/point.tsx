@@ -17,7 +17,7 @@ interface PointProps {
 
 export function TimelinePoint({ workload, snapshot, isBusy, onGo }: PointProps) {
   const { title, state } = workload;
-  const { id, takenAt, thumbnail, picture, current, kept, damaged, usedAt } = snapshot;
+  const { id, takenAt, thumbnail, picture, current, kept, atInterval, damaged, usedAt } = snapshot;
   const say = useText();
   const figures = useFigures();
   const model = useModel();
@@ -65,6 +65,7 @@ export function TimelinePoint({ workload, snapshot, isBusy, onGo }: PointProps) 
               {say(state === 'suspended' ? 'snapshots.current.suspended' : 'snapshots.current.running')}
             </span>
           )}
+          {atInterval && <span className="badge">{say('snapshots.atInterval')}</span>}
           {kept && (
             <span className="badge">
               <Glyph name="pin" />

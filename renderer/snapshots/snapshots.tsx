@@ -1,6 +1,7 @@
 /** Snapshots: an application's states over time, with pictures, to look at, go back to and clear away. */
 import { useEffect, useState } from 'react';
 import type { SnapshotView, WorkloadView } from '../../main/ipc/view.ts';
+import { IntervalChoice, IntervalNote } from '../home/interval.tsx';
 import { useSuspending } from '../home/suspend.tsx';
 import { useAppState, useKnown, useModel, useNow } from '../model.ts';
 import { Confirm } from '../parts/dialog.tsx';
@@ -69,18 +70,24 @@ function Timeline({ workload }: { workload: WorkloadView }) {
               <> · {say('snapshots.total', { count: snapshots.length, bytes: figures.bytes(total) })}</>
             )}
           </p>
+          {workload.interval !== undefined && state !== 'ended' && (
+            <IntervalNote interval={workload.interval} />
+          )}
         </div>
-        {runs && (
+        {(runs || (workload.interval !== undefined && state !== 'ended')) && (
           <div className="page-actions">
-            <button
-              type="button"
-              className="button"
-              disabled={isBusy || inspecting.has(id)}
-              onClick={() => void start({ workload, keepRunning: true })}
-            >
-              <Glyph name="camera" />
-              {say('snapshots.take')}
-            </button>
+            <IntervalChoice workload={workload} isBusy={isBusy} />
+            {runs && (
+              <button
+                type="button"
+                className="button"
+                disabled={isBusy || inspecting.has(id)}
+                onClick={() => void start({ workload, keepRunning: true })}
+              >
+                <Glyph name="camera" />
+                {say('snapshots.take')}
+              </button>
+            )}
           </div>
         )}
       </header>

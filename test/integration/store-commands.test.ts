@@ -48,7 +48,7 @@ describe('settings', () => {
 
 describe('gc', () => {
   it('has nothing to do in an empty store', async () => {
-    expect(await engine.json<CollectResult>('gc')).toEqual({ freedBytes: 0, storedBytes: 0 });
+    expect(await engine.json<CollectResult>('gc')).toEqual({ freedBytes: 0, storedBytes: 0, skipped: [] });
     expect((await engine.run(['gc'])).stdout).toBe('0 B freed; the memory of all snapshots takes 0 B.\n');
   });
 });

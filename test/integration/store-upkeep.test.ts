@@ -61,6 +61,37 @@ it('compresses after a suspend', async () => {
   await store.verify(id, 'all');
 });
 
+it('knows what each snapshot takes then, also in the next engine', async () => {
+  await upkeep.stop();
+  const first = await takeSnapshot(store, memoryOf(0, 400), {}, ['--codec', 'raw']);
+  const takenAt = '2026-11-22T12:00:00.000Z';
+  const second = await takeSnapshot(store, memoryOf(208, 400), { takenAt }, ['--codec', 'raw']);
+  const now = new Upkeep(store, openPages(state), silent, { compressMs: 1 });
+  now.start();
+  const listed = async (of: SnapshotStore) => {
+    const items = (await of.list()).flatMap((item) => (item.kind === 'complete' ? item : []));
+    return new Map(
+      items.map(({ id, manifest, bytesOnDisk }) => [
+        id,
+        bytesOnDisk - manifest.files.reduce((sum, { bytes }) => sum + bytes, 0),
+      ]),
+    );
+  };
+  const sum = (shares: Map<string, number>) => [...shares.values()].reduce((all, each) => all + each, 0);
+  const before = sum(await listed(store));
+  try {
+    expect(await comesTrue(async () => sum(await listed(store)) < before * 0.8)).toBe(true);
+  } finally {
+    await now.stop();
+  }
+  const shares = await listed(store);
+  // Header and digest of the packs and their indexes are nobody's.
+  expect(sum(shares)).toBeLessThanOrEqual(await packBytes());
+  expect(sum(shares)).toBeGreaterThan((await packBytes()) - 2 * 250);
+  expect(shares.get(first.id)).toBeGreaterThan((shares.get(second.id) ?? 0) * 1.8);
+  expect(await listed(await openStore(state))).toEqual(shares);
+});
+
 it('is given up for each of many suspends, and nothing is lost by that', async () => {
   const all: string[] = [];
   for (let round = 0; round < 6; round++) {

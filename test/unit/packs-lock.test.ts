@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { GivenUp, PacksLock } from '../../engine/store/packs-lock.ts';
+import { lockFolder } from '../../native/folder-lock.ts';
 
 let folder: string;
 let lock: PacksLock;
@@ -82,22 +83,28 @@ it('stops waiting when nobody wants it any more', async () => {
 });
 
 it('waits for a program that an engine which was killed has left at work', async () => {
-  const events: string[] = [];
-  let child: ReturnType<typeof spawn> | undefined;
-  await lock.alone(async (_signal, fd) => {
-    // It holds the lock by what it inherits, as the engine's own has gone.
-    child = spawn('sleep', ['1000'], { stdio: ['ignore', 'ignore', 'ignore', fd] });
-    await once(child, 'spawn');
-  });
+  const child = spawn('flock', [folder, 'sleep', '1000'], { stdio: 'ignore', detached: true });
+  await once(child, 'spawn');
+  const isLocked = () => {
+    const own = lockFolder(folder);
+    own?.[Symbol.dispose]();
+    return own === undefined;
+  };
+  while (!isLocked()) await sleep(5);
+  const end = () => {
+    if (child.pid !== undefined && child.exitCode === null && child.signalCode === null)
+      process.kill(-child.pid, 'SIGKILL');
+  };
   try {
+    const events: string[] = [];
     const next = new PacksLock(folder);
     const suspend = next.share().then(() => events.push('suspend'));
     await sleep(60);
     events.push('it ends');
-    child?.kill('SIGKILL');
+    end();
     await suspend;
     expect(events).toEqual(['it ends', 'suspend']);
   } finally {
-    child?.kill('SIGKILL');
+    end();
   }
 });
