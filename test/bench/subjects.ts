@@ -173,17 +173,32 @@ function application(name: string, rounds: number, prepare: (home: string) => Pr
 
 const gimpImages = 10;
 
+/** Half of them as photographs are, with something new in every pixel, and half as drawings are. */
+async function makeImages(folder: string): Promise<string[]> {
+  await mkdir(folder);
+  const size = ['-size', '1600x1200'];
+  const images: string[] = [];
+  for (let index = 0; index < gimpImages; index++) {
+    const photograph = [
+      ...['-seed', `${index}`, 'plasma:fractal'],
+      ...['-blur', '0x2'],
+      ...['-quality', '92'],
+    ];
+    const shapes = `roundrectangle 100,100 ${700 + 20 * index},500 20,20 circle 1100,600 1300,${700 + 10 * index}`;
+    const drawing = ['gradient:lightblue-white', '-fill', 'steelblue', '-draw', shapes];
+    const isPhotograph = index % 2 === 0;
+    const image = join(folder, `picture-${index}.${isPhotograph ? 'jpg' : 'png'}`);
+    await runOrThrow('convert', [...size, ...(isPhotograph ? photograph : drawing), '-depth', '8', image]);
+    images.push(image);
+  }
+  return images;
+}
+
 const gimp = (rounds: number) =>
-  application(`GIMP, ${gimpImages} images`, rounds, async (home) => {
-    const folder = join(home, 'images');
-    await mkdir(folder);
-    const images = Array.from({ length: gimpImages }, (_, index) => join(folder, `picture-${index}.png`));
-    for (const [index, image] of images.entries())
-      await runOrThrow('convert', [
-        ...['-size', '1600x1200', '-seed', String(index), 'plasma:fractal', '-blur', '0x2', image],
-      ]);
-    return ['gimp', '--no-splash', ...images];
-  });
+  application(`GIMP, ${gimpImages} images`, rounds, async (home) => [
+    ...['gimp', '--no-splash'],
+    ...(await makeImages(join(home, 'images'))),
+  ]);
 
 const firefox = (rounds: number) =>
   application('Firefox', rounds, async (home) => {
