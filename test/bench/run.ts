@@ -75,6 +75,7 @@ async function measure(subject: Subject, disk: string, work: string): Promise<Re
     ];
     if (round % 2 === 1) sides.reverse();
     for (const side of sides) {
+      if (interrupted) throw new Error('interrupted');
       const folder = await mkdtemp(join(disk, 's'));
       const home = await mkdtemp(join(work, 'h'));
       try {
@@ -106,6 +107,14 @@ async function measureAll(subjects: readonly Subject[], work: string, notes: str
   }
   return results;
 }
+
+/** A measurement is brought to its end, so that nothing of it is left behind. */
+let interrupted = false;
+for (const signal of ['SIGINT', 'SIGTERM'] as const)
+  process.on(signal, () => {
+    interrupted = true;
+    process.stderr.write('bench: ends after this measurement ...\n');
+  });
 
 const work = await mkdtemp('/var/tmp/torpor-bench-');
 const startedAt = performance.now();

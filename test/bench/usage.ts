@@ -68,7 +68,8 @@ export class Usage implements AsyncDisposable {
   helpers(): { pid: number; name: HelperName }[] {
     return pidsIn(this.#folder).flatMap((pid) => {
       const comm = textOf(`/proc/${pid}/comm`).trim();
-      const name = helperNames.find((each) => each === comm);
+      // Its processes may have something after it that tells them apart.
+      const name = helperNames.find((each) => comm.startsWith(each));
       return name === undefined ? [] : [{ pid, name }];
     });
   }
