@@ -23,11 +23,7 @@ const statusSchema = z.object({
 /** How far it is. */
 export type PagerStatus = z.infer<typeof statusSchema>;
 
-const answerSchema = z.union([
-  statusSchema,
-  z.object({ ok: z.literal(true) }),
-  z.object({ error: z.string() }),
-]);
+const answerSchema = z.looseObject({ error: z.string().optional() });
 
 const eventSchema = z.discriminatedUnion('event', [
   z.object({ event: z.literal('ready') }),
@@ -150,7 +146,7 @@ export class Pager {
   /** @returns false where it has ended. */
   async #tell(command: string): Promise<boolean> {
     const answer = await this.#ask(command);
-    if (answer !== undefined && 'error' in answer)
+    if (answer?.error !== undefined)
       throw new TorporError('failed', `Its memory is still being fetched, and that failed: ${answer.error}.`);
     return answer !== undefined;
   }

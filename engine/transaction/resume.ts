@@ -5,7 +5,7 @@
  * reads them: no process runs before both are done, because CRIU's post-restore notification is answered only then.
  */
 import { mkdir, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
-import { basename, join } from 'node:path';
+import { basename, join, relative } from 'node:path';
 import { sentenceOf, TorporError } from '../../api/errors.ts';
 import type { Finding, ResumeChoices } from '../../api/types.ts';
 import { type Manifest, specOf } from '../../proto/manifest.ts';
@@ -355,13 +355,15 @@ async function viewOfImages(
   viewDir: string,
 ): Promise<string> {
   await mkdir(viewDir, { recursive: true, mode: 0o700 });
+  // Relative ones: they are followed from this folder also by those for whom other things lie at the same paths.
+  const link = (path: string, name: string) => symlink(relative(viewDir, path), join(viewDir, name));
   for (const name of await readdir(imagesDir)) {
     const rewritten = changed.get(name);
-    if (rewritten === undefined) await symlink(join(imagesDir, name), join(viewDir, name));
+    if (rewritten === undefined) await link(join(imagesDir, name), name);
     else await writeFile(join(viewDir, name), rewritten, { mode: 0o600 });
   }
-  for (const [name, old] of renamed) await symlink(join(imagesDir, old), join(viewDir, name));
-  for (const path of memory) await symlink(path, join(viewDir, basename(path)));
+  for (const [name, old] of renamed) await link(join(imagesDir, old), name);
+  for (const path of memory) await link(path, basename(path));
   return viewDir;
 }
 

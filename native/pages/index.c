@@ -368,20 +368,25 @@ static int list_packs(struct index *index, int folder, char **what)
 			break;
 		}
 		memcpy(pack->name, found->d_name, sizeof(pack->name));
-		pack->fd = openat(folder, pack->name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+		pack->fd = openat(folder, pack->name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 		if (pack->fd < 0 && errno == ENOENT) {
 			free_pack(pack);
 			result = 1;
 			break;
 		}
-		if (pack->fd < 0 || fstat(pack->fd, &status) != 0) {
+		if (pack->fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM)) {
 			*what = format_string("packs/%s cannot be opened: %s", pack->name, strerror(errno));
 			free_pack(pack);
 			result = -1;
 			break;
 		}
-		pack->bytes = (uint64_t)status.st_size;
-		result = load_pack(folder, pack, what);
+		if (pack->fd < 0 || fstat(pack->fd, &status) != 0 || !S_ISREG(status.st_mode)) {
+			note_trouble(pack, format_string("packs/%s cannot be opened: %s", pack->name,
+							 pack->fd < 0 ? strerror(errno) : "it is no file"));
+		} else {
+			pack->bytes = (uint64_t)status.st_size;
+			result = load_pack(folder, pack, what);
+		}
 		if (result != 0)
 			free_pack(pack);
 		else

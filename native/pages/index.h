@@ -39,7 +39,7 @@ const struct idx_entry *index_find(const struct index *index, const uint8_t id[C
 unsigned index_packs(const struct index *index);
 /* "ID.pack" */
 const char *index_pack_name(const struct index *index, unsigned pack);
-/* Open for reading only; it has no position of its own (pread). */
+/* Open for reading only, for pread; -1 of a pack that could not be opened, which has no entries. */
 int index_pack_fd(const struct index *index, unsigned pack);
 uint64_t index_pack_bytes(const struct index *index, unsigned pack);
 const struct pack_header *index_pack_header(const struct index *index, unsigned pack);

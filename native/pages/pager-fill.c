@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -24,12 +25,13 @@ static void no_memory(void)
 	_exit(1);
 }
 
-static void process_gone(struct process *process)
+void process_gone(struct process *process)
 {
 	if (process->gone)
 		return;
 	process->gone = true;
 	process->map.missing = 0;
+	ring_release(process->uffd);
 	close(process->uffd);
 	process->uffd = -1;
 }
@@ -62,6 +64,7 @@ static struct process *process_new(struct supervisor *all, int uffd, uint64_t ds
 
 	if (!process)
 		no_memory();
+	ring_hold(uffd);
 	process->uffd = uffd;
 	process->dst_id = dst_id;
 	/* poll() on a descriptor that blocks says that it is broken. */
@@ -110,6 +113,38 @@ static void remember_fault(struct process *process, uint64_t address)
 	process->faults[process->fault_count++] = address;
 }
 
+/*
+ * Whether a process has memory of ours at an address: a copy of what cannot be read fails with EFAULT there, and with ENOENT
+ * where there is nothing. EAGAIN: it cannot be known, since the process has changed something already.
+ */
+static int probe(const struct process *process, uint64_t address)
+{
+	static void *nothing;
+	struct uffdio_copy copy = { .dst = address, .len = PAGE_BYTES };
+
+	if (!nothing)
+		nothing = mmap(NULL, PAGE_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	copy.src = (uint64_t)(uintptr_t)nothing;
+	return ioctl(process->uffd, UFFDIO_COPY, &copy) < 0 ? errno : 0;
+}
+
+/* The child has the memory that its parent had when it forked, which may have been before changes that came first here. */
+static bool fork_map(struct process *child, const struct process *parent)
+{
+	bool fine = map_fork(&child->map, &parent->map);
+
+	for (size_t i = parent->map.past_count; i > 0 && fine; i--) {
+		const struct map_range *range = &parent->map.past[i - 1];
+		uint64_t address;
+		int error = probe(child, range->address);
+
+		/* In doubt it is where it was if it is nowhere else: what is not there is refused later. */
+		if (error == EFAULT || (error == EAGAIN && !map_address(&child->map, range->page, &address)))
+			fine = map_restore(&child->map, range);
+	}
+	return fine;
+}
+
 static void take_event(struct supervisor *all, struct process *process, const struct uffd_msg *event)
 {
 	struct process *child;
@@ -123,7 +158,7 @@ static void take_event(struct supervisor *all, struct process *process, const st
 	case UFFD_EVENT_FORK:
 		child = process_new(all, (int)event->arg.fork.ufd, process->dst_id);
 		child->forked = true;
-		fine = map_fork(&child->map, &process->map);
+		fine = fork_map(child, process);
 		watch(all, child->uffd);
 		break;
 	case UFFD_EVENT_REMAP:
@@ -555,9 +590,9 @@ void fill(struct supervisor *all)
 		answer_faults(all, each);
 		/* Nobody may touch it for a long time. */
 		if (!each->gone && each->map.past_count > 0) {
-			struct uffdio_writeprotect probe = { .range = { .start = 1ull << 20, .len = PAGE_BYTES } };
+			struct uffdio_writeprotect question = { .range = { .start = 1ull << 20, .len = PAGE_BYTES } };
 
-			if (ioctl(each->uffd, UFFDIO_WRITEPROTECT, &probe) == 0 || errno != EAGAIN)
+			if (ioctl(each->uffd, UFFDIO_WRITEPROTECT, &question) == 0 || errno != EAGAIN)
 				is_quiet(each);
 			else
 				all->stalled = true;

@@ -1,10 +1,12 @@
 /*
- * Keepers: processes that share the supervisor's table of descriptors (CLONE_FILES) and do nothing but watch it. While
- * one of them lives, the kernel lets go of no userfaultfd, also not of one that a fork's report has just brought; so
- * what has faulted goes on waiting. They end the workload where the supervisor has died.
+ * The two small processes beside the supervisor, which only watch it and end the workload where it has died.
  *
- * The first keeper also traces the workload's init with PTRACE_O_EXITKILL while pages are missing, so that the kernel
- * ends the workload where all of them are killed at once.
+ * The holder shares the supervisor's table of descriptors (CLONE_FILES). While it lives the kernel lets go of no
+ * userfaultfd, also not of one that a fork's report has just brought; so what has faulted goes on waiting.
+ *
+ * The tracer has the workload's init by PTRACE_O_EXITKILL while pages are missing, so that the kernel ends the workload
+ * where all are killed at once. It has hardly any descriptors: what a process closes at its end delays the kernel's
+ * signal.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -19,6 +21,7 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -75,9 +78,14 @@ void end_workload(const struct keeper_orders *orders)
 }
 
 /* The supervisor is gone: nobody will bring the pages that are missing. */
-static void take_over(const struct keeper_orders *orders) __attribute__((noreturn));
-static void take_over(const struct keeper_orders *orders)
+static void take_over(const struct keeper_orders *orders, bool is_tracer) __attribute__((noreturn));
+static void take_over(const struct keeper_orders *orders, bool is_tracer)
 {
+	/* It has nothing to hold; by its end the kernel ends what it traces. */
+	if (is_tracer) {
+		end_workload(orders);
+		_exit(0);
+	}
 	/* Whoever reads from the mount gets an error instead of waiting for ever: CRIU, whose restore fails. */
 	umount2(orders->mount, MNT_DETACH);
 	if (orders->fuse_fd >= 0)
@@ -134,18 +142,56 @@ static int detach(pid_t pid)
 	}
 }
 
+/*
+ * The rest of the workload ends only when its init has: on a busy machine that must not wait for a processor either.
+ * Whatever it starts meanwhile is as it would be otherwise.
+ */
+static int seize(pid_t pid, int *nice)
+{
+	const struct sched_param none = { 0 };
+
+	if (ptrace(PTRACE_SEIZE, pid, 0, (long)PTRACE_O_EXITKILL) < 0)
+		return errno;
+	if (sched_getscheduler(pid) == SCHED_OTHER) {
+		*nice = getpriority(PRIO_PROCESS, (id_t)pid);
+		sched_setscheduler(pid, SCHED_OTHER | SCHED_RESET_ON_FORK, &none);
+		setpriority(PRIO_PROCESS, (id_t)pid, -20);
+	}
+	return 0;
+}
+
+static void calm(pid_t pid, int nice)
+{
+	const struct sched_param none = { 0 };
+
+	if (sched_getscheduler(pid) == (SCHED_OTHER | SCHED_RESET_ON_FORK)) {
+		sched_setscheduler(pid, SCHED_OTHER, &none);
+		setpriority(PRIO_PROCESS, (id_t)pid, nice);
+	}
+}
+
 static void nothing(int signal)
 {
 	(void)signal;
 }
 
-static void keep(int socket, int supervisor, const struct keeper_orders *orders) __attribute__((noreturn));
-static void keep(int socket, int supervisor, const struct keeper_orders *orders)
+static void keep(int socket, int supervisor, const struct keeper_orders *orders, bool is_tracer) __attribute__((noreturn));
+static void keep(int socket, int supervisor, const struct keeper_orders *orders, bool is_tracer)
 {
 	struct sigaction interrupt = { .sa_handler = nothing };
 	sigset_t all_but_child;
+	int nice = 0;
 
-	prctl(PR_SET_NAME, "torpor-pager-k");
+	prctl(PR_SET_NAME, is_tracer ? "torpor-pager-t" : "torpor-pager-k");
+	if (is_tracer) {
+		const struct sched_param first = { .sched_priority = 1 };
+
+		/* Its end must not wait for a processor. */
+		sched_setscheduler(0, SCHED_FIFO, &first);
+		socket = dup2(socket, 0);
+		supervisor = dup2(supervisor, 1);
+		syscall(SYS_close_range, 2, ~0u, 0);
+	}
 	sigaction(SIGCHLD, &interrupt, NULL);
 	/* SIGCHLD comes only while this waits, so that none is missed. */
 	sigemptyset(&all_but_child);
@@ -157,21 +203,24 @@ static void keep(int socket, int supervisor, const struct keeper_orders *orders)
 		ppoll(fds, 2, NULL, &all_but_child);
 		pass_stops();
 		if (fds[0].revents)
-			take_over(orders);
+			take_over(orders, is_tracer);
 		if (RETRY(recv(socket, &message, sizeof(message), MSG_DONTWAIT)) != sizeof(message))
 			continue;
 		if (message.command == KEEPER_QUIT)
 			_exit(0);
-		if (message.command == KEEPER_SEIZE)
-			answer = ptrace(PTRACE_SEIZE, message.pid, 0, (long)PTRACE_O_EXITKILL) < 0 ? errno : 0;
-		else
+		if (message.command == KEEPER_SEIZE) {
+			answer = seize(message.pid, &nice);
+		} else {
+			calm(message.pid, nice);
 			answer = detach(message.pid);
+		}
 		RETRY(send(socket, &answer, sizeof(answer), MSG_NOSIGNAL));
 	}
 }
 
-bool keeper_start(struct keeper *keeper, const struct keeper_orders *orders)
+bool keeper_start(struct keeper *keeper, const struct keeper_orders *orders, bool is_tracer)
 {
+	unsigned long flags = is_tracer ? SIGCHLD : CLONE_FILES | SIGCHLD;
 	int sockets[2], supervisor = (int)syscall(SYS_pidfd_open, getpid(), 0);
 	sigset_t child, before;
 
@@ -180,10 +229,10 @@ bool keeper_start(struct keeper *keeper, const struct keeper_orders *orders)
 	sigemptyset(&child);
 	sigaddset(&child, SIGCHLD);
 	sigprocmask(SIG_BLOCK, &child, &before);
-	/* As fork, but with one table of descriptors: what the supervisor gets later is here at once. */
-	keeper->pid = (pid_t)syscall(SYS_clone, CLONE_FILES | SIGCHLD, NULL, NULL, NULL, NULL);
+	/* As fork; the holder with one table of descriptors, so that what the supervisor gets later is there at once. */
+	keeper->pid = (pid_t)syscall(SYS_clone, flags, NULL, NULL, NULL, NULL);
 	if (keeper->pid == 0)
-		keep(sockets[1], supervisor, orders);
+		keep(sockets[1], supervisor, orders, is_tracer);
 	sigprocmask(SIG_SETMASK, &before, NULL);
 	if (keeper->pid < 0)
 		return false;

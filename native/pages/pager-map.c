@@ -208,38 +208,44 @@ bool map_fork(struct page_map *child, const struct page_map *parent)
 {
 	size_t words = parent->pages / 64 + 1;
 
-	*child = (struct page_map){ .first_page = parent->first_page, .pages = parent->pages, .missing = parent->missing,
+	*child = (struct page_map){ .first_page = parent->first_page,
+				    .pages = parent->pages,
+				    .missing = parent->missing,
 				    .is_moved = parent->is_moved };
 	child->missing_bits = malloc(words * sizeof(uint64_t));
-	child->room = parent->count + parent->past_count + 1;
+	child->room = parent->count + 1;
 	child->ranges = malloc(child->room * sizeof(*child->ranges));
-	if (!child->missing_bits || !child->ranges)
-		goto failed;
+	if (!child->missing_bits || !child->ranges) {
+		map_close(child);
+		return false;
+	}
 	memcpy(child->missing_bits, parent->missing_bits, words * sizeof(uint64_t));
 	memcpy(child->ranges, parent->ranges, parent->count * sizeof(*child->ranges));
 	child->count = parent->count;
-	/* The latest first: where two claim one address, the later change is what the fork more likely saw. */
-	for (size_t i = parent->past_count; i > 0; i--) {
-		struct map_range range = parent->past[i - 1];
+	return true;
+}
 
-		/* Page by page: this is rare, and what is there already wins. */
-		for (uint64_t page = 0; page < range.pages; page++) {
-			uint64_t address = range.address + page * PAGE_BYTES, known, follow;
+bool map_restore(struct page_map *map, const struct map_range *range)
+{
+	bool fine = true;
 
-			if (map_is_missing(child, range.page + page) && !map_find(child, address, &known, &follow) &&
-			    !insert_range(child, range_after(child, address),
-					  (struct map_range){ address, 1, range.page + page }))
-				goto failed;
+	for (size_t i = 0; i < map->count && fine; i++) {
+		struct map_range each = map->ranges[i];
+		uint64_t from = each.page > range->page ? each.page : range->page;
+		uint64_t each_end = each.page + each.pages, range_end = range->page + range->pages;
+		uint64_t to = each_end < range_end ? each_end : range_end;
+
+		if (from < to) {
+			fine = cut(map, each.address + (from - each.page) * PAGE_BYTES,
+				   each.address + (to - each.page) * PAGE_BYTES, NULL);
+			i = SIZE_MAX; /* begins anew: ranges have changed */
 		}
 	}
-	if (parent->past_count) {
-		child->is_moved = true;
-		count_again(child);
-	}
-	return true;
-failed:
-	map_close(child);
-	return false;
+	fine = fine && cut(map, range->address, range->address + range->pages * PAGE_BYTES, NULL) &&
+	       insert_range(map, range_after(map, range->address), *range);
+	map->is_moved = true;
+	count_again(map);
+	return fine;
 }
 
 bool map_find(const struct page_map *map, uint64_t address, uint64_t *page, uint64_t *follow)

@@ -23,7 +23,7 @@ struct page_map {
 	size_t count, room;
 	/*
 	 * Ranges as they were before changes that a fork may have preceded: the kernel can report a fork after a change that
-	 * another thread made after it. The child still has them then.
+	 * another thread made after it. The child still has them then. The latest is the last.
 	 */
 	struct map_range *past;
 	size_t past_count, past_room;
@@ -36,7 +36,9 @@ struct page_map {
 /* All false only where there is no memory. */
 bool map_open(struct page_map *map, const struct snapshot_image *image);
 void map_close(struct page_map *map);
+/* The past is not taken over; map_restore() gives the child a range of it that it turns out to have. */
 bool map_fork(struct page_map *child, const struct page_map *parent);
+bool map_restore(struct page_map *child, const struct map_range *range);
 
 /* The page at an address, and how many follow it in its range (itself included); false where none is. */
 bool map_find(const struct page_map *map, uint64_t address, uint64_t *page, uint64_t *follow);

@@ -76,6 +76,8 @@ void ask_again(struct supervisor *all);
 uint64_t missing_pages(const struct supervisor *all, bool forked);
 /* Whether all that can be fetched of forked children is there. */
 bool forks_are_settled(const struct supervisor *all);
+/* The process has ended, or has all of its memory: its userfaultfd is closed. */
+void process_gone(struct process *process);
 void forget_ended(struct supervisor *all);
 
 /* pager.c: tells the engine, as far as it listens. */

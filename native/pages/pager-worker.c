@@ -297,6 +297,7 @@ int worker_main(int argc, char **argv)
 	if (getppid() != (pid_t)atoi(argv[4]))
 		return 1;
 	prctl(PR_SET_NAME, "torpor-pager-w");
+	setpriority(PRIO_PROCESS, 0, 0);
 	signal(SIGPIPE, SIG_IGN);
 	if (reader_open(&reader, argv[1], argv[2], &what) < 0) {
 		worker_trouble(what);

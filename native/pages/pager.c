@@ -39,7 +39,7 @@
 #define DST_PROCESS 1u
 #define CONTROLS 8u
 #define LINE_MOST 4352u
-#define KEEPERS 2u
+enum { TRACER, HOLDER, KEEPERS };
 /* Between two events of progress, and between two workers where they die at once. */
 #define PROGRESS_MS 200
 #define WORKER_PAUSE_MS 500
@@ -128,16 +128,18 @@ static void answer(int control, const char *format, ...)
 	say(controls[control].fd, line);
 }
 
+/* Why memory cannot be read, where that is so. */
+static char *failure;
+
 static void say_failed(const char *what)
 {
-	static char *last;
 	CLEANUP_FREE char *json = json_string(what);
 
 	/* Many pages may lie in one chunk that cannot be read. */
-	if (last && strcmp(last, what) == 0)
+	if (failure && strcmp(failure, what) == 0)
 		return;
-	free(last);
-	last = format_string("%s", what);
+	free(failure);
+	failure = format_string("%s", what);
 	emit("{\"event\":\"failed\",\"what\":%s}", json);
 }
 
@@ -282,7 +284,7 @@ static void take_answers(void)
 
 static void start_keeper(unsigned number)
 {
-	if (!keeper_start(&keepers[number], orders))
+	if (!keeper_start(&keepers[number], orders, number == TRACER))
 		_exit(1);
 }
 
@@ -292,7 +294,7 @@ static int seize(void)
 
 	if (init_pid == 0 || seized)
 		return 0;
-	error = keeper_ask(&keepers[0], KEEPER_SEIZE, init_pid);
+	error = keeper_ask(&keepers[TRACER], KEEPER_SEIZE, init_pid);
 	if (error == 0)
 		seized = init_pid;
 	return error;
@@ -301,7 +303,7 @@ static int seize(void)
 static void let_go(void)
 {
 	if (seized)
-		keeper_ask(&keepers[0], KEEPER_DETACH, seized);
+		keeper_ask(&keepers[TRACER], KEEPER_DETACH, seized);
 	seized = 0;
 }
 
@@ -320,7 +322,7 @@ static void reap(void)
 				continue;
 			keeper_close(&keepers[i]);
 			/* The kernel has ended what it traced. */
-			if (i == 0)
+			if (i == TRACER)
 				seized = 0;
 			start_keeper(i);
 		}
@@ -568,7 +570,7 @@ static void complete(void)
 	let_go();
 	/* The one table of descriptors: the keepers have none of them either now. */
 	for (struct process *each = all.processes; each; each = each->next)
-		close_fd(&each->uffd);
+		process_gone(each);
 	write_working_set();
 	emit("{\"event\":\"loaded\",\"bytes\":%llu,\"total\":%llu}", (unsigned long long)(all.total * PAGE_BYTES),
 	     (unsigned long long)(all.total * PAGE_BYTES));
@@ -612,9 +614,11 @@ static void obey(int asker, char *line)
 	else
 		words = line + strlen(line);
 	if (strcmp(line, "status") == 0) {
-		answer(asker, "{\"state\":\"%s\",\"loadedBytes\":%llu,\"totalBytes\":%llu,\"pid\":%d}", state_name(),
-		       (unsigned long long)(loaded_pages() * PAGE_BYTES), (unsigned long long)(all.total * PAGE_BYTES),
-		       (int)getpid());
+		CLEANUP_FREE char *what = json_string(failure ? failure : "");
+
+		answer(asker, "{\"state\":\"%s\",\"loadedBytes\":%llu,\"totalBytes\":%llu,\"pid\":%d,\"what\":%s}",
+		       state_name(), (unsigned long long)(loaded_pages() * PAGE_BYTES),
+		       (unsigned long long)(all.total * PAGE_BYTES), (int)getpid(), what);
 	} else if (strcmp(line, "load") == 0) {
 		load(asker, words);
 	} else if (strcmp(line, "hold") == 0) {
@@ -743,11 +747,8 @@ static void advance(void)
 	if (now >= next_look) {
 		/* Nothing tells of the end of a process; only who has to do with it notices. */
 		for (struct process *each = all.processes; each; each = each->next) {
-			if (!each->gone && !uffd_is_alive(each->uffd)) {
-				each->gone = true;
-				each->map.missing = 0;
-				close_fd(&each->uffd);
-			}
+			if (!each->gone && !uffd_is_alive(each->uffd))
+				process_gone(each);
 		}
 		forget_ended(&all);
 		next_look = now + (end_asker >= 0 ? 5 : 500);
@@ -818,6 +819,8 @@ static void set_up(void)
 	prctl(PR_SET_NAME, "torpor-pager");
 	for (unsigned i = 0; i < 4; i++)
 		signal((int[]){ SIGHUP, SIGINT, SIGTERM, SIGPIPE }[i], SIG_IGN);
+	/* Somebody waits for whatever this process does. */
+	setpriority(PRIO_PROCESS, 0, -10);
 	/* Whoever is to give back memory, this is not it: the workload would have to go with it. */
 	if (fd >= 0) {
 		RETRY(write(fd, "-1000", 5));
@@ -879,6 +882,7 @@ int main(int argc, char **argv)
 	orders->fuse_fd = fuse_fd;
 	strcpy(orders->cgroup, cgroup ? cgroup : "");
 	strcpy(orders->mount, mount_point);
+	ring_open();
 	for (unsigned i = 0; i < KEEPERS; i++)
 		start_keeper(i);
 	if (lazy_path)

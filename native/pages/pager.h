@@ -3,7 +3,7 @@
  *
  * The supervisor has the userfaultfds, the address maps and the connection to the engine, and fills pages in. The worker
  * has the store: it unpacks and checks what the supervisor asks for into slots of shared memory, and serves the mount.
- * It may die at any moment and is replaced. The keepers share the supervisor's table of descriptors and only watch.
+ * It may die at any moment and is replaced. The keepers only watch.
  */
 #ifndef TORPOR_PAGES_PAGER_H
 #define TORPOR_PAGES_PAGER_H
@@ -72,7 +72,7 @@ int pool_chunk(struct pool *pool, struct record_reader *thread, uint64_t chunk, 
 /* These will be asked for soon. */
 void pool_ahead(struct pool *pool, uint64_t chunk);
 
-/* A process that keeps the descriptors of the supervisor open, in the same table. */
+/* A process that watches the supervisor: the tracer, or the holder, which shares its table of descriptors. */
 struct keeper {
 	pid_t pid; /* 0: not there */
 	int pidfd;
@@ -94,7 +94,12 @@ struct keeper_orders {
 	char mount[4096];
 };
 
-bool keeper_start(struct keeper *keeper, const struct keeper_orders *orders);
+/* pager-ring.c: a userfaultfd that the kernel shall not let go of at once, whoever dies; and before it is closed. */
+void ring_open(void);
+void ring_hold(int fd);
+void ring_release(int fd);
+
+bool keeper_start(struct keeper *keeper, const struct keeper_orders *orders, bool is_tracer);
 /* After it has ended. */
 void keeper_close(struct keeper *keeper);
 /* An errno. */

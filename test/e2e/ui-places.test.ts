@@ -1,5 +1,5 @@
 /** Settings, snapshots, languages and what goes wrong, in a real browser with the real app and engine. */
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Page } from 'playwright-core';
@@ -56,12 +56,20 @@ describe('settings', () => {
     await limit.press('Enter');
     await page.getByText(/of 35 GB used by snapshots/).waitFor(patient);
     await page.getByRole('combobox', { name: 'What goes first' }).selectOption('The largest');
+    await page.getByRole('switch', { name: 'Fetch all memory before an application runs' }).click();
+    const keepLast = page.getByRole('spinbutton', { name: 'Of those taken at an interval, keep the last' });
+    await keepLast.fill('0');
+    await page.getByText('Please enter a whole number from 1 to 1000.').waitFor();
+    await keepLast.fill('7');
+    await keepLast.press('Enter');
     await page.getByRole('combobox', { name: 'When you log out' }).selectOption('Suspend them to disk');
     await page.getByRole('combobox', { name: 'When memory runs short' }).selectOption('Do nothing');
     await page.getByText('Short means less than').waitFor({ state: 'detached', ...patient });
 
     await page.reload();
     expect(await limit.inputValue()).toBe('35');
+    expect(await keepLast.inputValue()).toBe('7');
+    expect(await page.getByRole('switch', { name: /^Fetch all memory/ }).isChecked()).toBe(true);
     expect(await page.getByRole('combobox', { name: 'What goes first' }).inputValue()).toBe('largest');
     expect(await page.getByRole('combobox', { name: 'When you log out' }).inputValue()).toBe('suspend');
   });
@@ -97,6 +105,55 @@ describe('settings', () => {
 });
 
 describe('snapshots', () => {
+  it('are taken by itself at the interval that is chosen, which the card tells of', async () => {
+    const { id } = await engine.start(['sh', '-c', 'exec xterm'], '--name', 'terminal');
+    await goTo(`snapshots/${id}`);
+    const choice = page.getByRole('combobox', { name: 'Take snapshots of terminal by itself' });
+    expect(await choice.inputValue({ timeout: patient.timeout })).toBe('');
+    await choice.selectOption('Every 10 min');
+    await page
+      .getByText('Snapshots of terminal are taken every 10 min. The first one is there.')
+      .first()
+      .waitFor(patient);
+    await page.locator('[data-snapshot]').getByText('By itself').waitFor(patient);
+    await page.getByText(/^next in (10|9) min · the last 3 stay$/).waitFor(patient);
+    await isAccessible();
+    expect((await engine.workload(id)).interval).toMatchObject({ everySeconds: 600, keepLast: 3 });
+
+    await goTo('home');
+    const card = page.locator(`article[data-workload="${id}"]`);
+    await card.getByText(/^Snapshot every 10 min · next in (10|9) min$/).waitFor(patient);
+    await isAccessible();
+
+    // As it was set on the command line, and waits.
+    await engine.json('snapshots', '--every', '45m', id);
+    await card.getByText('Snapshot every 45 min').waitFor(patient);
+    await engine.json('suspend', id);
+    await card.getByText('Snapshot every 45 min · when it runs again').waitFor(patient);
+    await goTo(`snapshots/${id}`);
+    expect(await choice.locator('option:checked').textContent()).toBe('Every 45 min');
+    await choice.selectOption('Never');
+    await page.getByText('No more snapshots of terminal are taken by itself.').first().waitFor(patient);
+    expect((await engine.workload(id)).interval).toBeUndefined();
+  });
+
+  it('that are to be taken by itself and fail again and again are told of', async () => {
+    const { id } = await engine.start(['sh', '-c', 'exec xterm'], '--name', 'terminal');
+    await engine.json('snapshots', '--every', '1s', id);
+    const staging = join(engine.paths.stateDir, 'staging');
+    await expect
+      .poll(() => rename(staging, `${staging}.away`).then(() => writeFile(staging, 'no folder')), patient)
+      .toBeUndefined();
+    await page.getByText(/^The last \d+ snapshots of terminal could not be taken/).waitFor(patient);
+    const card = page.locator(`article[data-workload="${id}"]`);
+    await card.getByText(/^The last \d+ turns failed: /).waitFor(patient);
+    await isAccessible();
+    await rm(staging);
+    await rename(`${staging}.away`, staging);
+    await card.getByText(/turns? failed/).waitFor({ state: 'detached', ...patient });
+    await engine.json('snapshots', '--every', 'off', id);
+  });
+
   it('are a time machine: back, and forward again', async () => {
     const folder = await mkdtemp('/var/tmp/torpor-ui-');
     try {

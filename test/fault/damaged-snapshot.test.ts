@@ -1,6 +1,6 @@
 /** A snapshot is damaged on disk: it is refused by the name of the file, and resumes once it is whole again. */
-import { readdir, readFile, rename, truncate, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { readdir, readFile, rename, stat, truncate, writeFile } from 'node:fs/promises';
+import { basename, join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { Snapshot, VerifyResult } from '../../api/types.ts';
 import { TestEngine } from '../support/engine.ts';
@@ -49,12 +49,14 @@ const damages = {
   },
 } as const;
 
-async function largestPages(): Promise<string> {
-  const names = (await readdir(join(folder, 'images'))).filter((name) => /^pages-\d+\.img$/.test(name));
+/** The pack that has most of its memory, as a path from the snapshot's folder. */
+async function largestPack(): Promise<string> {
+  const packs = join(engine.paths.stateDir, 'packs');
+  const names = (await readdir(packs)).filter((name) => name.endsWith('.pack'));
   const sized = await Promise.all(
-    names.map(async (name) => [(await readFile(join(folder, 'images', name))).length, name] as const),
+    names.map(async (name) => [(await stat(join(packs, name))).size, name] as const),
   );
-  return `images/${sized.sort((a, b) => b[0] - a[0])[0]?.[1]}`;
+  return `../../packs/${sized.sort((a, b) => b[0] - a[0])[0]?.[1]}`;
 }
 
 /** A file each of what is read in a way of its own, and a damage each. */
@@ -62,8 +64,9 @@ const cases: [keyof typeof damages, string, () => Promise<string>][] = [
   ['flipped byte', 'the manifest', async () => 'manifest.json'],
   ['flipped byte', 'its MAC', async () => 'manifest.mac'],
   ['flipped byte', 'a core image', async () => 'images/core-1.img'],
-  ['flipped byte', 'the memory', largestPages],
-  ['truncation', 'the memory', largestPages],
+  ['flipped byte', 'the list of pages', async () => 'pages/places'],
+  ['truncation', 'the list of pages', async () => 'pages/entries'],
+  ['removal', 'the list of chunks', async () => 'pages/chunks'],
   ['removal', 'its MAC', async () => 'manifest.mac'],
   ['removal', 'the process tree', async () => 'images/pstree.img'],
 ];
@@ -82,7 +85,7 @@ it.each(cases)('%s of %s', async (how, _what, find) => {
     expect(outcome.stderr).toContain('torpor verify');
     expect(await traces(engine)).toEqual(before);
     expect((await engine.workload(counter.id)).state).toBe('suspended');
-    const seenWithoutReading = isManifest || how !== 'flipped byte';
+    const seenWithoutReading = isManifest || file.startsWith('pages/') || how !== 'flipped byte';
     for (const [options, seen] of [
       [[], seenWithoutReading],
       [['--read-data'], true],
@@ -107,8 +110,22 @@ it('by its workload is refused by the manifest too, with the snapshot named', as
   }
 });
 
+it('of the memory that snapshots share is found, with the pack and the place in it', async () => {
+  const pack = await largestPack();
+  const mend = await damages['flipped byte'](join(folder, pack));
+  try {
+    const verify = await engine.run(['verify', '--read-data']);
+    expect(verify.code).toBe(1);
+    expect(verify.stdout).toMatch(
+      new RegExp(`Snapshot ${snapshot} is damaged: .*${basename(pack)}.* offset \\d+`),
+    );
+  } finally {
+    await mend();
+  }
+});
+
 it('does not keep that of another workload from being used', async () => {
-  const mend = await damages['flipped byte'](join(folder, await largestPages()));
+  const mend = await damages['flipped byte'](join(folder, await largestPack()));
   try {
     await engine.json('suspend', 'other');
     expect(await other.expectUsable()).toBe('suspended');

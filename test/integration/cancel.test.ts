@@ -19,6 +19,8 @@ import { canCheckpoint } from './criu-fixture.ts';
 const torpor = new URL('../../bin/torpor', import.meta.url).pathname;
 const limits = { timeout: 60_000, interval: 20 };
 const heldMib = 1024;
+/** Five of them, each with all memory hashed afterwards. */
+const manyMs = 300_000;
 /** Holds memory that nothing can leave out or compress, and writes down its hash whenever it is asked by a file. */
 const holder = `import hashlib, os, sys, time
 folder = sys.argv[1]
@@ -56,8 +58,11 @@ afterEach(() => removeSnapshots(engine));
 afterAll(() => engine[Symbol.asyncDispose]());
 afterAll(() => client[Symbol.asyncDispose]());
 
-/** It is as it was, and was never another. */
-async function expectUntouched(): Promise<void> {
+/** What the store of pages has: what is removed goes later, by and by. */
+const packs = () => readdir(file('packs'));
+
+/** The application is as it was, and was never another; the packs are at most those that there were. */
+async function expectUntouched(before: readonly string[]): Promise<void> {
   const now = await engine.workload(application.id);
   expect(now).toMatchObject({ state: 'running', pids: application.pids });
   await rm(file('answer'));
@@ -65,6 +70,7 @@ async function expectUntouched(): Promise<void> {
   expect(await answer()).toBe(hash);
   expect(await readdir(file('staging'))).toEqual([]);
   expect(await readdir(file('snapshots'))).toEqual([]);
+  expect((await packs()).filter((name) => !before.includes(name))).toEqual([]);
   await expectTidy(engine);
 }
 
@@ -95,6 +101,7 @@ describe.runIf(canCheckpoint)('a suspend that is given up', () => {
   it.each<Phase>(['inspect', 'detach', 'freeze', 'checkpoint', 'commit'])(
     'at %s by Ctrl+C leaves the application as it was',
     async (phase) => {
+      const before = await packs();
       const at = reached(phase);
       const { child, ended } = suspending();
       await at;
@@ -104,17 +111,18 @@ describe.runIf(canCheckpoint)('a suspend that is given up', () => {
       expect(stderr).toContain('It was cancelled');
       expect(stderr).toContain('It runs on as before.');
       expect(code).toBe(1);
-      await expectUntouched();
+      await expectUntouched(before);
     },
   );
 
-  it('at any moment leaves it as it was, or came too late', async () => {
+  it('at any moment leaves it as it was, or came too late', { timeout: manyMs }, async () => {
     const startedAt = performance.now();
     await engine.json('suspend', '--leave-running', application.id);
     const takes = performance.now() - startedAt;
     await removeSnapshots(engine);
     const random = numbers(6);
     for (let round = 0; round < 5; round++) {
+      const before = await packs();
       const done = client.suspend(application.id, { leaveRunning: true });
       const outcome = done.then(
         () => 'too late',
@@ -125,7 +133,7 @@ describe.runIf(canCheckpoint)('a suspend that is given up', () => {
       const said = await outcome;
       if (said === 'too late') await removeSnapshots(engine);
       else expect(said).toContain('It was cancelled');
-      await expectUntouched();
+      await expectUntouched(said === 'too late' ? await packs() : before);
     }
   });
 

@@ -4,10 +4,8 @@ import { readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import type { Snapshot, Workload } from '../../api/types.ts';
-import { Pager } from '../../engine/pages/pager.ts';
 import { isThere, killIfThere, TestEngine } from '../support/engine.ts';
 import { MemoryApp } from '../support/memory-app.ts';
-import { childrenOf } from '../support/terminal.ts';
 
 const megabytes = 200;
 
@@ -28,26 +26,22 @@ afterEach(async () => {
 
 const control = () => join(engine.paths.runDir, 'pagers', `${id}.sock`);
 
-/** The processes of the workload's pager: the one that holds its memory together, and the one that reads the store. */
-async function pagerPids(): Promise<{ keeper: number; workers: number[] }> {
+/** The processes of the workload's pager, as far as they are there: one reads the store, the others hold its memory. */
+async function pagerPids(): Promise<{ reader: number[]; all: number[] }> {
+  const reader: number[] = [];
+  const all: number[] = [];
   for (const name of await readdir('/proc')) {
     if (!/^\d+$/.test(name)) continue;
     const words = await readFile(`/proc/${name}/cmdline`, 'utf8').catch(() => '');
-    if (!words.includes('torpor-pager') || !words.includes(control())) continue;
-    const stat = await readFile(`/proc/${name}/stat`, 'utf8').catch(() => '');
-    const parent = Number(stat.slice(stat.lastIndexOf(')')).split(' ')[2]);
-    const parentWords = await readFile(`/proc/${parent}/cmdline`, 'utf8').catch(() => '');
-    if (parentWords.includes(control())) continue;
-    return { keeper: Number(name), workers: await childrenOf(Number(name)) };
+    if (!words.includes('torpor-pager') || !words.includes(engine.paths.stateDir)) continue;
+    all.push(Number(name));
+    if (words.startsWith('torpor-pager worker')) reader.push(Number(name));
   }
-  throw new Error('there is no pager');
+  return { reader, all };
 }
 
-/** Resumes it, and has its pager fetch nothing but what is touched: its reader is stopped at once. */
-async function resumeSlowly(): Promise<void> {
-  const pager = await Pager.find(control());
-  expect(pager).toBeUndefined();
-  await engine.json<Workload>('resume', 'app');
+function kill(pids: readonly number[]): void {
+  for (const pid of pids) killIfThere(pid);
 }
 
 it('runs while its memory is fetched, and has all of it in the end', async () => {
@@ -95,19 +89,17 @@ it('goes on where the reader of its memory is killed, again and again', async ()
   await engine.json('resume', 'app');
   await app.askOnly('memory');
   for (let round = 0; round < 10 && existsSync(control()) && !app.hasAnswered; round++) {
-    const pids = await pagerPids().catch(() => undefined);
-    for (const pid of pids?.workers ?? []) killIfThere(pid);
+    kill((await pagerPids()).reader);
   }
   expect(await app.answer()).toBe('right');
 });
 
 it('goes on where the engine and the reader of its memory are killed together', async () => {
   await engine.json('suspend', 'app');
-  await resumeSlowly();
+  await engine.json('resume', 'app');
   const pid = (await engine.pid()) ?? 0;
   await app.askOnly('memory');
-  const pids = await pagerPids().catch(() => undefined);
-  for (const each of [pid, ...(pids?.workers ?? [])]) killIfThere(each);
+  kill([pid, ...(await pagerPids()).reader]);
   await expect.poll(() => isThere(pid)).toBe(false);
   expect(await app.answer()).toBe('right');
   // The next engine finds it, and what it needs.
@@ -121,8 +113,7 @@ it('never runs on with memory that nobody can give it any more', async () => {
   const snapshot = await engine.json<Snapshot>('suspend', 'app');
   await engine.json('resume', 'app');
   await app.askOnly('memory');
-  const pids = await pagerPids().catch(() => undefined);
-  for (const each of [pids?.keeper ?? 0, ...(pids?.workers ?? [])]) if (each > 1) killIfThere(each);
+  kill((await pagerPids()).all);
   await expect
     .poll(async () => app.hasAnswered || (await engine.workload(id)).state === 'ended', { timeout: 60_000 })
     .toBe(true);

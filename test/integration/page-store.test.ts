@@ -3,7 +3,7 @@ import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { cp, mkdir, mkdtemp, readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import {
   commit,
   digestRead,
@@ -22,6 +22,7 @@ import {
   stageOf,
   startReceive,
   textBytes,
+  usePrograms,
   writeUnfetched,
 } from '../support/page-store.ts';
 
@@ -423,6 +424,11 @@ describe('the packs', () => {
     expect(await digestRead(store, 'good').catch((error: Error) => error.message)).toMatch(
       /idx|no such file/,
     );
+    // Neither does something that is no pack at all.
+    await mkdir(join(store, 'packs', `${'0'.repeat(32)}.pack`));
+    expect(await sweep()).toMatchObject({
+      skipped: expect.arrayContaining([expect.stringMatching(/0{32}.*no file/)]),
+    });
     // What the damaged one has besides is still known, and what it lacks is stored again.
     expect(await receive(store, 'again', bad)).toMatchObject({ newChunks: 1, knownChunks: 63 });
   });
@@ -554,6 +560,30 @@ describe('the packs', () => {
   });
 });
 
+describe('under sanitizers', () => {
+  beforeAll(() => {
+    const native = new URL('../../native', import.meta.url).pathname;
+    const out = new URL('../../build/native', import.meta.url).pathname;
+    execFileSync('make', ['-s', '-C', native, `OUT=${out}`, 'sanitized'], { stdio: 'inherit' });
+  });
+  afterEach(() => usePrograms());
+
+  for (const kind of ['asan', 'tsan'] as const)
+    it(`${kind}: a snapshot, a second one, recompression and a sweep`, async () => {
+      usePrograms(kind);
+      const [before, after] = [everyKind(50), everyKind(51)];
+      const mixed = [...before.slice(0, 2), ...after.slice(2)];
+      await receive(store, 'one', before, { args: ['--threads', '4'] });
+      await receive(store, 'two', mixed, {
+        args: ['--threads', '4', '--codec', 'lz4', '--parent', snapshotOf(store, 'one')],
+      });
+      expect(await runPages(['recompress', '--store', store])).toMatchObject({ event: 'done', skipped: [] });
+      await removeSnapshot('one');
+      expect(await runPages(['sweep', '--store', store])).toMatchObject({ event: 'done', skipped: [] });
+      expect(await digestRead(store, 'two')).toEqual(digestSent(mixed));
+    });
+});
+
 describe('speeds', () => {
   it('are measured and decide how pages are stored', async () => {
     const file = join(folder, 'speeds');
@@ -575,6 +605,11 @@ describe('speeds', () => {
       await removeSnapshot(codec);
       await runPages(['sweep', '--store', store]);
     }
+    // Through the page cache, where that is the faster way.
+    await writeFile(file, JSON.stringify({ direct: 10, buffered: 1000, ...cores }));
+    await receive(store, 'buffered', text, { args: ['--codec', 'raw', '--speeds', file] });
+    expect(await digestRead(store, 'buffered')).toEqual(digestSent(text));
+    expect(JSON.parse(await readFile(file, 'utf8'))).toMatchObject({ direct: 10 });
     for (const nonsense of ['', '{"direct":-5,"sha256":nan,"lz4":1e999}', '\0\0\0']) {
       await writeFile(file, nonsense);
       const id = `nonsense-${nonsense.length}`;

@@ -3,7 +3,7 @@
  * with a hash of all that it made at its start. It answers each file `ask-N` in its folder by a file `answer-N`.
  */
 import { existsSync } from 'node:fs';
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect } from 'vitest';
 
@@ -83,7 +83,9 @@ export class MemoryApp implements AsyncDisposable {
   /** Asks and does not wait. */
   async askOnly(question: Question): Promise<void> {
     this.#asked++;
-    await writeFile(join(this.folder, `ask-${this.#asked}`), question);
+    const file = join(this.folder, `ask-${this.#asked}`);
+    await writeFile(`${file}.new`, question);
+    await rename(`${file}.new`, file);
   }
 
   /** The answer to what was asked last. */

@@ -11,7 +11,13 @@ import type { Duplex } from 'node:stream';
 
 export const pageBytes = 4096;
 const chunkBytes = 16 * pageBytes;
-const programs = process.env.TORPOR_PAGES_PROGRAMS ?? new URL('../../build/native', import.meta.url).pathname;
+const build = new URL('../../build/native', import.meta.url).pathname;
+let programs = build;
+
+/** Uses those that `make -C native sanitized` made with a sanitizer, or the usual ones again. */
+export function usePrograms(kind?: 'asan' | 'tsan'): void {
+  programs = kind ? join(build, kind) : build;
+}
 
 /** Pages of one process (kind 1) or of shared memory (kind 2), in ascending order of addresses. */
 export interface SentImage {

@@ -384,6 +384,8 @@ static void *race_changes(void *argument)
 		uint8_t *start = (uint8_t *)mapping_at(0) + (uint64_t)i * RACE_PAGES * PAGE_BYTES;
 
 		atomic_store(&race_at, i);
+		/* Long enough for some forks, short enough to be made during many. */
+		usleep(100 + (unsigned)(mix(i) % 400));
 		if (i % 2)
 			munmap(start, RACE_PAGES * PAGE_BYTES);
 		else
