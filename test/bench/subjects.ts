@@ -29,6 +29,8 @@ export interface Subject {
   isSlow: boolean;
   /** Makes what it needs. @returns its command */
   prepare(home: string): Promise<string[]>;
+  /** The same program with hardly any memory, to suspend once before: its files are known then, and their hashes. */
+  prepareSmall(home: string): Promise<string[]>;
   /** It has come to rest after its start. */
   ready(place: Place): Promise<void>;
   /** Resolves as soon as it answers; begun before it is resumed. @param signal gives that up */
@@ -80,6 +82,7 @@ export function memorySubject(program: string, kind: MemoryKind): Subject {
     rounds,
     isSlow,
     prepare: async (home) => [program, join(home, 'socket'), String(mib), contents, mappings],
+    prepareSmall: async (home) => [program, join(home, 'socket'), '1', 'zero', 'private'],
     ready: async (place) => {
       await ask(socketOf(place), 'react');
     },
@@ -143,7 +146,12 @@ async function closeMenu({ screen: path }: Place): Promise<void> {
   await sleep(300);
 }
 
-function application(name: string, rounds: number, prepare: (home: string) => Promise<string[]>): Subject {
+function application(
+  name: string,
+  rounds: number,
+  prepare: (home: string) => Promise<string[]>,
+  prepareSmall = prepare,
+): Subject {
   return {
     name,
     kind: 'application',
@@ -151,6 +159,7 @@ function application(name: string, rounds: number, prepare: (home: string) => Pr
     rounds,
     isSlow: false,
     prepare,
+    prepareSmall,
     ready: async ({ screen, cgroup }) => {
       // The X server may be on its way yet.
       await (await openScreen(screen))[Symbol.asyncDispose]();
@@ -194,11 +203,15 @@ async function makeImages(folder: string): Promise<string[]> {
   return images;
 }
 
-const gimp = (rounds: number) =>
-  application(`GIMP, ${gimpImages} images`, rounds, async (home) => [
-    ...['gimp', '--no-splash'],
-    ...(await makeImages(join(home, 'images'))),
-  ]);
+const gimp = (rounds: number) => {
+  const command = ['gimp', '--no-splash'];
+  return application(
+    `GIMP, ${gimpImages} images`,
+    rounds,
+    async (home) => [...command, ...(await makeImages(join(home, 'images')))],
+    async () => command,
+  );
+};
 
 const firefox = (rounds: number) =>
   application('Firefox', rounds, async (home) => {

@@ -51,16 +51,25 @@ export async function measureTorpor(subject: Subject, folder: string, home: stri
   const stateDir = join(folder, 'state');
   await mkdir(stateDir);
   await using engine = await TestEngine.create({ stateDir, prefix: usage.prefix });
-  const command = await subject.prepare(home);
-  const { id, screen = '' } = await engine.start(command, '--env', `HOME=${home}`);
-  const cgroup = (await Cgroups.find(engine.paths.tag)).pathOf(id);
-  const place: Place = { home, screen, cgroup };
+  const cgroups = await Cgroups.find(engine.paths.tag);
+  const start = async (command: string[]): Promise<{ id: string; place: Place }> => {
+    const { id, screen = '' } = await engine.start(command, '--env', `HOME=${home}`);
+    const place = { home, screen, cgroup: cgroups.pathOf(id) };
+    await subject.ready(place);
+    return { id, place };
+  };
+
+  // What an engine does once for a program, or a disk, is not what this measures.
+  const small = await start(await subject.prepareSmall(home));
+  await engine.json('suspend', small.id);
+  for (const snapshot of await engine.snapshots()) await engine.json('rm', snapshot.id);
+  await engine.json('gc');
+
+  const { id, place } = await start(await subject.prepare(home));
   const address = await readEngineAddress(engine.paths);
   if (address === undefined) throw new Error('the engine has ended');
   await using client = await connectEngine(address.address);
   await client.subscribe();
-  await subject.ready(place);
-
   const before = await subject.sum(place);
   const { result, helpers } = await usage.watchHelpers(async () => {
     const { memoryBytes, ...first } = await suspend(client, usage, id, stateDir);
@@ -75,7 +84,7 @@ export async function measureTorpor(subject: Subject, folder: string, home: stri
       await usage.without('torpor-pager', residentLimitMs);
       const residentMs = performance.now() - askedAt;
       return { resumeMs: resumedAt - askedAt, reactMs, residentMs };
-    }, cgroup);
+    }, place.cgroup);
     await loaded(client, id);
     const isIntact = (await subject.sum(place)) === before;
     await subject.change(place);
