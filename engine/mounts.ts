@@ -1,5 +1,6 @@
 /** The mounts of the host, from /proc/self/mountinfo (proc(5)). */
 import { readFile } from 'node:fs/promises';
+import { runCommand } from './command.ts';
 
 export interface Mount {
   path: string;
@@ -26,6 +27,12 @@ export function parseMountinfo(text: string): Mount[] {
 
 export async function readMounts(): Promise<Mount[]> {
   return parseMountinfo(await readFile('/proc/self/mountinfo', 'utf8'));
+}
+
+/** Takes away what is mounted in a folder, as what was killed has left it. */
+export async function unmountBelow(folder: string): Promise<void> {
+  for (const { path } of (await readMounts()).reverse())
+    if (path.startsWith(`${folder}/`)) await runCommand('umount', ['-l', '--', path]);
 }
 
 const kernelTypes = new Set(

@@ -180,7 +180,7 @@ async function main(onDemand: boolean): Promise<void> {
     isNeeded: (id) => removal.isNeeded(id),
     remove: (id) => removal.remove(id, { reason: 'quota' }),
   });
-  const owed = await recover({ registry, workloads, cgroups, store, sessions, installation, log });
+  const owed = await recover({ registry, workloads, cgroups, store, sessions, installation, pagers, log });
   await pictures.sweep();
   await sessions.sweep(await store.ids());
   upkeep.start();
@@ -250,7 +250,8 @@ async function main(onDemand: boolean): Promise<void> {
   );
 
   for (const { id, status } of registry.all()) {
-    if (status.kind === 'running' && status.snapshot !== undefined) await pagers.find(id, status.snapshot);
+    if (status.kind === 'running' && status.snapshot !== undefined)
+      await pagers.find(id, status.snapshot, status.init.pid);
   }
   plugins.settle(owed);
   for (const record of registry.all()) residents.follow(record);

@@ -6,10 +6,9 @@ import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { TorporError } from '../../api/errors.ts';
 import type { Manifest } from '../../proto/manifest.ts';
-import { runCommand } from '../command.ts';
 import type { CriuClient } from '../criu/client.ts';
 import type { Installation } from '../installation.ts';
-import { readMounts } from '../mounts.ts';
+import { unmountBelow } from '../mounts.ts';
 import type { ProcessIdentity } from '../process.ts';
 import type { SnapshotStore } from '../store/snapshot-store.ts';
 import type { Measure } from '../transaction/progress.ts';
@@ -80,8 +79,9 @@ export async function memoryOf(
     workingSet: join(snapshotFolder, 'working-set'),
   });
   const end = async () => {
+    // It takes its mount away itself, unless it was killed.
     await pager.end();
-    await unmount(mount);
+    await unmountBelow(scratch);
   };
   try {
     const names = await readdir(mount);
@@ -95,7 +95,7 @@ export async function memoryOf(
       restored: async (init) => {
         if (!isLazy) return await end();
         await pager.load(init?.pid ?? 0);
-        await unmount(mount);
+        await unmountBelow(scratch);
       },
       follow: () => {
         if (isLazy) pagers.follow(id, manifest.id, pager);
@@ -110,11 +110,6 @@ export async function memoryOf(
     await end();
     throw error;
   }
-}
-
-/** It does so by itself, unless it was killed. */
-async function unmount(path: string): Promise<void> {
-  if ((await readMounts()).some((mount) => mount.path === path)) await runCommand('umount', ['-l', path]);
 }
 
 function damaged(snapshot: string, what: string): TorporError {

@@ -51,10 +51,18 @@ export class Pagers {
     return [...this.#following.values()].some((each) => each.snapshot === snapshot);
   }
 
-  /** Takes up what an earlier engine has left behind with a workload that runs on. */
-  async find(workload: string, snapshot: string): Promise<void> {
+  /** Takes up what an earlier engine has left behind with a workload that runs on. @param init with whose end it ends. */
+  async find(workload: string, snapshot: string, init: number): Promise<void> {
     const pager = await Pager.find(this.controlOf(workload));
-    if (pager !== undefined) this.follow(workload, snapshot, pager);
+    if (pager === undefined) return;
+    // That engine may not have come to say that it runs, or that it runs on.
+    await pager.load(init);
+    this.follow(workload, snapshot, pager);
+  }
+
+  /** Ends what an earlier engine has left behind with a workload that does not run. */
+  async end(workload: string): Promise<void> {
+    await (await Pager.find(this.controlOf(workload)))?.end();
   }
 
   /** Follows the pager of a running workload until everything is there. */

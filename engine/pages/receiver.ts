@@ -65,6 +65,7 @@ export class PageReceiver implements AsyncDisposable {
   readonly #done: Promise<ReceivedPages>;
   #received = 0;
   #written = 0;
+  #isEnded = false;
   /** Why it has failed, if it has. */
   failure: Error | undefined;
 
@@ -144,15 +145,18 @@ export class PageReceiver implements AsyncDisposable {
     }
     const [status, signal] = (await ended) as [number | null, string | null];
     if (result !== undefined && status === 0) return result;
-    this.failure ??= receiveError(
+    const error = receiveError(
       words.trim() || `the page store ended with ${signal ?? `status ${status}`}`,
       '',
     );
-    throw this.failure;
+    // What we have ended ourselves has not failed.
+    if (!this.#isEnded) this.failure ??= error;
+    throw this.failure ?? error;
   }
 
   /** Ends it, if it has not ended, and waits for that; what it wrote is the stage's. */
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#isEnded = true;
     this.#socket[Symbol.dispose]();
     this.#child.kill('SIGKILL');
     await this.#done.catch(() => {});

@@ -3,11 +3,11 @@
  * the engine's end of its socket closes, so it is waited for, and so is the tracer, which mends what a CRIU that was
  * killed has left; then the facts decide: whether the process is there, and whether the snapshot was committed.
  */
-import { rm } from 'node:fs/promises';
 import { letGo } from '../connections/held.ts';
 import type { Installation } from '../installation.ts';
 import { disown } from '../job/disown.ts';
 import type { Logger } from '../log.ts';
+import type { Pagers } from '../pages/pagers.ts';
 import type { OwedCalls } from '../plugin-host/plugin-host.ts';
 import { bootId, endOrphans, isAlive, type ProcessIdentity, signalProcess, waitGone } from '../process.ts';
 import type { Sessions } from '../store/sessions.ts';
@@ -29,6 +29,7 @@ export interface RecoverParts {
   store: SnapshotStore;
   sessions: Sessions;
   installation: Installation;
+  pagers: Pagers;
   log: Logger;
 }
 
@@ -100,7 +101,7 @@ async function recoverOne(
   } else {
     if (found.status.kind === 'suspended') await clear(parts, record.id);
     // What the resume that its engine did not see the end of has left.
-    else await rm(parts.workloads.scratchFolder(record.id), { recursive: true, force: true });
+    else await parts.workloads.removeScratch(record.id);
     await parts.registry.setStatus(record.id, found.status);
     // A job that was not resumed by Torpor is where it was when it was adopted.
     if (found.status.kind === 'running' && found.status.cgroup !== undefined)
@@ -119,8 +120,9 @@ async function recoverOne(
 }
 
 /** Nothing of it runs or lies about outside of the store. */
-async function clear({ cgroups, workloads }: RecoverParts, id: string): Promise<void> {
+async function clear({ cgroups, workloads, pagers }: RecoverParts, id: string): Promise<void> {
   await cgroups.kill(id);
+  await pagers.end(id);
   await workloads.cleanUp(id);
 }
 

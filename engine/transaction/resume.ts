@@ -4,7 +4,7 @@
  * every byte before it gives it away; those of a snapshot of the first version are files, which are hashed while CRIU
  * reads them: no process runs before both are done, because CRIU's post-restore notification is answered only then.
  */
-import { mkdir, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { basename, join, relative } from 'node:path';
 import { sentenceOf, TorporError } from '../../api/errors.ts';
 import type { Finding, ResumeChoices } from '../../api/types.ts';
@@ -288,7 +288,7 @@ async function resumeOnce(
   } finally {
     place?.done();
     await prepared?.afterwards();
-    await rm(scratch, { recursive: true, force: true });
+    await parts.workloads.removeScratch(id);
   }
 }
 

@@ -44,6 +44,7 @@ import type { SuspendingPlugins } from '../plugin-host/suspending-plugins.ts';
 import { identify, isAlive, waitGone } from '../process.ts';
 import { encodeScreen } from '../screen/picture.ts';
 import { dumpSockets } from '../sockets/sockets.ts';
+import type { Quota } from '../store/quota.ts';
 import {
   dumpLogFile,
   pictureFile,
@@ -81,6 +82,7 @@ export interface SuspendParts {
   installation: Installation;
   plugins: PluginHost;
   pagers: Pagers;
+  quota: Quota;
   log: Logger;
 }
 
@@ -114,13 +116,15 @@ export async function suspend(
   const connections = await connectionsIn(record, place, options);
   report('inspect');
   const stage = await parts.store.stage();
-  const memory = await receiveMemory(parts, id, stage);
+  // While there is a stage the store is not tidied.
+  const orDiscard = async (error: unknown): Promise<never> => {
+    await parts.store.discard(stage);
+    throw error;
+  };
+  const memory = await receiveMemory(parts, id, stage).catch(orDiscard);
   await using _memory = memory;
-  await using sockets = await dumpSockets(
-    externalSockets,
-    parts.workloads.scratchFolder(id),
-    parts.installation,
-  );
+  const scratch = parts.workloads.scratchFolder(id);
+  await using sockets = await dumpSockets(externalSockets, scratch, parts.installation).catch(orDiscard);
   const found = plugins.inspect(signal);
   const examined = examine(place, record.name, { externalSockets, connections }, member, {
     found,
@@ -185,6 +189,8 @@ export async function suspend(
           // The last moment at which nothing has been touched.
           'pre-dump': async () => {
             const { inspection, picture } = await examined;
+            const bytes = bytesToSave(inspection.facts);
+            await parts.quota.makeRoom(bytes, signal, { workload: id, stage: stage.id });
             signal.throwIfAborted();
             report('detach');
             await pluginTime.wait(
@@ -199,7 +205,7 @@ export async function suspend(
             await place.detach(inspection);
             await memory.hold();
             await stopAnew(parts.cgroups, id, await parts.cgroups.pids(id));
-            expectedBytes = bytesToSave(inspection.facts);
+            expectedBytes = bytes;
             report('freeze');
             pictures = writePictures(stage, picture);
             pictures.catch(() => {});

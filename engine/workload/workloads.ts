@@ -9,6 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { EnginePaths } from '../../api/paths.ts';
 import { exitSchema } from '../../api/types.ts';
 import type { Logger } from '../log.ts';
+import { unmountBelow } from '../mounts.ts';
 import { identify, isAlive, type ProcessIdentity, signalProcess, waitGone } from '../process.ts';
 import { removeFolder } from '../remove-folder.ts';
 import type { Cgroups } from './cgroup.ts';
@@ -63,7 +64,14 @@ export class Workloads {
     await endRoom(this.#cgroups, id, this.runFolder(id));
     await this.#cgroups.remove(id);
     await removeFolder(this.runFolder(id));
-    await rm(this.scratchFolder(id), { recursive: true, force: true });
+    await this.removeScratch(id);
+  }
+
+  /** Removes what a resume keeps while it lasts. */
+  async removeScratch(id: string): Promise<void> {
+    const folder = this.scratchFolder(id);
+    await unmountBelow(folder);
+    await rm(folder, { recursive: true, force: true });
   }
 
   /** Follows a running workload until it ends, and records how. */

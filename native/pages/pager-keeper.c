@@ -6,7 +6,7 @@
  *
  * The tracer has the workload's init by PTRACE_O_EXITKILL while pages are missing, so that the kernel ends the workload
  * where all are killed at once. It has hardly any descriptors: what a process closes at its end delays the kernel's
- * signal.
+ * signal. It ends with the supervisor and with the holder, and the workload with it.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -175,9 +175,12 @@ static void nothing(int signal)
 	(void)signal;
 }
 
-static void keep(int socket, int supervisor, const struct keeper_orders *orders, bool is_tracer) __attribute__((noreturn));
-static void keep(int socket, int supervisor, const struct keeper_orders *orders, bool is_tracer)
+static void keep(int socket, int supervisor, const struct keeper_orders *orders, const struct keeper *holder)
+	__attribute__((noreturn));
+static void keep(int socket, int supervisor, const struct keeper_orders *orders, const struct keeper *holder)
 {
+	bool is_tracer = holder != NULL;
+	int other = -1;
 	struct sigaction interrupt = { .sa_handler = nothing };
 	sigset_t all_but_child;
 	int nice = 0;
@@ -190,19 +193,23 @@ static void keep(int socket, int supervisor, const struct keeper_orders *orders,
 		sched_setscheduler(0, SCHED_FIFO, &first);
 		socket = dup2(socket, 0);
 		supervisor = dup2(supervisor, 1);
-		syscall(SYS_close_range, 2, ~0u, 0);
+		other = dup2(holder->pidfd, 2);
+		syscall(SYS_close_range, 3, ~0u, 0);
 	}
 	sigaction(SIGCHLD, &interrupt, NULL);
 	/* SIGCHLD comes only while this waits, so that none is missed. */
 	sigemptyset(&all_but_child);
 	for (;;) {
-		struct pollfd fds[] = { { .fd = supervisor, .events = POLLIN }, { .fd = socket, .events = POLLIN } };
+		struct pollfd fds[] = { { .fd = supervisor, .events = POLLIN },
+					{ .fd = other, .events = POLLIN },
+					{ .fd = socket, .events = POLLIN } };
 		struct keeper_message message;
 		int answer = 0;
 
-		ppoll(fds, 2, NULL, &all_but_child);
+		ppoll(fds, 3, NULL, &all_but_child);
 		pass_stops();
-		if (fds[0].revents)
+		/* Of two that die at once, the one that is not the last to have the descriptors is through first. */
+		if (fds[0].revents || fds[1].revents)
 			take_over(orders, is_tracer);
 		if (RETRY(recv(socket, &message, sizeof(message), MSG_DONTWAIT)) != sizeof(message))
 			continue;
@@ -218,9 +225,9 @@ static void keep(int socket, int supervisor, const struct keeper_orders *orders,
 	}
 }
 
-bool keeper_start(struct keeper *keeper, const struct keeper_orders *orders, bool is_tracer)
+bool keeper_start(struct keeper *keeper, const struct keeper_orders *orders, const struct keeper *holder)
 {
-	unsigned long flags = is_tracer ? SIGCHLD : CLONE_FILES | SIGCHLD;
+	unsigned long flags = holder ? SIGCHLD : CLONE_FILES | SIGCHLD;
 	int sockets[2], supervisor = (int)syscall(SYS_pidfd_open, getpid(), 0);
 	sigset_t child, before;
 
@@ -232,7 +239,7 @@ bool keeper_start(struct keeper *keeper, const struct keeper_orders *orders, boo
 	/* As fork; the holder with one table of descriptors, so that what the supervisor gets later is there at once. */
 	keeper->pid = (pid_t)syscall(SYS_clone, flags, NULL, NULL, NULL, NULL);
 	if (keeper->pid == 0)
-		keep(sockets[1], supervisor, orders, is_tracer);
+		keep(sockets[1], supervisor, orders, holder);
 	sigprocmask(SIG_SETMASK, &before, NULL);
 	if (keeper->pid < 0)
 		return false;

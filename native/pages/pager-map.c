@@ -220,7 +220,8 @@ bool map_fork(struct page_map *child, const struct page_map *parent)
 		return false;
 	}
 	memcpy(child->missing_bits, parent->missing_bits, words * sizeof(uint64_t));
-	memcpy(child->ranges, parent->ranges, parent->count * sizeof(*child->ranges));
+	if (parent->count)
+		memcpy(child->ranges, parent->ranges, parent->count * sizeof(*child->ranges));
 	child->count = parent->count;
 	return true;
 }

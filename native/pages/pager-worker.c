@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -46,6 +47,8 @@ struct pool {
 	uint64_t ahead[AHEAD_MOST];
 	unsigned ahead_first, ahead_count;
 	int ahead_fd;
+	/* A slot goes from thread to thread by way of the supervisor; this is what orders their writing to it. */
+	atomic_uint turns[SLOTS];
 };
 
 void worker_trouble(const char *what)
@@ -204,6 +207,7 @@ static void do_work(struct pool *pool, struct record_reader *thread, uint8_t *sp
 	uint64_t chunk, have = NO_CHUNK;
 	int pages = 0;
 
+	atomic_fetch_add(&pool->turns[work->slot], 1);
 	if (is_one_chunk(snapshot, work, &chunk)) {
 		pages = decode(pool->reader, thread, chunk, slot);
 		for (unsigned i = 0; i < CHUNK_PAGES; i++) {
@@ -232,6 +236,7 @@ static void do_work(struct pool *pool, struct record_reader *thread, uint8_t *sp
 				       PAGE_BYTES);
 		}
 	}
+	atomic_fetch_add(&pool->turns[work->slot], 1);
 	RETRY(send(WORKER_ANSWER_FD, &answer, sizeof(answer), MSG_NOSIGNAL));
 }
 

@@ -282,9 +282,10 @@ static void take_answers(void)
 
 /* ---- keepers ---- */
 
-static void start_keeper(unsigned number)
+static void start_keepers(void)
 {
-	if (!keeper_start(&keepers[number], orders, number == TRACER))
+	if (!keeper_start(&keepers[HOLDER], orders, NULL) ||
+	    !keeper_start(&keepers[TRACER], orders, &keepers[HOLDER]))
 		_exit(1);
 }
 
@@ -317,19 +318,25 @@ static void reap(void)
 	while ((pid = waitpid(-1, NULL, WNOHANG)) > 0) {
 		if (pid == worker)
 			worker_died();
-		for (unsigned i = 0; i < KEEPERS; i++) {
-			if (pid != keepers[i].pid)
-				continue;
-			keeper_close(&keepers[i]);
-			/* The kernel has ended what it traced. */
-			if (i == TRACER)
-				seized = 0;
-			start_keeper(i);
+		if (pid == keepers[TRACER].pid || pid == keepers[HOLDER].pid) {
+			unsigned other = pid == keepers[TRACER].pid ? HOLDER : TRACER;
+
+			/* They go together; what was traced has been ended by the kernel. */
+			kill(keepers[other].pid, SIGKILL);
+			RETRY(waitpid(keepers[other].pid, NULL, 0));
+			keeper_close(&keepers[TRACER]);
+			keeper_close(&keepers[HOLDER]);
+			seized = 0;
+			start_keepers();
 		}
 	}
 }
 
 /* ---- CRIU ---- */
+
+/* CRIU has closed its connection. */
+static bool lazy_lost;
+static pid_t starter;
 
 static void close_lazy(void)
 {
@@ -399,6 +406,7 @@ static void lazy_ready(void)
 		if (length < 0 && errno == EAGAIN)
 			return;
 		if (length <= 0) {
+			lazy_lost = true;
 			close_lazy();
 			return;
 		}
@@ -770,6 +778,9 @@ static void advance(void)
 			unfetched_path = NULL;
 		}
 	}
+	/* Who restored has ended half-way; or who started this has, and who restores ends with that. */
+	if (!all.processes && !all.restored && (lazy_lost || getppid() != starter))
+		leave();
 	if (end_asker >= 0) {
 		if (!all.processes) {
 			answer(end_asker, "{\"state\":\"ended\"}");
@@ -876,6 +887,7 @@ int main(int argc, char **argv)
 		threads = threads < 1 ? 1 : 32;
 	if ((cgroup && strlen(cgroup) >= sizeof(orders->cgroup)) || strlen(mount_point) >= sizeof(orders->mount))
 		fail("ENAMETOOLONG", "a folder's name is too long");
+	starter = getppid();
 	set_up();
 	mount_files();
 	orders->init_pidfd = -1;
@@ -883,8 +895,7 @@ int main(int argc, char **argv)
 	strcpy(orders->cgroup, cgroup ? cgroup : "");
 	strcpy(orders->mount, mount_point);
 	ring_open();
-	for (unsigned i = 0; i < KEEPERS; i++)
-		start_keeper(i);
+	start_keepers();
 	if (lazy_path)
 		lazy_listener = listen_at(lazy_path);
 	if (control_path)

@@ -99,7 +99,8 @@ void ring_open(void);
 void ring_hold(int fd);
 void ring_release(int fd);
 
-bool keeper_start(struct keeper *keeper, const struct keeper_orders *orders, bool is_tracer);
+/* The holder where `holder` is NULL, else the tracer, which watches that one too. */
+bool keeper_start(struct keeper *keeper, const struct keeper_orders *orders, const struct keeper *holder);
 /* After it has ended. */
 void keeper_close(struct keeper *keeper);
 /* An errno. */

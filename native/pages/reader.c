@@ -49,7 +49,7 @@ static int read_known(struct reader *reader, uint64_t chunk, struct record_reade
 		if (entry->flags & RECORD_ENCRYPTED)
 			trouble = format_string("packs/%s is encrypted, and there is no key", index_pack_name(reader->index, pack));
 		else if (record_read(records, reader->index, pack, entry, &trouble))
-			pages = entry->pages;
+			pages = entry->pages <= CHUNK_PAGES ? entry->pages : -1;
 		records->bytes = own;
 	}
 	pthread_rwlock_unlock(&reader->lock);

@@ -25,13 +25,17 @@ void record_reader_close(struct record_reader *reader)
 	free(reader->bytes);
 }
 
-bool record_read(struct record_reader *reader, const struct index *index, unsigned pack, const struct idx_entry *entry,
+bool record_read(struct record_reader *reader, const struct index *index, unsigned pack, const struct idx_entry *known,
 		 char **what)
 {
+	/* The index is mapped: what its file says was looked at when it was opened, and may be another thing by now. */
+	const struct idx_entry copy = *known, *entry = &copy;
 	struct record_header record;
 	const char *wrong = NULL;
 
-	if (!pread_all(index_pack_fd(index, pack), reader->stored, record_bytes(entry), (off_t)entry->offset)) {
+	if (entry->stored > STORED_MOST || entry->pages == 0 || entry->pages > CHUNK_PAGES) {
+		wrong = "the pack's index is damaged";
+	} else if (!pread_all(index_pack_fd(index, pack), reader->stored, record_bytes(entry), (off_t)entry->offset)) {
 		wrong = strerror(errno);
 	} else {
 		memcpy(&record, reader->stored, sizeof(record));

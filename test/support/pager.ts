@@ -43,30 +43,38 @@ export function buildPrograms(sanitizers?: string): string {
   return folder;
 }
 
+/** A store in this folder, with a snapshot of the scene. */
+export function makeStore(programs: string, scene: Scene, folder: string): void {
+  const { seed, processes, mappings, pages, codec } = scene;
+  const words = [seed, processes, mappings, pages, codec].map(String);
+  execFileSync(join(programs, 'make-store'), [join(folder, 'state'), join(folder, 'snapshot'), ...words]);
+}
+
 export class PagerScene implements AsyncDisposable {
   readonly folder = mkdtempSync('/var/tmp/torpor-pager-');
   readonly events: Record<string, unknown>[] = [];
   readonly #programs: string;
   readonly #scene: Scene;
+  readonly #store: string;
   #pager: ChildProcess | undefined;
   #stderr = '';
   readonly #applications: number[] = [];
 
-  constructor(programs: string, scene: Scene) {
+  /** @param store a folder that {@link makeStore} made for the same scene; one of its own if not given. */
+  constructor(programs: string, scene: Scene, store?: string) {
     this.#programs = programs;
     this.#scene = scene;
+    this.#store = store ?? this.folder;
     mkdirSync(this.mount);
-    const { seed, processes, mappings, pages, codec } = scene;
-    const words = [seed, processes, mappings, pages, codec].map(String);
-    execFileSync(join(programs, 'make-store'), [this.state, this.snapshot, ...words]);
+    if (store === undefined) makeStore(programs, scene, this.folder);
   }
 
   get state(): string {
-    return join(this.folder, 'state');
+    return join(this.#store, 'state');
   }
 
   get snapshot(): string {
-    return join(this.folder, 'snapshot');
+    return join(this.#store, 'snapshot');
   }
 
   get mount(): string {
@@ -120,7 +128,10 @@ export class PagerScene implements AsyncDisposable {
   ask(line: string): Promise<Record<string, unknown>> {
     return new Promise((resolve, reject) => {
       const socket = connect(join(this.folder, 'control'), () => socket.write(`${line}\n`));
-      createInterface({ input: socket }).on('line', (answer) => {
+      let answer = '';
+      socket.on('data', (text: Buffer) => {
+        answer += text.toString();
+        if (!answer.endsWith('\n')) return;
         socket.destroy();
         resolve(JSON.parse(answer) as Record<string, unknown>);
       });
