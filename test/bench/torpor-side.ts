@@ -146,7 +146,16 @@ async function mediumOf(folder: string, { bytes, settledBytes }: TorporSuspend):
 /** Compresses at once what the engine would some time later. @returns milliseconds */
 async function settle(stateDir: string): Promise<number> {
   const startedAt = performance.now();
-  await runOrThrow(installation.pages, ['recompress', '--store', stateDir]);
+  for (;;) {
+    try {
+      await runOrThrow(installation.pages, ['recompress', '--store', stateDir]);
+      break;
+    } catch (error) {
+      // The engine has just begun with the same, or removes what it has just replaced.
+      if (!(error as Error).message.includes('EBUSY')) throw error;
+      await sleep(100);
+    }
+  }
   return performance.now() - startedAt;
 }
 
