@@ -31,6 +31,7 @@ PACKAGES_TESTS=(
   openssh-client gpg-agent rsyslog systemd # services outside that a job talks to, the log-in manager among them
   zstd # to unpack what the page store has packed, by another program
   imagemagick python3-yaml # pictures of a display; reading electron-builder.yml
+  zstd # plain criu and then zstd, in the benchmark
 )
 
 # The other applications of `npm run test:apps`.

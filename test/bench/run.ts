@@ -1,208 +1,158 @@
 /**
- * `npm run bench`: suspend and resume of the same applications by Torpor and by plain `criu` with the same options, in
- * turn, in one run, beside what the disk itself takes for the same bytes. Prints medians and ratios; only the ratios
- * mean something on another machine. Writes docs/benchmark.md.
+ * `npm run bench`: the same applications suspended and resumed by Torpor and by plain `criu` with the same options, in
+ * turn, in one run, beside what the disk itself takes for the same bytes. Only the ratios mean something on another
+ * machine. Writes docs/benchmark.md and its chart; a short run (`--quick`) writes them to build/bench instead, as does
+ * one of a part of the cases (`--only`). Beside a machine that has something else to do its figures are worth little.
  */
-import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { cpus, release } from 'node:os';
+import { cpus, loadavg, release, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { connectEngine, type EngineClient } from '../../api/client.ts';
-import { runCommand } from '../../engine/command.ts';
-import { TestEngine } from '../support/engine.ts';
-import { TestPlugins } from '../support/plugins.ts';
-import { waitForStableScreen } from '../support/screen.ts';
-import { markdownTable, median } from './figures.ts';
-import { PlainCapsule } from './plain-criu.ts';
+import { applicationsReport, measureApplications } from './applications.ts';
+import { mebibytes, mediansOf } from './figures.ts';
+import { slowMedium, slowSpeeds } from './medium.ts';
+import { memoryChart } from './memory-chart.ts';
+import { buildMemoryProgram } from './memory-program.ts';
+import { memoryReport } from './memory-report.ts';
+import { measurePlain, type PlainFigures } from './plain-side.ts';
+import type { Result } from './result.ts';
+import {
+  applicationSubjects,
+  type MemoryKind,
+  memorySubject,
+  type Subject,
+  smallMappingsMib,
+} from './subjects.ts';
+import { measureTorpor, type TorporFigures } from './torpor-side.ts';
+
+const mebibyte = 1024 ** 2;
 
 const { values: options } = parseArgs({
-  options: { rounds: { type: 'string', default: '5' }, json: { type: 'boolean', default: false } },
+  options: {
+    quick: { type: 'boolean', default: false },
+    /** Cases whose names have this in them. */
+    only: { type: 'string' },
+    /** Of the applications with little memory. */
+    rounds: { type: 'string' },
+    json: { type: 'boolean', default: false },
+  },
 });
-const rounds = Number(options.rounds);
 
-const aims = { ratio: 1.25, ownMs: 100 } as const;
+const quickKinds: MemoryKind[] = [
+  { mib: 64, contents: 'mixed', mappings: 'private', rounds: 1 },
+  { mib: 64, contents: 'text', mappings: 'shared', rounds: 1 },
+  { mib: 64, contents: 'mixed', mappings: 'private', rounds: 1, isSlow: true },
+];
 
-interface Round {
-  torporSuspendMs: number;
-  torporDurableMs: number;
-  torporStandstillMs: number;
-  torporLeaveRunningStandstillMs: number;
-  torporResumeMs: number;
-  torporOwnResumeMs: number;
-  pluginsSuspendMs: number;
-  pluginsResumeMs: number;
-  criuSuspendMs: number;
-  criuSyncMs: number;
-  criuLeaveRunningMs: number;
-  criuResumeMs: number;
-  diskWriteMs: number;
-  bytes: number;
-}
+const fullKinds: MemoryKind[] = [
+  { mib: 64, contents: 'mixed', mappings: 'private', rounds: 3 },
+  { mib: 512, contents: 'mixed', mappings: 'private', rounds: 3 },
+  { mib: 512, contents: 'random', mappings: 'private', rounds: 2 },
+  { mib: 512, contents: 'text', mappings: 'private', rounds: 2 },
+  { mib: 512, contents: 'zero', mappings: 'private', rounds: 2 },
+  { mib: 512, contents: 'mixed', mappings: 'shared', rounds: 2 },
+  { mib: smallMappingsMib, contents: 'mixed', mappings: 'small', rounds: 2 },
+  { mib: 2048, contents: 'mixed', mappings: 'private', rounds: 2 },
+  { mib: 4096, contents: 'mixed', mappings: 'private', rounds: 1 },
+  { mib: 512, contents: 'mixed', mappings: 'private', rounds: 1, isSlow: true },
+];
 
-interface Result {
-  application: string;
-  medians: Round;
-  suspendRatio: number;
-  resumeRatio: number;
-}
+/** Images of plain criu and an archive of them, or a store and what is being made of it; and a file as large for `dd`. */
+const slowRoom = (mib: number) => (3 * mib + 512) * mebibyte;
 
-/** Writes as many bytes to the same disk past the page cache, and syncs. */
-async function diskWrite(folder: string, bytes: number): Promise<number> {
-  const file = join(folder, 'disk');
-  const startedAt = performance.now();
-  const blocks = Math.max(1, Math.round(bytes / (1024 * 1024)));
-  await runCommand('dd', [
-    'if=/dev/zero',
-    `of=${file}`,
-    'bs=1M',
-    `count=${blocks}`,
-    'oflag=direct',
-    'conv=fsync',
-  ]);
-  const took = performance.now() - startedAt;
-  await rm(file);
-  return took;
-}
-
-async function oneRound(
-  client: EngineClient,
-  id: string,
-  plain: PlainCapsule,
-  folder: string,
-): Promise<Round> {
-  const kept = await client.suspend(id, { leaveRunning: true });
-  await client.remove(kept.snapshot.id);
-  const suspendedAt = performance.now();
-  const { snapshot, pluginsMs } = await client.suspend(id, { leaveRunning: false });
-  const torporSuspendMs = performance.now() - suspendedAt;
-  const leaveRunning = await plain.dump(true);
-  const dumped = await plain.dump(false);
-
-  const resumedAt = performance.now();
-  const resumed = await client.resume(id, { copy: false });
-  const torporResumeMs = performance.now() - resumedAt;
-  const criuResumeMs = await plain.restore();
-  await client.remove(snapshot.id);
-  return {
-    torporSuspendMs,
-    torporDurableMs: snapshot.durableMs,
-    torporStandstillMs: snapshot.standstillMs,
-    torporLeaveRunningStandstillMs: kept.snapshot.standstillMs,
-    torporResumeMs,
-    torporOwnResumeMs: resumed.resumeMs - resumed.criuMs - resumed.pluginsMs,
-    pluginsSuspendMs: pluginsMs,
-    pluginsResumeMs: resumed.pluginsMs,
-    criuSuspendMs: dumped.dumpMs + dumped.syncMs,
-    criuSyncMs: dumped.syncMs,
-    criuLeaveRunningMs: leaveRunning.dumpMs,
-    criuResumeMs,
-    diskWriteMs: await diskWrite(folder, dumped.bytes),
-    bytes: snapshot.bytesOnDisk,
-  };
-}
-
-async function measure(engine: TestEngine, command: string[]): Promise<Result> {
-  const home = await mkdtemp('/var/tmp/torpor-bench-home-');
-  await mkdir(join(home, '.config'), { recursive: true });
-  const env = { HOME: home, PATH: '/usr/bin:/bin', LANG: 'C.UTF-8' };
-  const started = await engine.start(command, '--env', `HOME=${home}`);
-  const address = JSON.parse((await runCommand('cat', [engine.paths.addressFile])).stdout) as {
-    address: string;
-  };
-  await using client = await connectEngine(address.address);
-  await using plain = await PlainCapsule.start(command, env);
-  try {
-    await waitForStableScreen(started.screen ?? '', { settleMs: 2000 });
-    await waitForStableScreen(plain.screen, { settleMs: 2000 });
-    const measured: Round[] = [];
-    // The first round warms caches on both sides and does not count.
-    for (let round = 0; round <= rounds; round++) {
-      const figures = await oneRound(client, started.id, plain, home);
-      if (round > 0) measured.push(figures);
+/**
+ * Torpor and plain criu in turn, each from its own start, the first of them another one in each round.
+ * @param disk where stores and images are to be @param work for homes: a capsule sees the file system of `/` alone
+ */
+async function measure(subject: Subject, disk: string, work: string): Promise<Result> {
+  const torpor: TorporFigures[] = [];
+  const plain: PlainFigures[] = [];
+  for (let round = 0; round < subject.rounds; round++) {
+    process.stderr.write(`bench: ${subject.name}, round ${round + 1} of ${subject.rounds} ...\n`);
+    const sides = [
+      async (folder: string, home: string) => torpor.push(await measureTorpor(subject, folder, home)),
+      async (folder: string, home: string) => plain.push(await measurePlain(subject, folder, home)),
+    ];
+    if (round % 2 === 1) sides.reverse();
+    for (const side of sides) {
+      if (interrupted) throw new Error('interrupted');
+      const folder = await mkdtemp(join(disk, 's'));
+      const home = await mkdtemp(join(work, 'h'));
+      try {
+        await side(folder, home);
+      } finally {
+        await rm(folder, { recursive: true, force: true });
+        await rm(home, { recursive: true, force: true });
+      }
     }
-    const keys = Object.keys(measured[0] ?? {}) as (keyof Round)[];
-    const medians = Object.fromEntries(
-      keys.map((key) => [key, median(measured.map((round) => round[key]))]),
-    ) as unknown as Round;
-    return {
-      application: command[0] ?? '',
-      medians,
-      suspendRatio: median(measured.map((round) => round.torporSuspendMs / round.criuSuspendMs)),
-      resumeRatio: median(measured.map((round) => round.torporResumeMs / round.criuResumeMs)),
-    };
-  } finally {
-    await client.end(started.id);
-    await rm(home, { recursive: true, force: true });
   }
+  const { name, kind, mib, isSlow, rounds } = subject;
+  return { name, kind, mib, isSlow, rounds, torpor: mediansOf(torpor), plain: mediansOf(plain) };
 }
 
-const milliseconds = (value: number) => `${Math.round(value)} ms`;
-const reached = (holds: boolean) => (holds ? 'reached' : 'NOT reached');
+async function measureAll(subjects: readonly Subject[], work: string, notes: string[]): Promise<Result[]> {
+  const results: Result[] = [];
+  for (const subject of subjects) {
+    if (!subject.isSlow) {
+      results.push(await measure(subject, work, work));
+      continue;
+    }
+    const slow = await slowMedium(work, slowRoom(subject.mib ?? 0));
+    if (typeof slow === 'string') {
+      notes.push(`${subject.name} is left out: ${slow}.`);
+      continue;
+    }
+    await using medium = slow;
+    results.push(await measure(subject, medium.folder, work));
+  }
+  return results;
+}
 
-function report(results: readonly Result[]): string {
-  const rows = results.map(({ application, medians: m, suspendRatio, resumeRatio }) => [
-    application,
-    `${(m.bytes / 1024 ** 2).toFixed(0)} MiB`,
-    milliseconds(m.torporSuspendMs),
-    `${milliseconds(m.criuSuspendMs)} (${milliseconds(m.criuSyncMs)} of it fsync)`,
-    suspendRatio.toFixed(2),
-    milliseconds(m.torporStandstillMs),
-    milliseconds(m.torporLeaveRunningStandstillMs),
-    milliseconds(m.criuLeaveRunningMs),
-    milliseconds(m.torporResumeMs),
-    milliseconds(m.criuResumeMs),
-    resumeRatio.toFixed(2),
-    milliseconds(m.torporOwnResumeMs),
-    `${milliseconds(m.pluginsSuspendMs)}, ${milliseconds(m.pluginsResumeMs)}`,
-    milliseconds(m.diskWriteMs),
-  ]);
-  const worst = (pick: (result: Result) => number) => Math.max(...results.map(pick));
-  return [
+/** A measurement is brought to its end, so that nothing of it is left behind. */
+let interrupted = false;
+for (const signal of ['SIGINT', 'SIGTERM'] as const)
+  process.on(signal, () => {
+    interrupted = true;
+    process.stderr.write('bench: ends after this measurement ...\n');
+  });
+
+const work = await mkdtemp('/var/tmp/torpor-bench-');
+const startedAt = performance.now();
+const loadBefore = loadavg();
+try {
+  const isWhole = !options.quick && options.only === undefined;
+  const { subjects: windows, missing } = applicationSubjects(options.quick ? 1 : 3);
+  const program = await buildMemoryProgram(work);
+  const kinds = options.quick ? quickKinds : fullKinds;
+  const subjects = [...kinds.map((kind) => memorySubject(program, kind)), ...windows].filter(
+    ({ name }) => options.only === undefined || name.includes(options.only),
+  );
+  const notes = [...missing];
+  const results = await measureAll(subjects, work, notes);
+  const rounds = Number(options.rounds ?? (options.quick ? 1 : 5));
+  const applications = await measureApplications(
+    rounds,
+    options.only === undefined ? (options.quick ? ['xterm'] : ['xterm', 'mousepad', 'gimp']) : [],
+  );
+
+  const minutes = ((performance.now() - startedAt) / 60_000).toFixed(0);
+  const rate = (value: number) => `${value / 1_000_000} MB/s`;
+  const text = [
     '# Benchmark',
     '',
-    `Made by \`npm run bench\` on ${new Date().toISOString().slice(0, 10)}: kernel ${release()}, ${cpus().length} cores (${cpus()[0]?.model ?? 'unknown'}), medians of ${rounds} rounds in turn.`,
+    `Made by \`npm run bench\` on ${new Date().toISOString().slice(0, 10)} in ${minutes} minutes: kernel ${release()}, ${cpus().length} cores (${cpus()[0]?.model ?? 'unknown'}), ${mebibytes(totalmem())} of memory; load ${loadBefore.map((load) => load.toFixed(1)).join(', ')} over 1, 5 and 15 minutes when it began. Medians of ${[...new Set(results.map((each) => each.rounds))].toSorted().join(' to ')} rounds, Torpor and plain criu in turn, each time with an empty store of its own and an engine that has suspended the program once before, with hardly any memory.`,
     '',
-    markdownTable(
-      [
-        'application',
-        'on disk',
-        'suspend',
-        'criu dump + fsync',
-        'ratio',
-        'stood still',
-        'stood still, left running',
-        'criu, left running',
-        'resume',
-        'criu restore',
-        'ratio',
-        "engine's own part",
-        'of suspend and resume, for plugins',
-        'the disk alone',
-      ],
-      rows,
-    ),
+    `Cases are processes that have this much memory of this kind (test/bench/memory-program.c), in a capsule as any application; "mixed" is a quarter random, half text and a quarter zeros. The slow disk is a loop device that the kernel holds to ${rate(slowSpeeds.write)} of writes and ${rate(slowSpeeds.read)} of reads. "Reacts": until a process has answered a request that reads 64 pages all over its memory, or a window has opened a menu. "Medium": \`dd\` of as many bytes, direct, with fsync. CPU is that of the engine, its helpers and CRIU, and with a resume that of the workload until it is fully resident. "5% changed": pages chosen as by chance; applications had three menus opened. GIMP has five images of 1600 by 1200 pixels like photographs and five like drawings.`,
     '',
-    `- Suspend, to fsynced, within ${aims.ratio} times plain criu plus one fsync: ${reached(worst((r) => r.suspendRatio) <= aims.ratio)}.`,
-    `- Resume within ${aims.ratio} times plain criu: ${reached(worst((r) => r.resumeRatio) <= aims.ratio)}.`,
-    `- The engine's own part of a resume under ${aims.ownMs} ms: ${reached(worst((r) => r.medians.torporOwnResumeMs) < aims.ownMs)}.`,
+    memoryReport(results, notes, 'benchmark-memory.svg'),
     '',
-    '"Suspend" is the whole call on the bus, until the snapshot is durable and the processes have gone; what plain criu does not do and Torpor does in that time: inspection, hashes of all images and of all mapped files, pictures of the screen, MAC, manifest. "For plugins" is how long a suspend and a resume waited for all of them: those of Torpor and one that answers at once. "The disk alone" is a direct write and fsync of as many bytes.',
+    ...(applications.length === 0 ? [] : [applicationsReport(applications, rounds), '']),
   ].join('\n');
+  const folder = new URL(isWhole ? '../../docs' : '../../build/bench', import.meta.url).pathname;
+  await mkdir(folder, { recursive: true });
+  await writeFile(join(folder, 'benchmark.md'), text);
+  await writeFile(join(folder, 'benchmark-memory.svg'), memoryChart(results));
+  process.stdout.write(options.json ? `${JSON.stringify({ results, applications }, null, 2)}\n` : text);
+} finally {
+  await rm(work, { recursive: true, force: true });
 }
-
-// Beside Torpor's own plugins one that answers at once, for what a call alone takes.
-await using plugins = await TestPlugins.create();
-await plugins.add('org.example.Bench');
-await using engine = await TestEngine.create({ env: plugins.env });
-const applications = [['xterm'], ['mousepad'], ['gimp', '--no-splash']].filter(([name]) =>
-  existsSync(`/usr/bin/${name}`),
-);
-const results: Result[] = [];
-for (const command of applications) {
-  process.stderr.write(`bench: ${command[0]} ...\n`);
-  results.push(await measure(engine, command));
-}
-const text = report(results);
-await writeFile(new URL('../../docs/benchmark.md', import.meta.url), `${text}\n`);
-process.stdout.write(options.json ? `${JSON.stringify(results, null, 2)}\n` : `${text}\n`);
