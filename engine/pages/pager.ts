@@ -49,6 +49,9 @@ export interface PagerPaths {
 
 /** A program of ours that does not answer within this is stuck. */
 const answerLimitMs = 30_000;
+/** It takes milliseconds to end. */
+const lookAgainMs = 50;
+const mostTries = 100;
 
 export class Pager {
   readonly #control: string;
@@ -139,19 +142,9 @@ export class Pager {
     await this.#tell('continue');
   }
 
-  /** Fetches all that is left, as fast as it can, and waits for that. */
-  async finish(): Promise<void> {
-    await this.#ask('finish', 0);
-  }
-
   /** Nobody needs it any more. Never throws. */
   async end(): Promise<void> {
     await this.#ask('end').catch(() => undefined);
-  }
-
-  /** Waits until it has ended. */
-  async ended(signal?: AbortSignal): Promise<void> {
-    while ((await this.status().catch(() => undefined)) !== undefined) await sleep(20, undefined, { signal });
   }
 
   /** @returns false where it has ended. */
@@ -164,20 +157,22 @@ export class Pager {
 
   /** @returns undefined where it has ended. */
   async #ask(command: string, limitMs = answerLimitMs): Promise<z.infer<typeof answerSchema> | undefined> {
-    const socket = await connectTo(this.#control);
-    if (socket === undefined) return undefined;
-    try {
-      socket.setTimeout(limitMs, () => socket.destroy(new Error('torpor-pager does not answer')));
-      socket.write(`${command}\n`);
-      for await (const line of createInterface({ input: socket }))
-        return answerSchema.parse(JSON.parse(line));
-      return undefined;
-    } catch (error) {
-      // It has ended in the middle of that.
-      if (isHangUp(error)) return undefined;
-      throw error;
-    } finally {
-      socket.destroy();
+    // One that hangs up has not ended for that.
+    for (let tries = 1; ; tries++) {
+      const socket = await connectTo(this.#control);
+      if (socket === undefined) return undefined;
+      try {
+        socket.setTimeout(limitMs, () => socket.destroy(new Error('torpor-pager does not answer')));
+        socket.write(`${command}\n`);
+        for await (const line of createInterface({ input: socket }))
+          return answerSchema.parse(JSON.parse(line));
+      } catch (error) {
+        if (!isHangUp(error)) throw error;
+      } finally {
+        socket.destroy();
+      }
+      if (tries === mostTries) throw new Error('torpor-pager does not answer');
+      await sleep(lookAgainMs);
     }
   }
 }

@@ -53,11 +53,15 @@ export class Pagers {
 
   /** Takes up what an earlier engine has left behind with a workload that runs on. @param init with whose end it ends. */
   async find(workload: string, snapshot: string, init: number): Promise<void> {
-    const pager = await Pager.find(this.controlOf(workload));
-    if (pager === undefined) return;
-    // That engine may not have come to say that it runs, or that it runs on.
-    await pager.load(init);
-    this.follow(workload, snapshot, pager);
+    try {
+      const pager = await Pager.find(this.controlOf(workload));
+      if (pager === undefined) return;
+      this.follow(workload, snapshot, pager);
+      // That engine may not have come to say that it runs, or that it runs on.
+      await pager.load(init);
+    } catch (err) {
+      this.#parts.log.error({ err, workload }, 'its pager does not answer');
+    }
   }
 
   /** Ends what an earlier engine has left behind with a workload that does not run. */
@@ -71,7 +75,7 @@ export class Pagers {
     const following = { pager, snapshot, last };
     this.#following.set(workload, following);
     void this.#follow(workload, following)
-      .catch((err: unknown) => this.#parts.log.error({ err, workload }, 'its pager does not answer'))
+      .catch((err: unknown) => this.#parts.log.error({ err, workload }, 'following its pager failed'))
       .finally(() => {
         if (this.#following.get(workload) === following) this.#following.delete(workload);
         this.#parts.changed(workload);
@@ -81,7 +85,10 @@ export class Pagers {
   async #follow(workload: string, following: Following): Promise<void> {
     const { log, changed, failed } = this.#parts;
     for (;;) {
-      const now = await following.pager.status();
+      const now = await following.pager.status().catch((err: unknown) => {
+        log.error({ err, workload }, 'its pager does not answer');
+        return following.last;
+      });
       if (now === undefined || now.state === 'complete') break;
       if (now.state === 'failed') {
         log.error({ workload, snapshot: following.snapshot, what: now.what }, 'its memory cannot be read');

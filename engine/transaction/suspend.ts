@@ -7,7 +7,7 @@
  * cgroup, so that what CRIU does not end, because it is ended itself, has not gone on since the snapshot and is ended
  * by the engine: an application of which a part has been ended must not run on.
  */
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join, posix } from 'node:path';
 import { sentenceOf, TorporError } from '../../api/errors.ts';
 import type { Picture } from '../../api/rfb/picture.ts';
@@ -36,6 +36,7 @@ import type { Installation } from '../installation.ts';
 import type { Logger } from '../log.ts';
 import { isMomentary } from '../momentary.ts';
 import { recordNetwork } from '../network/network.ts';
+import { refuseMissingMemory } from '../pages/missing.ts';
 import type { Pagers } from '../pages/pagers.ts';
 import { PageReceiver } from '../pages/receiver.ts';
 import type { PluginTime } from '../plugin-host/budget.ts';
@@ -121,7 +122,7 @@ export async function suspend(
     await parts.store.discard(stage);
     throw error;
   };
-  const memory = await receiveMemory(parts, id, stage).catch(orDiscard);
+  const memory = await receiveMemory(parts, record, stage).catch(orDiscard);
   await using _memory = memory;
   const scratch = parts.workloads.scratchFolder(id);
   await using sockets = await dumpSockets(externalSockets, scratch, parts.installation).catch(orDiscard);
@@ -361,11 +362,12 @@ interface MemoryInTransit extends AsyncDisposable {
 }
 
 async function receiveMemory(
-  { store, pagers, workloads, installation }: SuspendParts,
-  id: string,
+  { store, pagers, workloads, cgroups, installation }: SuspendParts,
+  { id, name }: WorkloadRecord,
   stage: Stage,
 ): Promise<MemoryInTransit> {
   const loading = pagers.of(id);
+  if (loading === undefined) await refuseMissingMemory(name, await cgroups.pids(id));
   // What has not been fetched is to be found in the snapshot that it is fetched from.
   const parent = loading?.snapshot ?? (await store.parentOf(id));
   const receiver = PageReceiver.start({
@@ -383,11 +385,17 @@ async function receiveMemory(
       held = (await loading?.pager.hold()) ?? false;
     },
     take: async () => {
-      if (!held) return receiver.go();
+      if (loading === undefined) return receiver.go();
+      if (!held) {
+        await refuseMissingMemory(name, await cgroups.pids(id));
+        return receiver.go();
+      }
       const scratch = workloads.scratchFolder(id);
       await mkdir(scratch, { recursive: true, mode: 0o700 });
       const unfetched = join(scratch, 'unfetched');
-      await loading?.pager.writeUnfetched(unfetched);
+      // That of an earlier try would tell of another moment.
+      await rm(unfetched, { force: true });
+      await loading.pager.writeUnfetched(unfetched);
       receiver.go(unfetched);
     },
     forget: async () => {
