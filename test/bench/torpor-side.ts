@@ -3,15 +3,17 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connectEngine, type EngineClient, readEngineAddress } from '../../api/client.ts';
+import { runCommand } from '../../engine/command.ts';
 import { findInstallation } from '../../engine/installation.ts';
 import { Cgroups } from '../../engine/workload/cgroup.ts';
 import { TestEngine } from '../support/engine.ts';
-import { bytesOnDisk, forgetCached, type MediumFigures, mediumFigures, runOrThrow } from './medium.ts';
+import { bytesOnDisk, forgetCached, type MediumFigures, mediumFigures } from './medium.ts';
 import { type Place, type Subject, untilReaction } from './subjects.ts';
 import { type HelpersMemory, memoryFreed, Usage } from './usage.ts';
 
 const installation = findInstallation();
 const residentLimitMs = 600_000;
+const settleLimitMs = 600_000;
 
 /** Milliseconds, bytes and seconds of processor time. */
 export interface TorporSuspend {
@@ -143,18 +145,28 @@ async function mediumOf(folder: string, { bytes, settledBytes }: TorporSuspend):
   };
 }
 
+/** The last that `torpor-pages recompress` says. */
+type Recompressed =
+  | { event: 'done'; packs: number; skipped: string[] }
+  | { event: 'error'; code: string; what: string };
+
 /** Compresses at once what the engine would some time later. @returns milliseconds */
 async function settle(stateDir: string): Promise<number> {
   const startedAt = performance.now();
   for (;;) {
-    try {
-      await runOrThrow(installation.pages, ['recompress', '--store', stateDir]);
-      break;
-    } catch (error) {
-      // The engine has just begun with the same, or removes what it has just replaced.
-      if (!(error as Error).message.includes('EBUSY')) throw error;
-      await sleep(100);
-    }
+    const { status, stdout, stderr } = await runCommand(
+      installation.pages,
+      ['recompress', '--store', stateDir],
+      { timeoutMs: settleLimitMs },
+    );
+    const last = JSON.parse(stdout.trim().split('\n').at(-1) ?? '{}') as Recompressed;
+    if (last.event === 'done' && last.skipped.length > 0)
+      throw new Error(`torpor-pages recompress left out: ${last.skipped.join('; ')}`);
+    if (last.event === 'done' && last.packs === 0) break;
+    // The engine may be at the same, or removes what was just replaced.
+    if (last.event === 'error' && last.code !== 'EBUSY')
+      throw new Error(`torpor-pages recompress ended with ${status}: ${last.what} ${stderr}`);
+    if (last.event === 'error') await sleep(100);
   }
   return performance.now() - startedAt;
 }
