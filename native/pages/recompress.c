@@ -72,14 +72,16 @@ static bool must_stop(const struct recompress *recompress)
 /* Whether zstd makes something of chunks that are stored as they are, by trying some all over the pack. */
 static bool pays_off(struct recompress *recompress, unsigned pack, const struct idx_entry **entries, uint64_t count)
 {
-	uint64_t step = count > TRIED ? count / TRIED : 1;
+	uint64_t tries = count < TRIED ? count : TRIED;
 	size_t before = 0, after = 0;
 
-	for (uint64_t i = 0; i < count; i += step) {
-		size_t length = (size_t)entries[i]->pages * PAGE_BYTES, packed;
+	for (uint64_t i = 0; i < tries; i++) {
+		/* By the golden ratio, spread over all of it: a fixed step may meet the same kind again and again. */
+		uint64_t at = count < TRIED ? i : ((i * 0x9e3779b97f4a7c15u >> 32) * count) >> 32;
+		size_t length = (size_t)entries[at]->pages * PAGE_BYTES, packed;
 		char *what;
 
-		if (!record_read(&recompress->reader, recompress->tidy.index, pack, entries[i], &what)) {
+		if (!record_read(&recompress->reader, recompress->tidy.index, pack, entries[at], &what)) {
 			tidy_skip(&recompress->tidy, what);
 			return false;
 		}

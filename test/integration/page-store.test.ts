@@ -517,6 +517,17 @@ describe('the packs', () => {
     expect(await runPages(['recompress', '--store', store])).toMatchObject({ packs: 0 });
   });
 
+  it('become small also where what cannot recurs at a fixed distance', async () => {
+    const window = 64 * 1024;
+    const parts = Array.from({ length: 96 }, (_, index) =>
+      index % 3 === 0 ? randomBytes(window, 100 + index) : textBytes(window, 100 + index),
+    );
+    const images: SentImage[] = [{ ...image, runs: [{ vaddr: base, bytes: Buffer.concat(parts) }] }];
+    await receive(store, 'one', images, { args: ['--codec', 'raw'] });
+    expect(await runPages(['recompress', '--store', store])).toMatchObject({ packs: 1, skipped: [] });
+    expect(await digestRead(store, 'one')).toEqual(digestSent(images));
+  });
+
   it('are as they were when recompression is stopped', async () => {
     const images: SentImage[] = [{ ...image, runs: [{ vaddr: base, bytes: textBytes(48 * MiB, 33) }] }];
     await receive(store, 'one', images, { args: ['--codec', 'raw'] });
