@@ -101,7 +101,7 @@ describe('home', () => {
     await hasState(own, 'suspended');
     expect(pids.length).toBeGreaterThan(1);
     expect(pids.filter(isThere)).toEqual([]);
-    await expect.poll(() => own.textContent(), patient).toMatch(/\d MB freed · \d+ MB on disk/);
+    await expect.poll(() => own.textContent(), patient).toMatch(/\d MB freed · [\d.]+ [MK]B on disk/);
     await page.getByText(/terminal is suspended\. \d+ MB of memory are free\./).waitFor();
     await isAccessible();
 
