@@ -83,11 +83,26 @@ export async function resume(
   const pluginTime = parts.plugins.time();
   const { status } = record;
   const isFirst = status.kind === 'suspended' && status.snapshot === manifest.id;
-  const tryWith = async (claim: Claim) => {
+  const tryOnce = async (claim: Claim, { eager }: Pick<ResumeChoices, 'eager'>) => {
+    const how = { ...choices, ...(eager === undefined ? {} : { eager }) };
     const outcome = await resumeOnce(
-      ...([parts, record, manifest, makePlace, report, signal, choices, member, claim, pluginTime] as const),
+      ...([parts, record, manifest, makePlace, report, signal, how, member, claim, pluginTime] as const),
     );
     return { ...outcome, findings: [...ofNetwork, ...outcome.findings] };
+  };
+  const tryWith = async (claim: Claim) => {
+    try {
+      return await tryOnce(claim, choices);
+    } catch (error) {
+      const { cause } = error as Error;
+      // Of a set all others would have to begin again too.
+      const isFinal = choices.eager || member !== undefined || signal.aborted;
+      const mayBeLazy = manifest.kind === 'capsule' && manifest.pages !== undefined;
+      if (isFinal || !mayBeLazy || !(cause instanceof CriuError) || cause.isAboutConnections) throw error;
+      // What keeps CRIU from restoring lazily may not matter where all memory is there first.
+      parts.log.warn({ workload: record.id, snapshot: manifest.id }, 'resumed eagerly after all');
+      return await tryOnce(claim, { eager: true });
+    }
   };
   if (manifest.connectionLock === undefined || !isFirst) return tryWith('none');
   try {

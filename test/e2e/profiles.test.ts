@@ -99,6 +99,8 @@ describe('Chromium', () => {
 
     await engine.json('suspend', id);
     await engine.json('resume', id);
+    // Lazily, with gigabytes of address space that it has only reserved.
+    expect(await engine.logTail(400)).not.toContain('resumed eagerly after all');
     const after = (await processesOf(id)).filter((each) => each.type === 'renderer');
     expect(after.map(({ filters }) => filters)).toEqual(renderers.map(() => 2));
     await expect
