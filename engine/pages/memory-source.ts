@@ -15,6 +15,7 @@ import type { Measure } from '../transaction/progress.ts';
 import type { Workloads } from '../workload/workloads.ts';
 import { lockedMemory, needsKey, Pager } from './pager.ts';
 import type { Pagers } from './pagers.ts';
+import { workingSetFile } from './working-set.ts';
 
 export interface MemorySource {
   /** CRIU's files of memory contents, beside those of the snapshot's own folder. */
@@ -76,7 +77,7 @@ export async function memoryOf(
     mount,
     lazySocket: isLazy ? join(scratch, lazySocket) : undefined,
     control: pagers.controlOf(id),
-    workingSet: join(snapshotFolder, 'working-set'),
+    workingSet: join(snapshotFolder, workingSetFile),
     keys: store.encryption.forPrograms(),
   });
   const end = async () => {

@@ -39,6 +39,7 @@ import { recordNetwork } from '../network/network.ts';
 import { refuseMissingMemory } from '../pages/missing.ts';
 import type { Pagers } from '../pages/pagers.ts';
 import { PageReceiver } from '../pages/receiver.ts';
+import { carryWorkingSet } from '../pages/working-set.ts';
 import type { PluginTime } from '../plugin-host/budget.ts';
 import type { PluginHost } from '../plugin-host/plugin-host.ts';
 import type { SuspendingPlugins } from '../plugin-host/suspending-plugins.ts';
@@ -322,6 +323,14 @@ export async function suspend(
     );
     await parts.store.settle(committed.id);
     if (!leaveRunning) await memory.forget();
+    if (status.snapshot !== undefined) {
+      const folders = [status.snapshot, committed.id].map((each) => parts.store.folderOf(each)) as [
+        string,
+        string,
+      ];
+      // Only a hint, which may not be there.
+      await carryWorkingSet(...folders).catch(() => {});
+    }
     if (!leaveRunning)
       await freePorts(parts.installation.forget, (await examined).inspection.facts, parts.log);
     report('done');
