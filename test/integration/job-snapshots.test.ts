@@ -1,6 +1,6 @@
 /** What a user does with jobs and their snapshots beside suspending and resuming: copies, marks, removing, ending. */
 import { execFile } from 'node:child_process';
-import { readdir, readFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
@@ -131,12 +131,8 @@ describe.runIf(canCheckpoint)('snapshots of a job', () => {
     await using job = await Counter.startJob(engine);
     const first = await leaveRunning(job);
     const second = await engine.json<Snapshot>('suspend', job.id);
-    const images = join(engine.paths.stateDir, 'snapshots', second.id, 'images');
-    const [pages = ''] = (await readdir(images)).filter((name) => name.startsWith('pages-'));
-    await run('sh', [
-      '-c',
-      `printf x | dd of='${join(images, pages)}' bs=1 seek=4096 conv=notrunc 2>/dev/null`,
-    ]);
+    const hashes = join(engine.paths.stateDir, 'snapshots', second.id, 'pages', 'hashes');
+    await run('sh', ['-c', `printf xxxx | dd of='${hashes}' bs=1 seek=64 conv=notrunc 2>/dev/null`]);
     const error = await engine.failure(1, 'resume', job.id);
     expect(error.message).toContain('could not be resumed');
     expect(await engine.workload(job.id)).toMatchObject({ state: 'suspended' });

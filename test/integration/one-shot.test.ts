@@ -90,7 +90,8 @@ describe.runIf(canCheckpoint)('a set', () => {
     await using one = await Counter.start(engine, '--name', 'one');
     await using two = await Counter.start(engine, '--name', 'two');
     const suspended = await engine.json<Suspended[]>('suspend', 'one', 'two');
-    const pages = join(engine.paths.stateDir, 'snapshots', suspended[1]?.id ?? '', 'images', 'pages-1.img');
+    // Read while CRIU is at work already.
+    const pages = join(engine.paths.stateDir, 'snapshots', suspended[1]?.id ?? '', 'pages', 'hashes');
     const whole = await readFile(pages);
     const damaged = Buffer.from(whole);
     damaged[damaged.length >> 1] = (damaged[damaged.length >> 1] ?? 0) ^ 1;

@@ -445,7 +445,9 @@ describe('the packs', () => {
     await removeSnapshot('two');
     await removeSnapshot('three');
     const dead = await sweep('--check');
-    expect(dead).toMatchObject({ freedBytes: 0, skipped: [] });
+    expect(dead).toMatchObject({ skipped: [] });
+    // What would be freed.
+    expect(dead.freedBytes).toBeGreaterThan(10 * MiB);
     expect(dead.deadBytes).toBeGreaterThan(20 * MiB);
     expect(await packNames()).toHaveLength(3);
     await writeFile(join(store, 'packs', '0123.pack.new'), 'left over');
