@@ -235,7 +235,12 @@ export async function suspend(
             movedSockets.catch(() => {});
           },
           'post-dump': async () => {
-            report('commit', () => stage.sealer.measure());
+            report('commit', async () => {
+              const { done, total } = await stage.sealer.measure();
+              // Of the memory little is left to be written by now.
+              const { received } = memory.receiver;
+              return { done: received + done, total: received + total };
+            });
             signal.throwIfAborted();
             await pictures;
             const decided = await sockets.decide(record.name, stage.images, place.init.pid);

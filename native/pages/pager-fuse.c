@@ -25,6 +25,7 @@ struct fuse_start_arguments {
 	struct fuse_serving serving;
 	int fd;
 	uint8_t *request; /* shared: a worker that follows finds there what this one had not answered */
+	uint64_t *served; /* bytes of files, over all threads and workers */
 };
 
 static const struct snapshot_image *image_of(const struct fuse_serving *serving, uint64_t node)
@@ -279,10 +280,13 @@ size_t fuse_answer(struct fuse_serving *serving, const void *request, size_t len
 /* A request that was answered already is unknown to the kernel (ENOENT), as is one whose asker is gone. */
 static void serve_request(struct fuse_start_arguments *arguments, size_t length)
 {
+	bool is_read = ((struct fuse_in_header *)arguments->request)->opcode == FUSE_READ;
 	size_t reply = fuse_answer(&arguments->serving, arguments->request, length);
 
 	if (reply > 0)
 		RETRY(write(arguments->fd, arguments->serving.reply, reply));
+	if (is_read && reply > sizeof(struct fuse_out_header))
+		__atomic_fetch_add(arguments->served, reply - sizeof(struct fuse_out_header), __ATOMIC_RELAXED);
 	((struct fuse_in_header *)arguments->request)->len = 0;
 }
 
@@ -318,7 +322,8 @@ void fuse_start(struct reader *reader, struct pool *pool, int fd, void *shared)
 			_exit(1);
 		*arguments = (struct fuse_start_arguments){ .serving = { .reader = reader, .pool = pool },
 							    .fd = fd,
-							    .request = fuse_request(shared, i) };
+							    .request = fuse_request(shared, i),
+							    .served = fuse_served(shared) };
 		arguments->serving.reply = malloc(FUSE_REPLY_ROOM);
 		arguments->serving.spare = malloc(CHUNK_BYTES);
 		pthread_attr_init(&attributes);

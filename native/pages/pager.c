@@ -436,6 +436,17 @@ static uint64_t loaded_pages(void)
 	return all.total > missing ? all.total - missing : 0;
 }
 
+/* Where all is read before anything runs, what has been read. */
+static uint64_t loaded_bytes(void)
+{
+	return lazy_path ? loaded_pages() * PAGE_BYTES : __atomic_load_n(fuse_served(all.shared), __ATOMIC_RELAXED);
+}
+
+static uint64_t total_bytes(void)
+{
+	return (lazy_path ? all.total : all.snapshot.pages) * PAGE_BYTES;
+}
+
 static void read_working_set(void)
 {
 	CLEANUP_FD int fd = working_set ? open(working_set, O_RDONLY | O_CLOEXEC) : -1;
@@ -627,8 +638,8 @@ static void obey(int asker, char *line)
 		CLEANUP_FREE char *what = json_string(failure ? failure : "");
 
 		answer(asker, "{\"state\":\"%s\",\"loadedBytes\":%llu,\"totalBytes\":%llu,\"pid\":%d,\"what\":%s}",
-		       state_name(), (unsigned long long)(loaded_pages() * PAGE_BYTES),
-		       (unsigned long long)(all.total * PAGE_BYTES), (int)getpid(), what);
+		       state_name(), (unsigned long long)loaded_bytes(), (unsigned long long)total_bytes(),
+		       (int)getpid(), what);
 	} else if (strcmp(line, "load") == 0) {
 		load(asker, words);
 	} else if (strcmp(line, "hold") == 0) {

@@ -14,11 +14,15 @@
 
 #include "format.h"
 
-/* Slots of shared memory, and what the worker finds behind them: a place for the request that each thread is at. */
+/*
+ * Slots of shared memory, and what the worker finds behind them: a place for the request that each thread is at, and a
+ * count of the bytes that it has given as files.
+ */
 #define SLOTS 128u
 #define FUSE_THREADS 4u
 #define FUSE_REQUEST_BYTES 16384u
-#define SHARED_BYTES ((size_t)SLOTS * CHUNK_BYTES + (size_t)FUSE_THREADS * FUSE_REQUEST_BYTES)
+#define SERVED_AT ((size_t)SLOTS * CHUNK_BYTES + (size_t)FUSE_THREADS * FUSE_REQUEST_BYTES)
+#define SHARED_BYTES (SERVED_AT + sizeof(uint64_t))
 
 static inline uint8_t *slot_bytes(void *shared, unsigned slot)
 {
@@ -28,6 +32,11 @@ static inline uint8_t *slot_bytes(void *shared, unsigned slot)
 static inline uint8_t *fuse_request(void *shared, unsigned thread)
 {
 	return (uint8_t *)shared + (size_t)SLOTS * CHUNK_BYTES + (size_t)thread * FUSE_REQUEST_BYTES;
+}
+
+static inline uint64_t *fuse_served(void *shared)
+{
+	return (uint64_t *)((uint8_t *)shared + SERVED_AT);
 }
 
 /* To the worker, each in a message of its own: pages of the snapshot into a slot, those whose bits are in `wanted`. */

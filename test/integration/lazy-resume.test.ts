@@ -84,6 +84,23 @@ it('is suspended again at once, without what it has not touched being read', asy
   expect(await app.ask('memory')).toBe('right');
 });
 
+it('is suspended again while most of its memory is still to be fetched', async () => {
+  await using large = await MemoryApp.create(1500);
+  const { id: other } = await engine.start([...large.command], '--name', 'large');
+  await large.ready();
+  const first = await engine.json<Snapshot>('suspend', 'large');
+  await engine.json('resume', 'large');
+  const second = await engine.json<Snapshot>('suspend', 'large');
+  const log = await engine.logTail(60);
+  const [taken] = log.split('\n').filter((line) => line.includes(`"snapshot":"${second.id}"`));
+  expect(Number(/"unfetchedPages":(\d+)/.exec(taken ?? '')?.[1])).toBeGreaterThan(10_000);
+  await engine.json('rm', first.id);
+  await engine.json('gc');
+  await engine.json('resume', 'large');
+  expect(await large.ask('memory')).toBe('right');
+  await engine.json('end', other);
+});
+
 it('goes on where the reader of its memory is killed, again and again', async () => {
   await engine.json('suspend', 'app');
   await engine.json('resume', 'app');

@@ -69,7 +69,7 @@ it('of a suspend is told in bytes', async () => {
 
 it('of a resume too', async () => {
   told.length = 0;
-  const resumed = await engine.json<Workload>('resume', id);
+  const resumed = await engine.json<Workload>('resume', id, '--eager');
   expect(resumed.state).toBe('running');
   expect(phasesTold()).toEqual(['verify', 'prepare', 'restore', 'done']);
   expectSteady();

@@ -2,9 +2,15 @@
 import type { Finding } from '../../../api/types.ts';
 import { named, namedPid, type Rule } from '../rule.ts';
 
+/**
+ * While memory is still fetched after a resume, the pager traces the first process, and lets go of it before the freeze
+ * (native/pages/pager-keeper.c). What only calls itself that keeps CRIU from its work, and nothing is lost.
+ */
+const pagerName = 'torpor-pager-t';
+
 export const tracing: Rule = (facts) => [
   ...facts.processes
-    .filter(({ tracer }) => tracer !== 0)
+    .filter(({ tracer }) => tracer !== 0 && facts.names.get(tracer) !== pagerName)
     .map((process) =>
       traced(
         process.pid,
@@ -14,7 +20,7 @@ export const tracing: Rule = (facts) => [
     ),
   ...facts.hidden.threads.flatMap((each) => {
     const isKnown = facts.processes.some(({ pid, tracer }) => pid === each.pid && tracer !== 0);
-    if (each.what !== 'tracer' || isKnown) return [];
+    if (each.what !== 'tracer' || isKnown || each.name === pagerName) return [];
     return [
       traced(
         each.pid,
