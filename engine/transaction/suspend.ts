@@ -358,7 +358,8 @@ export async function suspend(
     );
     // Of a disk that is full, say, CRIU knows only that nobody took what it had.
     await memory.receiver[Symbol.asyncDispose]();
-    const cause = refusal ?? (signal.aborted ? error : (memory.receiver.failure ?? error));
+    const ofCriu = error instanceof CriuError && !signal.aborted;
+    const cause = refusal ?? (ofCriu ? (memory.receiver.failure ?? error) : error);
     throw await putBack(parts, record, place, stage, cause, member, plugins);
   }
 }
