@@ -40,6 +40,9 @@ const eventSchema = z.discriminatedUnion('event', [
   z.object({ event: z.literal('error'), code: z.string(), what: z.string() }),
 ]);
 
+/** What it says where CRIU, or the engine, did not come to the end. */
+const consequences = new Set(['ECONNRESET', 'ECANCELED']);
+
 /** The page store could not take what CRIU gave. A full disk is said as Node says it, by its `code`. */
 function receiveError(what: string, code: string): Error {
   if (code === 'ENOSPC') return Object.assign(new Error(what), { code });
@@ -141,6 +144,7 @@ export class PageReceiver implements AsyncDisposable {
     const ended = once(child, 'close');
     ended.catch(() => {});
     let result: ReceivedPages | undefined;
+    let said: Error | undefined;
     if (child.stdout !== null) {
       for await (const line of createInterface({ input: child.stdout })) {
         const event = eventSchema.parse(JSON.parse(line));
@@ -148,18 +152,19 @@ export class PageReceiver implements AsyncDisposable {
           this.#received = event.received;
           this.#written = event.written;
         } else if (event.event === 'done') result = event;
-        else if (event.event === 'error') this.failure = receiveError(event.what, event.code);
+        else if (event.event === 'error') {
+          said = receiveError(event.what, event.code);
+          if (!consequences.has(event.code)) this.failure = said;
+        }
       }
     }
     const [status, signal] = (await ended) as [number | null, string | null];
     if (result !== undefined && status === 0) return result;
-    const error = receiveError(
-      words.trim() || `the page store ended with ${signal ?? `status ${status}`}`,
-      '',
-    );
-    // What we have ended ourselves has not failed.
-    if (!this.#isEnded) this.failure ??= error;
-    throw this.failure ?? error;
+    const error =
+      said ?? receiveError(words.trim() || `the page store ended with ${signal ?? `status ${status}`}`, '');
+    // What we have ended ourselves has not failed, nor has what CRIU or the engine had given up before.
+    if (!this.#isEnded && said === undefined) this.failure ??= error;
+    throw error;
   }
 
   /** Ends it, if it has not ended, and waits for that; what it wrote is the stage's. */
