@@ -54,6 +54,11 @@ export class CriuError extends TorporError {
     return (this.details.errors as string[]).some((line) => ofConnections.test(line));
   }
 
+  /** Whether somebody ended CRIU: that says nothing of what it was at. */
+  get wasKilled(): boolean {
+    return (this.details.exit as CriuExit).signal !== null;
+  }
+
   /** Whether a dump failed for what the application happened to be at in that very moment. */
   get isMomentary(): boolean {
     return this.isTimeout || this.#says(momentary);

@@ -98,7 +98,14 @@ export async function resume(
       // Of a set all others would have to begin again too.
       const isFinal = choices.eager || member !== undefined || signal.aborted;
       const mayBeLazy = manifest.kind === 'capsule' && manifest.pages !== undefined;
-      if (isFinal || !mayBeLazy || !(cause instanceof CriuError) || cause.isAboutConnections) throw error;
+      if (
+        isFinal ||
+        !mayBeLazy ||
+        !(cause instanceof CriuError) ||
+        cause.wasKilled ||
+        cause.isAboutConnections
+      )
+        throw error;
       // What keeps CRIU from restoring lazily may not matter where all memory is there first.
       parts.log.warn({ workload: record.id, snapshot: manifest.id }, 'resumed eagerly after all');
       return await tryOnce(claim, { eager: true });
