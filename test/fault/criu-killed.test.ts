@@ -35,9 +35,6 @@ afterAll(async () => {
   await rm(folder, { recursive: true, force: true });
 });
 
-/** Shares of the time from the phase's beginning until the whole is done. */
-const moments = [0, 0.3, 0.6];
-
 /**
  * A CRIU that is killed at a moment of its own work, by what is named so beside this file, unless there is a file of its
  * name with `.spared` behind. @returns its path.
@@ -206,7 +203,7 @@ it('leaves the snapshot unharmed when CRIU is killed during a restore', async ()
   await engine.json('suspend', 'counter');
   const length = await timeFrom('restore', ['resume', 'counter']);
   let failures = 0;
-  // CRIU itself is soon done, because it leaves memory to be fetched later.
+  // Shares of the time until the whole is done: CRIU itself is done soon, as it leaves memory to be fetched later.
   for (const moment of [0, 0.1, 0.2]) {
     const snapshot = await engine.json<{ id: string }>('suspend', 'counter');
     const outcome = await strikeAt(engine, 'restore', ['resume', 'counter'], async (pid) => {
