@@ -117,7 +117,8 @@ export class PagerScene implements AsyncDisposable {
         ...['--store', this.state, '--snapshot', this.snapshot, '--mount', this.mount],
         ...['--lazy', lazy, '--control', join(this.folder, 'control'), ...more],
       ],
-      { stdio: ['ignore', 'pipe', 'pipe'] },
+      // What nonsense makes it write is removed with the folder.
+      { stdio: ['ignore', 'pipe', 'pipe'], cwd: this.folder },
     );
     this.#pager = pager;
     pager.stderr.on('data', (text: Buffer) => {
