@@ -147,18 +147,18 @@ export class Chromium implements AsyncDisposable {
       targetId: target,
       flatten: true,
     });
-    const expression = `location.hash = ${JSON.stringify(hash)}`;
+    // While the page is only just being loaded, there is an empty one, or none.
+    const expression = `location.protocol !== 'about:' && ((location.hash = ${JSON.stringify(hash)}), true)`;
     const end = Date.now() + windowLimitMs;
-    for (;;) {
-      try {
-        await this.#pipe.call('Runtime.evaluate', { expression }, sessionId);
-        break;
-      } catch (error) {
-        // The page is only just being loaded.
-        if (!/execution context/.test((error as Error).message) || Date.now() > end) throw error;
-        await sleep(20);
-      }
-    }
+    const isThere = () =>
+      this.#pipe.call<{ result: { value?: boolean } }>('Runtime.evaluate', { expression }, sessionId).then(
+        ({ result }) => result.value === true,
+        (error: Error) => {
+          if (!/execution context/.test(error.message)) throw error;
+          return false;
+        },
+      );
+    while (!(await isThere()) && Date.now() < end) await sleep(20);
     await this.#pipe.call('Target.detachFromTarget', { sessionId });
   }
 
