@@ -68,8 +68,8 @@ while True:
     time.sleep(0.01)
     if os.path.exists("/run/torpor/hold"):
         os.symlink("hold", "/run/torpor/held")
-    while os.path.exists("/run/torpor/hold"):
-        time.sleep(0.01)
+        while os.path.exists("/run/torpor/hold"):
+            time.sleep(0.01)
 `.replaceAll('\\\\', '\\');
 
 const closeAll = 'use POSIX; POSIX::close($_) for 3..1023; exec @ARGV';

@@ -136,7 +136,8 @@ export async function receive(
   child.stdout?.setEncoding('utf8').on('data', (text: string) => {
     words += text;
   });
-  child.stdin?.end('go\n');
+  // One that could not even begin says why in its last line.
+  child.stdin?.on('error', () => {}).end('go\n');
   const socket = child.stdio[3] as Duplex;
   // It answers each opening and the close; what it says is looked at by its own tests.
   socket.on('data', () => {}).on('error', () => {});

@@ -244,7 +244,7 @@ static void fork_one(bool outlives)
 				_exit(0);
 			}
 		}
-		if (dice(5) == 0)
+		if (!outlives && dice(5) == 0)
 			execl("/bin/true", "true", NULL);
 		for (unsigned i = 0; i < area_count; i++) {
 			if (dice(3) != 0)
