@@ -71,7 +71,7 @@ static page_place place_of_parents(struct receive *receive, page_place place)
 	bool added;
 
 	if (*number == 0) {
-		*number = chunk_list_add(&receive->chunks, parent_chunk(&receive->parent, place), &added) + 1;
+		*number = chunk_list_add(&receive->chunks, receive->parent.chunks[place / CHUNK_PAGES], &added) + 1;
 		if (added)
 			receive->known_chunks++;
 	}
@@ -113,18 +113,18 @@ static void assemble_taken_over(struct receive *receive, const struct run *run)
 		page_place place;
 		unsigned pack;
 
-		if (!parent_place(&receive->parent, page, &place))
+		if (!snapshot_place(&receive->parent, page, &place))
 			fail("EIO", "page %" PRIu64 " of the parent is in a chunk that it does not have: its pages/places "
 				    "is damaged", page);
 		if (place != PLACE_ZERO) {
 			/* Once for each chunk: what nobody fetched and no pack has would be lost without a word. */
 			if (receive->parent_numbers[place / CHUNK_PAGES] == 0 &&
-			    !index_find(receive->index, parent_chunk(&receive->parent, place), &pack))
+			    !index_find(receive->index, receive->parent.chunks[place / CHUNK_PAGES], &pack))
 				fail("EIO", "chunk %u of the parent, which was not fetched yet, is in no pack of the store",
 				     place / CHUNK_PAGES);
 			place = place_of_parents(receive, place);
 		}
-		put_page(receive, place, parent_hash(&receive->parent, page));
+		put_page(receive, place, receive->parent.hashes[page]);
 	}
 }
 

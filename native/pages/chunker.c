@@ -211,17 +211,17 @@ static void end_window(struct examiner *examiner)
 }
 
 /* Whether the parent has this page at this address, in a chunk that the store still has. */
-static bool is_parents(struct examiner *examiner, struct parent_cursor *cursor, uint64_t vaddr, const uint8_t *hash,
+static bool is_parents(struct examiner *examiner, struct snapshot_cursor *cursor, uint64_t vaddr, const uint8_t *hash,
 		       page_place *place)
 {
 	uint64_t page;
 	unsigned pack;
 
-	if (!parent_page(cursor, vaddr, &page) ||
-	    memcmp(parent_hash(cursor->parent, page), hash, PAGE_HASH_BYTES) != 0 ||
-	    !parent_place(cursor->parent, page, place) || *place == PLACE_ZERO)
+	if (!snapshot_page(cursor, vaddr, &page) ||
+	    memcmp(cursor->snapshot->hashes[page], hash, PAGE_HASH_BYTES) != 0 ||
+	    !snapshot_place(cursor->snapshot, page, place) || *place == PLACE_ZERO)
 		return false;
-	const uint8_t *id = parent_chunk(cursor->parent, *place);
+	const uint8_t *id = cursor->snapshot->chunks[*place / CHUNK_PAGES];
 
 	if (id != examiner->looked_for) {
 		examiner->looked_for = id;
@@ -234,10 +234,10 @@ static void examine_run(struct examiner *examiner, const struct run *run)
 {
 	struct receive *receive = examiner->receive;
 	struct block *block = examiner->block;
-	struct parent_cursor cursor = { 0 };
+	struct snapshot_cursor cursor = { 0 };
 
 	if (receive->has_parent)
-		cursor = parent_seek(&receive->parent, run->dst_id, run->vaddr);
+		cursor = snapshot_seek(&receive->parent, run->dst_id, run->vaddr);
 	for (uint64_t i = 0; i < run->pages; i++) {
 		uint64_t vaddr = run->vaddr + i * PAGE_BYTES;
 		uint8_t page = (uint8_t)(run->first + i);

@@ -1,8 +1,11 @@
 #include "files.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "../common.h"
@@ -66,5 +69,33 @@ bool pread_all(int fd, void *bytes, size_t length, off_t offset)
 		offset += got;
 		length -= (size_t)got;
 	}
+	return true;
+}
+
+bool map_file(const char *path, size_t unit, const void **start, size_t *bytes, char **what)
+{
+	CLEANUP_FD int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	struct stat status;
+
+	*start = NULL;
+	*bytes = 0;
+	if (fd < 0 || fstat(fd, &status) != 0) {
+		*what = format_string("%s cannot be opened: %s", path, strerror(errno));
+		return false;
+	}
+	if (!S_ISREG(status.st_mode) || (uint64_t)status.st_size % unit != 0) {
+		*what = format_string("%s has %lld bytes, which is no multiple of %zu: it is damaged", path,
+				      (long long)status.st_size, unit);
+		return false;
+	}
+	if (status.st_size == 0)
+		return true;
+	*start = mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_SHARED, fd, 0);
+	if (*start == MAP_FAILED) {
+		*start = NULL;
+		*what = format_string("%s cannot be mapped: %s", path, strerror(errno));
+		return false;
+	}
+	*bytes = (size_t)status.st_size;
 	return true;
 }

@@ -22,4 +22,7 @@ bool pwrite_all(int fd, const void *bytes, size_t length, off_t offset);
 /* Exactly so many bytes, or false; errno is ENODATA where the file ends before. */
 bool pread_all(int fd, void *bytes, size_t length, off_t offset);
 
+/* Maps a whole file for reading; NULL and *bytes = 0 where it is empty. false with a sentence where that fails. */
+bool map_file(const char *path, size_t unit, const void **start, size_t *bytes, char **what);
+
 #endif

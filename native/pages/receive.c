@@ -85,7 +85,7 @@ static void open_parent(struct receive *receive, const char *snapshot)
 {
 	char *what;
 
-	if (parent_open(&receive->parent, snapshot, &what) != 0) {
+	if (snapshot_open(&receive->parent, snapshot, &what) != 0) {
 		/* Without it, more is written, and nothing else is worse. */
 		CLEANUP_FREE char *json = json_string(what);
 
@@ -93,10 +93,10 @@ static void open_parent(struct receive *receive, const char *snapshot)
 		return;
 	}
 	receive->has_parent = true;
-	if (receive->parent.chunks == 0)
+	if (receive->parent.chunk_count == 0)
 		return;
 	/* Only what is touched takes memory. */
-	receive->parent_numbers = mmap(NULL, receive->parent.chunks * sizeof(uint32_t), PROT_READ | PROT_WRITE,
+	receive->parent_numbers = mmap(NULL, receive->parent.chunk_count * sizeof(uint32_t), PROT_READ | PROT_WRITE,
 				       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (receive->parent_numbers == MAP_FAILED)
 		fail_errno("no memory for the parent's list of chunks");
@@ -132,9 +132,9 @@ static void free_receive(struct receive *receive)
 	if (receive->unfetched)
 		munmap((void *)(uintptr_t)receive->unfetched, receive->unfetched_count * sizeof(*receive->unfetched));
 	if (receive->parent_numbers)
-		munmap(receive->parent_numbers, receive->parent.chunks * sizeof(uint32_t));
+		munmap(receive->parent_numbers, receive->parent.chunk_count * sizeof(uint32_t));
 	if (receive->has_parent)
-		parent_close(&receive->parent);
+		snapshot_close(&receive->parent);
 	index_close(receive->index);
 	pthread_mutex_destroy(&receive->lock);
 	pthread_cond_destroy(&receive->changed);

@@ -18,7 +18,7 @@
 #include "index.h"
 #include "outfile.h"
 #include "packwriter.h"
-#include "parent.h"
+#include "snapshot.h"
 #include "speeds.h"
 
 #define BLOCK_PAGES 256u
@@ -87,7 +87,7 @@ struct receive {
 	int socket;
 	const char *stage;
 	bool has_parent;
-	struct parent parent;
+	struct snapshot parent;
 	const struct unfetched_range *unfetched;
 	uint64_t unfetched_count;
 	struct index *index;

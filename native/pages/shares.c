@@ -13,7 +13,7 @@
 #include "../common.h"
 #include "commands.h"
 #include "index.h"
-#include "parent.h"
+#include "files.h"
 #include "report.h"
 
 /* Which chunks have been counted: a bit for each entry of all packs. */

@@ -1,47 +1,17 @@
 #include "snapshot.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "../common.h"
+#include "files.h"
 
 /* No process has memory beyond this; so sums of addresses and lengths never overflow. */
 #define ADDRESS_LIMIT (1ull << 57)
 
 enum { MAP_ENTRIES, MAP_PLACES, MAP_HASHES, MAP_CHUNKS };
 static const char *const map_names[] = { "entries", "places", "hashes", "chunks" };
-
-static int map_file(struct snapshot *snapshot, const char *folder, unsigned which, size_t record, char **what)
-{
-	CLEANUP_FREE char *path = format_string("%s/pages/%s", folder, map_names[which]);
-	CLEANUP_FD int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	struct stat status;
-
-	if (fd < 0 || fstat(fd, &status) < 0) {
-		*what = format_string("%s cannot be read: %s", path, strerror(errno));
-		return -1;
-	}
-	if (!S_ISREG(status.st_mode) || (size_t)status.st_size % record != 0) {
-		*what = format_string("%s has %lld bytes, which is no whole number of records", path,
-				      (long long)status.st_size);
-		return -1;
-	}
-	if (status.st_size == 0)
-		return 0;
-	snapshot->maps[which].start = mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_SHARED, fd, 0);
-	if (snapshot->maps[which].start == MAP_FAILED) {
-		snapshot->maps[which].start = NULL;
-		*what = format_string("%s cannot be mapped: %s", path, strerror(errno));
-		return -1;
-	}
-	snapshot->maps[which].length = (size_t)status.st_size;
-	return 0;
-}
 
 static bool entry_fits(const struct snapshot_image *image, const struct pages_entry *entry, uint64_t all_pages)
 {
@@ -112,7 +82,9 @@ int snapshot_open(struct snapshot *snapshot, const char *folder, char **what)
 
 	memset(snapshot, 0, sizeof(*snapshot));
 	for (unsigned which = 0; which < 4; which++) {
-		if (map_file(snapshot, folder, which, records[which], what) < 0)
+		CLEANUP_FREE char *path = format_string("%s/pages/%s", folder, map_names[which]);
+
+		if (!map_file(path, records[which], &snapshot->maps[which].start, &snapshot->maps[which].length, what))
 			goto failed;
 	}
 	snapshot->places = snapshot->maps[MAP_PLACES].start;
@@ -149,7 +121,7 @@ void snapshot_close(struct snapshot *snapshot)
 {
 	for (unsigned which = 0; which < 4; which++) {
 		if (snapshot->maps[which].start)
-			munmap(snapshot->maps[which].start, snapshot->maps[which].length);
+			munmap((void *)(uintptr_t)snapshot->maps[which].start, snapshot->maps[which].length);
 	}
 	free(snapshot->images);
 	memset(snapshot, 0, sizeof(*snapshot));
@@ -171,4 +143,42 @@ const struct snapshot_image *snapshot_by_dst_id(const struct snapshot *snapshot,
 			return &snapshot->images[i];
 	}
 	return NULL;
+}
+
+struct snapshot_cursor snapshot_seek(const struct snapshot *snapshot, uint64_t dst_id, uint64_t vaddr)
+{
+	const struct snapshot_image *image = snapshot_by_dst_id(snapshot, dst_id);
+	struct snapshot_cursor cursor = { .snapshot = snapshot };
+	uint64_t low = 0, high = image ? image->count : 0;
+
+	if (!image)
+		return cursor;
+	cursor.end = image->entries + high;
+	while (low < high) {
+		uint64_t middle = low + (high - low) / 2;
+		const struct pages_entry *entry = &image->entries[middle];
+
+		if (entry->vaddr + entry->pages * PAGE_BYTES <= vaddr)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	cursor.next = image->entries + low;
+	return cursor;
+}
+
+bool snapshot_page(struct snapshot_cursor *cursor, uint64_t vaddr, uint64_t *page)
+{
+	while (cursor->next < cursor->end && cursor->next->vaddr + cursor->next->pages * PAGE_BYTES <= vaddr)
+		cursor->next++;
+	if (cursor->next >= cursor->end || cursor->next->vaddr > vaddr)
+		return false;
+	*page = cursor->next->first_page + (vaddr - cursor->next->vaddr) / PAGE_BYTES;
+	return true;
+}
+
+bool snapshot_place(const struct snapshot *snapshot, uint64_t page, page_place *place)
+{
+	*place = snapshot->places[page];
+	return *place == PLACE_ZERO || *place / CHUNK_PAGES < snapshot->chunk_count;
 }

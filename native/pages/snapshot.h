@@ -28,7 +28,7 @@ struct snapshot {
 	uint64_t chunk_count;
 	const uint8_t (*hashes)[PAGE_HASH_BYTES];
 	struct snapshot_map {
-		void *start;
+		const void *start;
 		size_t length;
 	} maps[4];
 };
@@ -40,6 +40,20 @@ void snapshot_close(struct snapshot *snapshot);
 /* The image with that pages-N.img; NULL where there is none. */
 const struct snapshot_image *snapshot_by_pages_id(const struct snapshot *snapshot, uint32_t pages_id);
 const struct snapshot_image *snapshot_by_dst_id(const struct snapshot *snapshot, uint64_t dst_id);
+
+/* Where one looks in the pages of one process (or shared memory), in ascending order of addresses. */
+struct snapshot_cursor {
+	const struct snapshot *snapshot;
+	const struct pages_entry *next;
+	const struct pages_entry *end;
+};
+
+/* At the first page that lies at `vaddr` or above. */
+struct snapshot_cursor snapshot_seek(const struct snapshot *snapshot, uint64_t dst_id, uint64_t vaddr);
+/* The number of the page at this address; false where there is none. Addresses must not descend. */
+bool snapshot_page(struct snapshot_cursor *cursor, uint64_t vaddr, uint64_t *page);
+/* The place of a page, and whether it is one still: the disk may give other bytes than when it was checked. */
+bool snapshot_place(const struct snapshot *snapshot, uint64_t page, page_place *place);
 
 /* Checks what has been read of `entries`; images are put on the heap. */
 int snapshot_read_entries(struct snapshot *snapshot, const void *bytes, size_t length, char **what);

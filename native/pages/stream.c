@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "../common.h"
+#include "files.h"
 #include "receive.h"
 #include "report.h"
 

@@ -20,10 +20,11 @@
 #include "../common.h"
 #include "commands.h"
 #include "crypt.h"
+#include "files.h"
 #include "packwriter.h"
-#include "parent.h"
 #include "record.h"
 #include "report.h"
+#include "snapshot.h"
 #include "tidy.h"
 
 enum fate { PACK_KEPT, PACK_DEAD, PACK_REWRITTEN };
@@ -89,29 +90,19 @@ static bool has_plain_pages(const char *snapshot)
 static void need_snapshot(struct sweep *sweep, const char *snapshot)
 {
 	CLEANUP_FREE char *pages = format_string("%s/pages", snapshot);
-	struct parent parent;
+	struct snapshot lists;
 	struct stat status;
 	char *what;
 
 	if (lstat(pages, &status) != 0 && errno == ENOENT && has_plain_pages(snapshot))
 		return;
-	if (parent_open(&parent, snapshot, &what) != 0) {
+	if (snapshot_open(&lists, snapshot, &what) != 0) {
 		tidy_skip(&sweep->tidy, what);
 		sweep->unreadable = true;
 		return;
 	}
-	for (uint64_t page = 0; page < parent.pages; page++) {
-		page_place place;
-
-		if (parent_place(&parent, page, &place))
-			continue;
-		tidy_skip(&sweep->tidy, format_string("%s/pages/chunks is cut short: page %" PRIu64 " lies in chunk %u",
-						      snapshot, page, place / CHUNK_PAGES));
-		sweep->unreadable = true;
-		break;
-	}
-	need_ids(sweep, parent.ids, parent.chunks);
-	parent_close(&parent);
+	need_ids(sweep, (const uint8_t *)lists.chunks, lists.chunk_count);
+	snapshot_close(&lists);
 }
 
 /* A snapshot in the making is none of the sweep's business, but what it needs stays. */
