@@ -1,5 +1,5 @@
 /** Running helper programs: arguments as a list, never through a shell. */
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 
 export interface CommandResult {
   /** Exit status, or -1 where a signal or the time limit ended it. */
@@ -91,4 +91,16 @@ interface Identity {
 export function identityOptions({ uid, gid, groups }: Identity): string[] {
   const supplementary = groups.length === 0 ? ['--clear-groups'] : ['--groups', groups.join(',')];
   return ['--reuid', `${uid}`, '--regid', `${gid}`, ...supplementary];
+}
+
+/** So many characters are kept of what a program says before its end. */
+const longestWords = 2000;
+
+/** Reads what a program says on standard error. @returns what gives the end of it, without white space around. */
+export function lastWordsOf(child: ChildProcess): () => string {
+  let words = '';
+  child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+    words = (words + text).slice(-longestWords);
+  });
+  return () => words.trim();
 }

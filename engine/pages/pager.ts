@@ -11,6 +11,7 @@ import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
 import { TorporError } from '../../api/errors.ts';
+import { lastWordsOf } from '../command.ts';
 import { giveKeys } from '../store/pages-program.ts';
 
 const bytes = z.number().nonnegative();
@@ -84,14 +85,11 @@ export class Pager {
     });
     giveKeys(child, 3, paths.keys);
     const pager = new Pager(paths.control);
-    let words = '';
-    child.stderr?.setEncoding('utf8').on('data', (text: string) => {
-      words = (words + text).slice(-2000);
-    });
+    const words = lastWordsOf(child);
     await new Promise<void>((resolve, reject) => {
       const refuse = (what: string) => reject(cannotRead(what));
       child.once('error', (error) => refuse(error.message));
-      child.once('exit', (status, signal) => refuse(words.trim() || `it ended with ${signal ?? status}`));
+      child.once('exit', (status, signal) => refuse(words() || `it ended with ${signal ?? status}`));
       if (child.stdout === null) return;
       createInterface({ input: child.stdout }).on('line', (line) => {
         const event = eventSchema.safeParse(JSON.parse(line));
@@ -156,13 +154,13 @@ export class Pager {
   }
 
   /** @returns undefined where it has ended. */
-  async #ask(command: string, limitMs = answerLimitMs): Promise<z.infer<typeof answerSchema> | undefined> {
+  async #ask(command: string): Promise<z.infer<typeof answerSchema> | undefined> {
     // One that hangs up has not ended for that.
     for (let tries = 1; ; tries++) {
       const socket = await connectTo(this.#control);
       if (socket === undefined) return undefined;
       try {
-        socket.setTimeout(limitMs, () => socket.destroy(new Error('torpor-pager does not answer')));
+        socket.setTimeout(answerLimitMs, () => socket.destroy(new Error('torpor-pager does not answer')));
         socket.write(`${command}\n`);
         for await (const line of createInterface({ input: socket }))
           return answerSchema.parse(JSON.parse(line));

@@ -11,6 +11,7 @@ import { z } from 'zod';
 import { TorporError } from '../../api/errors.ts';
 import type { PeerDescriptor } from '../../native/seqpacket.ts';
 import { openStreamPeers } from '../../native/stream-pair.ts';
+import { lastWordsOf } from '../command.ts';
 import { giveKeys } from '../store/pages-program.ts';
 
 const bytes = z.number().nonnegative();
@@ -70,7 +71,6 @@ export class PageReceiver implements AsyncDisposable {
   readonly #socket: PeerDescriptor;
   readonly #done: Promise<ReceivedPages>;
   #received = 0;
-  #written = 0;
   #isEnded = false;
   /** Why it has failed, if it has. */
   failure: Error | undefined;
@@ -128,17 +128,9 @@ export class PageReceiver implements AsyncDisposable {
     return this.#received;
   }
 
-  /** In bytes: what has been written of that. */
-  get written(): number {
-    return this.#written;
-  }
-
   async #follow(): Promise<ReceivedPages> {
     const child = this.#child;
-    let words = '';
-    child.stderr?.setEncoding('utf8').on('data', (text: string) => {
-      words = (words + text).slice(-2000);
-    });
+    const words = lastWordsOf(child);
     // What ends early has its reasons, which its last event tells.
     child.stdin?.on('error', () => {});
     const ended = once(child, 'close');
@@ -148,10 +140,8 @@ export class PageReceiver implements AsyncDisposable {
     if (child.stdout !== null) {
       for await (const line of createInterface({ input: child.stdout })) {
         const event = eventSchema.parse(JSON.parse(line));
-        if (event.event === 'progress') {
-          this.#received = event.received;
-          this.#written = event.written;
-        } else if (event.event === 'done') result = event;
+        if (event.event === 'progress') this.#received = event.received;
+        else if (event.event === 'done') result = event;
         else if (event.event === 'error') {
           said = receiveError(event.what, event.code);
           if (!consequences.has(event.code)) this.failure = said;
@@ -161,7 +151,7 @@ export class PageReceiver implements AsyncDisposable {
     const [status, signal] = (await ended) as [number | null, string | null];
     if (result !== undefined && status === 0) return result;
     const error =
-      said ?? receiveError(words.trim() || `the page store ended with ${signal ?? `status ${status}`}`, '');
+      said ?? receiveError(words() || `the page store ended with ${signal ?? `status ${status}`}`, '');
     // What we have ended ourselves has not failed, nor has what CRIU or the engine had given up before.
     if (!this.#isEnded && said === undefined) this.failure ??= error;
     throw error;

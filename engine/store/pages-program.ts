@@ -5,11 +5,11 @@ import { constants, setPriority } from 'node:os';
 import { createInterface } from 'node:readline';
 import type { Writable } from 'node:stream';
 import { z } from 'zod';
+import { lastWordsOf } from '../command.ts';
 import type { Logger } from '../log.ts';
 
 /** After SIGTERM it ends between two chunks; what is killed loses nothing, and is begun anew. */
 const endLimitMs = 2000;
-const longestWords = 2000;
 
 const count = z.number().int().nonnegative();
 
@@ -140,10 +140,7 @@ export class PagesProgram {
     };
     signal?.addEventListener('abort', giveUp);
     try {
-      let words = '';
-      child.stderr?.setEncoding('utf8').on('data', (text: string) => {
-        words = (words + text).slice(-longestWords);
-      });
+      const words = lastWordsOf(child);
       let result: T | undefined;
       let failure: PagesError | undefined;
       for await (const line of child.stdout === null ? [] : createInterface({ input: child.stdout })) {
@@ -157,7 +154,7 @@ export class PagesProgram {
       signal?.throwIfAborted();
       if (failure !== undefined) throw failure;
       if (status === 0 && result !== undefined) return result;
-      throw new Error(words.trim() || `torpor-pages ${args[0]} ended with ${by ?? `status ${status}`}`);
+      throw new Error(words() || `torpor-pages ${args[0]} ended with ${by ?? `status ${status}`}`);
     } finally {
       if (child.exitCode === null && child.signalCode === null) child.kill('SIGKILL');
       await ended.catch(() => {});
