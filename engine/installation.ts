@@ -43,6 +43,8 @@ export interface Installation {
   busLines: string;
   /** Has CRIU's plugin, and nothing else. */
   criuPlugins: string;
+  /** Programs that CRIU runs instead of the machine's of the same names. */
+  criuPrograms: string;
   /** What traces for CRIU, and the library that lets it. */
   tracer: TracerPaths;
   /** Where the libraries lie that are loaded into applications, by the names in profiles. */
@@ -92,6 +94,7 @@ export function findInstallation(env: NodeJS.ProcessEnv = process.env): Installa
     socketPairs: join(build, 'native', 'torpor-socketpairs'),
     busLines: join(build, 'native', 'torpor-buslines'),
     criuPlugins: join(build, 'native', 'criu-plugins'),
+    criuPrograms: join(build, 'native', 'criu-programs'),
     tracer: {
       program: join(build, 'native', 'torpor-tracer'),
       preload: join(build, 'native', 'libtorpor-trace.so'),

@@ -111,6 +111,7 @@ async function main(onDemand: boolean): Promise<void> {
     rlimitPreload: installation.rlimitPreload,
     restorePreload: installation.restorePreload,
     pluginFolder: installation.criuPlugins,
+    programFolder: installation.criuPrograms,
     tracer: installation.tracer,
     logger: log,
   });

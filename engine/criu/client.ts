@@ -126,6 +126,8 @@ export interface CriuClientOptions {
   restorePreload?: string;
   /** Folder that has our plugin and nothing else: CRIU loads what it finds there, as root. */
   pluginFolder?: string;
+  /** Folder of programs that CRIU finds before those of the machine. */
+  programFolder?: string;
   /** What traces for CRIU in a dump. Where it is not there, CRIU does, and its target may die with it. */
   tracer?: TracerPaths;
   logger: Pick<Logger, 'debug' | 'warn'>;
@@ -440,7 +442,7 @@ export class CriuClient {
     tracer: { preload: string; socket: number } | undefined,
     socketPlan: string | undefined,
   ): NodeJS.ProcessEnv {
-    const { env = process.env, rlimitPreload, restorePreload, pluginFolder } = this.#options;
+    const { env = process.env, rlimitPreload, restorePreload, pluginFolder, programFolder } = this.#options;
     const answersForLimits =
       rlimitPreload !== undefined && !mayReadForeignLimits() && existsSync(rlimitPreload);
     const preloads = [
@@ -451,7 +453,7 @@ export class CriuClient {
     ];
     return {
       ...env,
-      PATH: env.PATH ?? '/usr/sbin:/usr/bin:/sbin:/bin',
+      PATH: [programFolder, env.PATH ?? '/usr/sbin:/usr/bin:/sbin:/bin'].filter(Boolean).join(':'),
       // Plugins run as root inside CRIU, so none may slip in: a folder that is always there, where nobody can put one;
       // or that of the engine's own, where whoever could put one could replace the engine's programs, too.
       CRIU_LIBS_DIR: (socketPlan && pluginFolder) || '/proc/self/task',
