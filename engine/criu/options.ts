@@ -18,7 +18,7 @@ interface CommonOptions {
   workDir?: string;
   /** A plain name, in {@link workDir}. */
   logFile: string;
-  /** CRIU's own scale: 1 errors to 4 everything; 4 if not given, since a failure cannot be repeated for its log. */
+  /** CRIU's own scale: 1 errors to 4 everything. If not given, as much as is needed (see {@link usualLogLevel}). */
   logLevel?: number;
   /** As {@link externalMount} and its like make them. */
   external?: readonly string[];
@@ -101,13 +101,19 @@ export type Folders =
   | { kind: 'descriptors'; images: number; work: number | undefined }
   | { kind: 'path'; images: string };
 
+/**
+ * An application stands still while CRIU talks: ten thousand lines for an xterm, of which
+ * the warnings and errors explain failures. The run id, by which a lock on the network is found, is among the information.
+ */
+const usualLogLevel = ({ networkLock = 'skip' }: CommonOptions) => (networkLock === 'skip' ? 2 : 3);
+
 function common(options: CommonOptions, folders: Folders): InputOf<typeof criuOptions> {
   return {
     ...(folders.kind === 'path'
       ? { imagesDirFd: -1, imagesDir: folders.images }
       : { imagesDirFd: folders.images, workDirFd: folders.work }),
     logFile: options.logFile,
-    logLevel: options.logLevel ?? 4,
+    logLevel: options.logLevel ?? usualLogLevel(options),
     notifyScripts: true,
     external: options.external,
     fileLocks: options.fileLocks,
