@@ -4,13 +4,14 @@
  */
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { TorporError } from '../../api/errors.ts';
+import type { TorporError } from '../../api/errors.ts';
 import type { Manifest } from '../../proto/manifest.ts';
 import type { CriuClient } from '../criu/client.ts';
 import type { Installation } from '../installation.ts';
 import { unmountBelow } from '../mounts.ts';
 import type { ProcessIdentity } from '../process.ts';
 import type { SnapshotStore } from '../store/snapshot-store.ts';
+import { damaged } from '../store/verification.ts';
 import type { Measure } from '../transaction/progress.ts';
 import type { Workloads } from '../workload/workloads.ts';
 import { lockedMemory, needsKey, Pager } from './pager.ts';
@@ -96,8 +97,8 @@ export async function memoryOf(
       },
       restored: async (init) => {
         if (!isLazy) return await end();
+        // Its mount goes with the scratch folder: an unmount takes longer than all else that is left to do.
         await pager.load(init?.pid ?? 0);
-        await unmountBelow(scratch);
       },
       follow: () => {
         if (isLazy) pagers.follow(id, manifest.id, pager);
@@ -106,7 +107,8 @@ export async function memoryOf(
         const now = await pager.status().catch(() => undefined);
         // With the workload it may have ended meanwhile.
         const what = pager.failure ?? (now?.state === 'failed' ? (now.what ?? '') : undefined);
-        return what === undefined ? undefined : damaged(manifest.id, what);
+        if (what === undefined) return undefined;
+        return needsKey(what) ? lockedMemory() : damaged(manifest.id, what.replace(/\.$/, ''));
       },
       end: () => end().catch(() => {}),
     };
@@ -114,13 +116,4 @@ export async function memoryOf(
     await end();
     throw error;
   }
-}
-
-function damaged(snapshot: string, what: string): TorporError {
-  if (needsKey(what)) return lockedMemory();
-  return new TorporError(
-    'failed',
-    `Snapshot ${snapshot} is damaged: ${what.replace(/\.$/, '')}. Nothing was started from it.`,
-    'See `torpor verify --read-data` for the state of all snapshots; an earlier one may still resume.',
-  );
 }

@@ -4,7 +4,8 @@
  * every byte before it gives it away; those of a snapshot of the first version are files, which are hashed while CRIU
  * reads them: no process runs before both are done, because CRIU's post-restore notification is answered only then.
  */
-import { mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/promises';
+import { mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdir, readFile } from 'node:fs/promises';
 import { basename, join, relative } from 'node:path';
 import { sentenceOf, TorporError } from '../../api/errors.ts';
 import type { Finding, ResumeChoices } from '../../api/types.ts';
@@ -83,8 +84,7 @@ export async function resume(
   const pluginTime = parts.plugins.time();
   const { status } = record;
   const isFirst = status.kind === 'suspended' && status.snapshot === manifest.id;
-  const tryOnce = async (claim: Claim, { eager }: Pick<ResumeChoices, 'eager'>) => {
-    const how = { ...choices, ...(eager === undefined ? {} : { eager }) };
+  const tryOnce = async (claim: Claim, how: ResumeChoices) => {
     const outcome = await resumeOnce(
       ...([parts, record, manifest, makePlace, report, signal, how, member, claim, pluginTime] as const),
     );
@@ -108,7 +108,7 @@ export async function resume(
         throw error;
       // What keeps CRIU from restoring lazily may not matter where all memory is there first.
       parts.log.warn({ workload: record.id, snapshot: manifest.id }, 'resumed eagerly after all');
-      return await tryOnce(claim, { eager: true });
+      return await tryOnce(claim, { ...choices, eager: true });
     }
   };
   if (manifest.connectionLock === undefined || !isFirst) return tryWith('none');
@@ -181,13 +181,16 @@ async function resumeOnce(
   let prepared: Prepared | undefined;
   let place: ResumePlace | undefined;
   let plugins: ResumingPlugins | undefined;
-  let memory: MemorySource | undefined;
+  let source: Promise<MemorySource> | undefined;
   try {
     await mkdir(scratch, { recursive: true, mode: 0o700 });
+    const looked = Promise.all([ownGhosts(imagesDir, manifest.id), mendedMappings(imagesDir)]);
+    looked.catch(() => {});
     place = await makePlace();
     const { initOf } = place;
-    memory = await memoryOf(parts, id, manifest, place.criu, choices.eager ?? false);
     // They come to be there while the rest is prepared.
+    source = memoryOf(parts, id, manifest, place.criu, choices.eager ?? false);
+    source.catch(() => {});
     plugins = parts.plugins.forResume(record, manifest, {
       copy: resuming.copy ?? false,
       time: pluginTime,
@@ -202,13 +205,8 @@ async function resumeOnce(
     const lockFindings = await compareDocumentLocks(manifest.documentLocks ?? [], seen);
     await refuseTakenLocks(manifest, place.view);
     prepared = await prepareSurroundings(manifest, imagesDir, place, contents);
-    const ghosts = await ownGhosts(imagesDir, manifest.id);
-    const rewritten = new Map([
-      ...prepared.rewritten,
-      ...ghosts.rewritten,
-      ...place.rewritten,
-      ...(await mendedMappings(imagesDir)),
-    ]);
+    const [ghosts, mended] = await looked;
+    const rewritten = new Map([...prepared.rewritten, ...ghosts.rewritten, ...place.rewritten, ...mended]);
     await placeSockets(manifest, imagesDir, rewritten);
     const clocks = await restoreClocks(manifest, imagesDir, rewritten, choices.clock ?? 'keep');
     const connections = await restoreConnections(manifest, imagesDir, rewritten, claim);
@@ -228,9 +226,10 @@ async function resumeOnce(
       ] as const),
     );
     using inhibitors = await takeInhibitors(manifest.inhibitors, imagesDir, rewritten, givenUp);
+    const memory = await source;
     const isViewed = place.needsView || rewritten.size > 0 || memory.files.length > 0;
     const images = isViewed
-      ? await viewOfImages(imagesDir, rewritten, ghosts.renamed, memory.files, join(scratch, 'images'))
+      ? viewOfImages(imagesDir, rewritten, ghosts.renamed, memory.files, join(scratch, 'images'))
       : imagesDir;
 
     // CRIU reads the same bytes beside it, and is asked for nothing while it does.
@@ -302,6 +301,7 @@ async function resumeOnce(
     await parts.store.keepFailure(manifest.id, join(scratch, 'restore.log'));
     await parts.cgroups.kill(id);
     // What CRIU says of a file that it could not read is not why.
+    const memory = await source?.catch(() => undefined);
     const cause = (await memory?.problem()) ?? error;
     await memory?.end();
     await plugins?.abort();
@@ -371,23 +371,24 @@ async function placeSockets(
  * The images as CRIU shall read them. A snapshot is immutable: where an image must be rewritten, CRIU gets a folder of
  * links with the new one among them.
  */
-async function viewOfImages(
+function viewOfImages(
   imagesDir: string,
   changed: ReadonlyMap<string, Buffer>,
   renamed: ReadonlyMap<string, string>,
   memory: readonly string[],
   viewDir: string,
-): Promise<string> {
-  await mkdir(viewDir, { recursive: true, mode: 0o700 });
+): string {
+  // Hundreds of small files in memory: to take turns for each would be most of the time.
+  mkdirSync(viewDir, { recursive: true, mode: 0o700 });
   // Relative ones: they are followed from this folder also by those for whom other things lie at the same paths.
-  const link = (path: string, name: string) => symlink(relative(viewDir, path), join(viewDir, name));
-  for (const name of await readdir(imagesDir)) {
+  const link = (path: string, name: string) => symlinkSync(relative(viewDir, path), join(viewDir, name));
+  for (const name of readdirSync(imagesDir)) {
     const rewritten = changed.get(name);
-    if (rewritten === undefined) await link(join(imagesDir, name), name);
-    else await writeFile(join(viewDir, name), rewritten, { mode: 0o600 });
+    if (rewritten === undefined) link(join(imagesDir, name), name);
+    else writeFileSync(join(viewDir, name), rewritten, { mode: 0o600 });
   }
-  for (const [name, old] of renamed) await link(join(imagesDir, old), name);
-  for (const path of memory) await link(path, basename(path));
+  for (const [name, old] of renamed) link(join(imagesDir, old), name);
+  for (const path of memory) link(path, basename(path));
   return viewDir;
 }
 
