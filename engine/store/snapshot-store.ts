@@ -277,22 +277,27 @@ export class SnapshotStore {
   }
 
   /**
-   * The snapshot that new pages of a workload are compared with: its newest one, of those whose lists of pages are as
-   * they were written. Undefined where it has none.
+   * The snapshot that new pages of a workload are compared with: `latest`, which it came out of, or its newest one, of
+   * those whose lists of pages are as they were written. Undefined where it has none.
    */
-  async parentOf(workload: string): Promise<string | undefined> {
-    for (const item of await this.list()) {
-      if (item.kind !== 'complete' || item.manifest.workload !== workload) continue;
-      const lists = item.manifest.files.filter(isPageList);
-      if (lists.length === 0) continue;
-      try {
-        await Promise.all(lists.map((file) => this.#filesOf(item.id).verify(file)));
-        return item.id;
-      } catch (error) {
-        this.#log.warn({ err: error, snapshot: item.id }, 'new pages are not compared with it');
-      }
-    }
+  async parentOf(workload: string, latest?: string): Promise<string | undefined> {
+    const last = latest === undefined ? undefined : await this.read(latest).catch(() => undefined);
+    if (last !== undefined && (await this.#canBeParent(last, workload))) return last.id;
+    for (const item of await this.list())
+      if (item.kind === 'complete' && (await this.#canBeParent(item.manifest, workload))) return item.id;
     return undefined;
+  }
+
+  async #canBeParent({ id, files, workload }: Manifest, of: string): Promise<boolean> {
+    const lists = files.filter(isPageList);
+    if (workload !== of || lists.length === 0) return false;
+    try {
+      await Promise.all(lists.map((file) => this.#filesOf(id).verify(file)));
+      return true;
+    } catch (error) {
+      this.#log.warn({ err: error, snapshot: id }, 'new pages are not compared with it');
+      return false;
+    }
   }
 
   /**

@@ -7,7 +7,7 @@
  * cgroup, so that what CRIU does not end, because it is ended itself, has not gone on since the snapshot and is ended
  * by the engine: an application of which a part has been ended must not run on.
  */
-import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import { join, posix } from 'node:path';
 import { sentenceOf, TorporError } from '../../api/errors.ts';
 import type { Picture } from '../../api/rfb/picture.ts';
@@ -36,9 +36,8 @@ import type { Installation } from '../installation.ts';
 import type { Logger } from '../log.ts';
 import { isMomentary } from '../momentary.ts';
 import { recordNetwork } from '../network/network.ts';
-import { refuseMissingMemory } from '../pages/missing.ts';
+import { receiveMemory } from '../pages/memory-in-transit.ts';
 import type { Pagers } from '../pages/pagers.ts';
-import { PageReceiver } from '../pages/receiver.ts';
 import { carryWorkingSet } from '../pages/working-set.ts';
 import type { PluginTime } from '../plugin-host/budget.ts';
 import type { PluginHost } from '../plugin-host/plugin-host.ts';
@@ -222,6 +221,8 @@ export async function suspend(
             if (between !== undefined || usual.size > 0)
               await sockets.allow(between?.sockets ?? new Map(), usual);
             frozenAt = performance.now();
+            // CRIU would look only after 100 ms whether all stand still.
+            if (member === undefined) await parts.cgroups.freezeIfCalm(id);
           },
           // Comes as soon as all are frozen. The recording runs beside the dump.
           'query-ext-files': async () => {
@@ -329,12 +330,9 @@ export async function suspend(
     await parts.store.settle(committed.id);
     if (!leaveRunning) await memory.forget();
     if (status.snapshot !== undefined) {
-      const folders = [status.snapshot, committed.id].map((each) => parts.store.folderOf(each)) as [
-        string,
-        string,
-      ];
+      const before = parts.store.folderOf(status.snapshot);
       // Only a hint, which may not be there.
-      await carryWorkingSet(...folders).catch(() => {});
+      await carryWorkingSet(before, parts.store.folderOf(committed.id)).catch(() => {});
     }
     if (!leaveRunning)
       await freePorts(parts.installation.forget, (await examined).inspection.facts, parts.log);
@@ -362,66 +360,6 @@ export async function suspend(
     const cause = refusal ?? (ofCriu ? (memory.receiver.failure ?? error) : error);
     throw await putBack(parts, record, place, stage, cause, member, plugins);
   }
-}
-
-/** The memory on its way into the store, and what of it has not been fetched since the last resume. */
-interface MemoryInTransit extends AsyncDisposable {
-  readonly receiver: PageReceiver;
-  readonly parent: string | undefined;
-  /** The last moment before the freeze. */
-  hold(): Promise<void>;
-  /** All stand still: from here on what CRIU sends is taken. */
-  take(): Promise<void>;
-  /** It has been ended: nothing needs to be fetched any more. */
-  forget(): Promise<void>;
-}
-
-async function receiveMemory(
-  { store, pagers, workloads, cgroups, installation }: SuspendParts,
-  { id, name }: WorkloadRecord,
-  stage: Stage,
-): Promise<MemoryInTransit> {
-  const loading = pagers.of(id);
-  if (loading === undefined) await refuseMissingMemory(name, await cgroups.pids(id));
-  // What has not been fetched is to be found in the snapshot that it is fetched from.
-  const parent = loading?.snapshot ?? (await store.parentOf(id));
-  const receiver = PageReceiver.start({
-    program: installation.pages,
-    stateDir: store.stateDir,
-    stage: stage.folder,
-    parent: parent === undefined ? undefined : store.folderOf(parent),
-    keys: stage.keys,
-  });
-  let held = false;
-  return {
-    receiver,
-    parent,
-    hold: async () => {
-      held = (await loading?.pager.hold()) ?? false;
-    },
-    take: async () => {
-      if (loading === undefined) return receiver.go();
-      if (!held) {
-        await refuseMissingMemory(name, await cgroups.pids(id));
-        return receiver.go();
-      }
-      const scratch = workloads.scratchFolder(id);
-      await mkdir(scratch, { recursive: true, mode: 0o700 });
-      const unfetched = join(scratch, 'unfetched');
-      // That of an earlier try would tell of another moment.
-      await rm(unfetched, { force: true });
-      await loading.pager.writeUnfetched(unfetched);
-      receiver.go(unfetched);
-    },
-    forget: async () => {
-      held = false;
-      await loading?.pager.end();
-    },
-    [Symbol.asyncDispose]: async () => {
-      await receiver[Symbol.asyncDispose]();
-      if (held) await loading?.pager.continue();
-    },
-  };
 }
 
 /** What is there for a moment only is met a few times in a row at most. */

@@ -11,6 +11,8 @@ import { type Mount, readMounts } from '../mounts.ts';
 
 /** A process in the middle of a disk write stands still only after it. */
 const freezeLimitMs = 10_000;
+/** What needs longer waits for something. */
+const calmLimitMs = 50;
 
 type Hierarchy = { kind: 'v2' | 'v1'; mountPoint: string };
 
@@ -160,6 +162,20 @@ export class Cgroups {
         );
       // What version 1 froze only in part must be told again.
       if (!isV2) for (const id of ids) await this.#write(id, file, value);
+    }
+  }
+
+  /**
+   * Freezes a workload, if all of it comes to stand still at once; else it goes on as before, and who looks again later
+   * may find it so. Of version 1, which freezes in parts, this is left to others.
+   */
+  async freezeIfCalm(id: string): Promise<void> {
+    if (this.#hierarchy.kind !== 'v2') return;
+    await this.hold(id);
+    for (const end = Date.now() + calmLimitMs; !(await this.#isFrozen(id, true)); await sleep(1)) {
+      if (Date.now() < end) continue;
+      await this.thaw(id);
+      return;
     }
   }
 
