@@ -24,6 +24,8 @@ export interface MemoryInTransit extends AsyncDisposable {
   hold(): Promise<void>;
   /** All stand still: from here on what CRIU sends is taken. */
   take(): Promise<void>;
+  /** It runs on: what is missing is fetched again. */
+  letGo(): Promise<void>;
   /** It has been ended: nothing needs to be fetched any more. */
   forget(): Promise<void>;
 }
@@ -56,6 +58,10 @@ export async function receiveMemory(
     keys: stage.keys,
   });
   let held = false;
+  const letGo = async () => {
+    if (held) await loading?.pager.continue();
+    held = false;
+  };
   return {
     receiver,
     parent,
@@ -77,13 +83,14 @@ export async function receiveMemory(
       await loading.pager.writeUnfetched(unfetched);
       receiver.go(unfetched);
     },
+    letGo,
     forget: async () => {
       held = false;
       await loading?.pager.end();
     },
     [Symbol.asyncDispose]: async () => {
       await receiver[Symbol.asyncDispose]();
-      if (held) await loading?.pager.continue();
+      await letGo();
     },
   };
 }

@@ -145,11 +145,87 @@ export async function suspend(
     let pictures: Promise<void> | undefined;
     let surroundings: Promise<FileRecord[]> | undefined;
     let movedSockets: Promise<MovedSocket[]> | undefined;
+    let hostAndNetwork: Promise<[Manifest['host'], Manifest['network']]> | undefined;
     let noted: Promise<unknown> | undefined;
     let sharedPipes: SharedPipe[] = [];
     let expectedBytes = 0;
     let suspending: StatusOf<'suspending'> | undefined;
     let isReleasing = false;
+
+    /** What is to be found out while all stand still. */
+    const lookAtFrozen = async () => {
+      const decided = await sockets.decide(record.name, stage.images, place.init.pid);
+      const { connections: tool } = parts.installation;
+      const [files, moved, connectionLock] = await unlessAborted(
+        Promise.all([
+          surroundings ?? recordNow(),
+          movedSockets ?? [],
+          connections === 'keep' ? lockOf(stage.images, tool, parts.log) : undefined,
+        ]),
+        signal,
+      );
+      await Promise.all([keepVolatile(files, view, stage.folder), place.keep(stage.folder)]);
+      const locks = await findDocumentLocks(files, lockNames, new UserFiles(view.root, specOf(record).user));
+      return { decided, files, moved, connectionLock, locks };
+    };
+
+    const commit = async (
+      { decided, files, moved, connectionLock, locks }: Awaited<ReturnType<typeof lookAtFrozen>>,
+      standstillMs: () => number,
+    ) => {
+      const { inspection } = await examined;
+      const { facts } = inspection;
+      const [[host, network], pages, inhibiting] = await unlessAborted(
+        Promise.all([
+          hostAndNetwork ?? hostAndNetworkOf(place, id),
+          memory.receiver.done,
+          heldInhibitors(record.name, facts.processes, facts.inhibitors ?? new Map(), stage.images),
+          memory.receiver.done.then(() => stage.sealer.finish()),
+          pictures,
+          noted,
+        ]),
+        signal,
+      );
+      // The last moment at which it can be given up: then the snapshot exists.
+      signal.throwIfAborted();
+      return await parts.store.commit(stage, () => ({
+        ...kindOf(record),
+        workload: id,
+        name: record.name,
+        startedAt: record.startedAt,
+        takenAt: new Date().toISOString(),
+        leftRunning: leaveRunning,
+        ...(atInterval ? { atInterval } : {}),
+        memoryBytes: inspection.memoryBytes,
+        processes: facts.processes.map(({ pid, name }) => ({ pid, name })),
+        standstillMs: standstillMs(),
+        durableMs: performance.now() - requestedAt,
+        host,
+        pages: {
+          images: pages.images,
+          pages: pages.pages,
+          zeroPages: pages.zeroPages,
+          chunks: pages.chunks,
+          storedBytes: pages.writtenBytes,
+        },
+        ...(memory.parent === undefined ? {} : { parent: memory.parent }),
+        findings: [...inspection.findings, ...plugins.findings, ...locks.map(lockKept), ...decided.findings],
+        ...(member === undefined ? {} : { session: member.session }),
+        ...(decided.sockets.length === 0 ? {} : { externalSockets: decided.sockets }),
+        ...(connectionLock === undefined ? {} : { connectionLock }),
+        network,
+        ...(sharedPipes.length === 0 ? {} : { sharedPipes }),
+        ...(inhibiting.length === 0 ? {} : { inhibitors: inhibiting }),
+        surroundings: withoutGoneFolders(files, moved),
+        ...(moved.length === 0 ? {} : { movedSockets: moved }),
+        ...(locks.length === 0 ? {} : { documentLocks: locks }),
+        ...(plugins.states.length === 0 ? {} : { plugins: [...plugins.states] }),
+      }));
+    };
+
+    // What runs on needs not stand still until its snapshot is durable; all of a set are committed at one instant.
+    const goesOnAtOnce = leaveRunning && member === undefined;
+    let seenFrozen: Awaited<ReturnType<typeof lookAtFrozen>> | undefined;
     const criu = member === undefined ? place.criu : place.criu.inSet();
     const dumped = criu.dump(
       {
@@ -234,6 +310,8 @@ export async function suspend(
             surroundings.catch(() => {});
             movedSockets = examined.then(({ inspection }) => findMovedSockets(inspection.facts));
             movedSockets.catch(() => {});
+            hostAndNetwork = hostAndNetworkOf(place, id);
+            hostAndNetwork.catch(() => {});
           },
           'post-dump': async () => {
             report('commit', async () => {
@@ -243,73 +321,11 @@ export async function suspend(
               return { done: received + done, total: received + total };
             });
             signal.throwIfAborted();
-            await pictures;
-            const decided = await sockets.decide(record.name, stage.images, place.init.pid);
-            const { connections: tool } = parts.installation;
-            const [{ inspection }, files, moved, host, connectionLock, network, inhibiting] =
-              await unlessAborted(
-                Promise.all([
-                  examined,
-                  surroundings ?? recordNow(),
-                  movedSockets ?? [],
-                  describeHost(place.criu),
-                  connections === 'keep' ? lockOf(stage.images, tool, parts.log) : undefined,
-                  recordNetwork(id),
-                  examined.then(({ inspection: { facts } }) =>
-                    heldInhibitors(record.name, facts.processes, facts.inhibitors ?? new Map(), stage.images),
-                  ),
-                  memory.receiver.done.then(() => stage.sealer.finish()),
-                  noted,
-                ]),
-                signal,
-              );
-            await Promise.all([keepVolatile(files, view, stage.folder), place.keep(stage.folder)]);
-            const seen = new UserFiles(view.root, specOf(record).user);
-            const locks = await findDocumentLocks(files, lockNames, seen);
-            const { processes } = inspection.facts;
-            const pages = await memory.receiver.done;
-            // The last moment at which it can be given up: then the snapshot exists.
-            signal.throwIfAborted();
-            committed = await parts.store.commit(stage, () => ({
-              ...kindOf(record),
-              workload: id,
-              name: record.name,
-              startedAt: record.startedAt,
-              takenAt: new Date().toISOString(),
-              leftRunning: leaveRunning,
-              ...(atInterval ? { atInterval } : {}),
-              memoryBytes: inspection.memoryBytes,
-              processes: processes.map(({ pid, name }) => ({ pid, name })),
-              standstillMs: performance.now() - frozenAt,
-              durableMs: performance.now() - requestedAt,
-              host,
-              pages: {
-                images: pages.images,
-                pages: pages.pages,
-                zeroPages: pages.zeroPages,
-                chunks: pages.chunks,
-                storedBytes: pages.writtenBytes,
-              },
-              ...(memory.parent === undefined ? {} : { parent: memory.parent }),
-              findings: [
-                ...inspection.findings,
-                ...plugins.findings,
-                ...locks.map(lockKept),
-                ...decided.findings,
-              ],
-              ...(member === undefined ? {} : { session: member.session }),
-              ...(decided.sockets.length === 0 ? {} : { externalSockets: decided.sockets }),
-              ...(connectionLock === undefined ? {} : { connectionLock }),
-              network,
-              ...(sharedPipes.length === 0 ? {} : { sharedPipes }),
-              ...(inhibiting.length === 0 ? {} : { inhibitors: inhibiting }),
-              surroundings: withoutGoneFolders(files, moved),
-              ...(moved.length === 0 ? {} : { movedSockets: moved }),
-              ...(locks.length === 0 ? {} : { documentLocks: locks }),
-              ...(plugins.states.length === 0 ? {} : { plugins: [...plugins.states] }),
-            }));
+            seenFrozen = await lookAtFrozen();
+            if (goesOnAtOnce) return;
+            committed = await commit(seenFrozen, () => performance.now() - frozenAt);
             if (member !== undefined) await member.commit(committed.id, suspending);
-            else if (!leaveRunning) await pointOfNoReturn(parts, id, suspending);
+            else await pointOfNoReturn(parts, id, suspending);
             isReleasing = !leaveRunning;
             if (!leaveRunning) await place.release();
             report('release');
@@ -322,6 +338,13 @@ export async function suspend(
       parts.log.warn({ err: error, workload: id }, 'CRIU did not end the application');
       await parts.cgroups.kill(id);
     });
+    if (goesOnAtOnce && seenFrozen !== undefined) {
+      await parts.cgroups.thaw(id);
+      const standstillMs = performance.now() - frozenAt;
+      await memory.letGo();
+      committed = await commit(seenFrozen, () => standstillMs);
+      report('release');
+    }
     if (committed === undefined)
       throw new TorporError('failed', 'CRIU ended without having made a snapshot.');
     const undone = await release(parts, record, place, committed.id, leaveRunning, () =>
@@ -361,6 +384,9 @@ export async function suspend(
     throw await putBack(parts, record, place, stage, cause, member, plugins);
   }
 }
+
+const hostAndNetworkOf = (place: SuspendPlace, id: string) =>
+  Promise.all([describeHost(place.criu), recordNetwork(id)]);
 
 /** What is there for a moment only is met a few times in a row at most. */
 const mostTries = 8;
