@@ -333,6 +333,8 @@ export type CollectResult = z.infer<typeof collectResultSchema>;
 export const settingsSchema = z.object({
   /** How much disk all snapshots may take; no limit where it is not given. */
   quotaBytes: z.number().int().positive().optional(),
+  /** Memory that applications have marked free (MADV_FREE) is not saved. */
+  leaveOutFreed: z.boolean().optional(),
 });
 export type Settings = z.infer<typeof settingsSchema>;
 

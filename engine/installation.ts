@@ -30,6 +30,8 @@ export interface Installation {
   ties: string;
   /** Frees ports of connections that nobody has any more. */
   forget: string;
+  /** Has the kernel take memory that is marked free. */
+  freed: string;
   /** Lets go of connections that CRIU has held still. */
   connections: string;
   rlimitPreload: string;
@@ -87,6 +89,7 @@ export function findInstallation(env: NodeJS.ProcessEnv = process.env): Installa
     pager: join(build, 'native', 'torpor-pager'),
     ties: join(build, 'native', 'torpor-ties'),
     forget: join(build, 'native', 'torpor-forget'),
+    freed: join(build, 'native', 'torpor-freed'),
     connections: join(build, 'native', 'torpor-connections'),
     rlimitPreload: join(build, 'native', 'libtorpor-rlimit.so'),
     restorePreload: join(build, 'native', 'libtorpor-restore.so'),

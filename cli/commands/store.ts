@@ -32,9 +32,30 @@ export const gc: Command = {
 
 const none = 'none';
 
-/** The settings there are: how each is read from a word, and said. */
-const known: Record<keyof Settings, { read: (word: string) => number | undefined; say: typeof bytes }> = {
-  quotaBytes: { read: parseBytes, say: bytes },
+const words: Readonly<Record<string, boolean>> = { yes: true, no: false };
+
+interface Setting {
+  read(word: string): number | boolean | undefined;
+  say(settings: Settings): string | undefined;
+  /** What a word has to be, and examples. */
+  kind: string;
+  examples: string;
+}
+
+/** The settings there are. */
+const known: Record<keyof Settings, Setting> = {
+  quotaBytes: {
+    read: parseBytes,
+    say: ({ quotaBytes }) => (quotaBytes === undefined ? undefined : bytes(quotaBytes)),
+    kind: 'an amount of disk',
+    examples: 'one such as 20G, 512M or 1.5T',
+  },
+  leaveOutFreed: {
+    read: (word) => words[word],
+    say: ({ leaveOutFreed }) => Object.keys(words).find((word) => words[word] === leaveOutFreed),
+    kind: 'yes or no',
+    examples: 'yes, no',
+  },
 };
 const keys = Object.keys(known) as (keyof Settings)[];
 
@@ -55,6 +76,7 @@ export const settings: Command = {
     description: [
       'Shows the settings of the engine, which are for all users of the machine, or changes one. Only root may.',
       'quotaBytes is how much disk all snapshots together may take, such as 20G, or none. Before a suspend would exceed it, snapshots that were not used for the longest time are removed: never one that is kept (`torpor keep`), the newest of its workload, or one that is in use. Where that is not enough, nothing is suspended.',
+      'leaveOutFreed, yes or no, is whether memory that applications have marked free (MADV_FREE), as some allocators and browsers do with their caches, is left out of snapshots. The kernel takes such memory whenever it needs some; with this it is asked to take it before a suspend. What an application has written to again since is saved in any case. Pages of files that nobody has changed are not saved either way: they are in the files.',
     ],
     arguments: [
       { name: 'KEY', kind: 'text', optional: true },
@@ -65,6 +87,7 @@ export const settings: Command = {
       { command: 'torpor settings', meaning: 'show all' },
       { command: 'torpor settings quotaBytes 20G', meaning: 'all snapshots may take 20 GiB' },
       { command: 'torpor settings quotaBytes none', meaning: 'as much as there is room for' },
+      { command: 'torpor settings leaveOutFreed yes', meaning: 'do not save memory that is marked free' },
     ],
   },
   async run(context) {
@@ -76,10 +99,7 @@ export const settings: Command = {
     if (now !== before) await engine.changeSettings(now);
     const shown = key === undefined ? keys : [key];
     const values = Object.fromEntries(shown.map((each) => [each, now[each] ?? null]));
-    const text = shown.map((each) => {
-      const value = now[each];
-      return `${each}: ${value === undefined ? none : known[each].say(value)}`;
-    });
+    const text = shown.map((each) => `${each}: ${known[each].say(now) ?? none}`);
     context.result(values, text.join('\n'));
     return undefined;
   },
@@ -88,11 +108,8 @@ export const settings: Command = {
 function changed(before: Settings, key: keyof Settings, word: string): Settings {
   const { [key]: _old, ...others } = before;
   if (word === none) return others;
-  const parsed = settingsSchema.safeParse({ ...others, [key]: known[key].read(word) ?? Number.NaN });
+  const { read, kind, examples } = known[key];
+  const parsed = settingsSchema.safeParse({ ...others, [key]: read(word) ?? Number.NaN });
   if (parsed.success) return parsed.data;
-  throw new TorporError(
-    'usage',
-    `"${printable(word)}" is not an amount of disk.`,
-    'Give one such as 20G, 512M or 1.5T, or none.',
-  );
+  throw new TorporError('usage', `"${printable(word)}" is not ${kind}.`, `Give ${examples}, or none.`);
 }

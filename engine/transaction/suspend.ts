@@ -36,6 +36,7 @@ import type { Installation } from '../installation.ts';
 import type { Logger } from '../log.ts';
 import { isMomentary } from '../momentary.ts';
 import { recordNetwork } from '../network/network.ts';
+import { takeFreed } from '../pages/freed.ts';
 import { receiveMemory } from '../pages/memory-in-transit.ts';
 import type { Pagers } from '../pages/pagers.ts';
 import { carryWorkingSet } from '../pages/working-set.ts';
@@ -44,6 +45,7 @@ import type { PluginHost } from '../plugin-host/plugin-host.ts';
 import type { SuspendingPlugins } from '../plugin-host/suspending-plugins.ts';
 import { identify, isAlive, waitGone } from '../process.ts';
 import { encodeScreen } from '../screen/picture.ts';
+import type { EngineSettings } from '../settings.ts';
 import { dumpSockets } from '../sockets/sockets.ts';
 import type { Quota } from '../store/quota.ts';
 import {
@@ -84,6 +86,7 @@ export interface SuspendParts {
   plugins: PluginHost;
   pagers: Pagers;
   quota: Quota;
+  settings: EngineSettings;
   log: Logger;
 }
 
@@ -149,6 +152,7 @@ export async function suspend(
     let noted: Promise<unknown> | undefined;
     let sharedPipes: SharedPipe[] = [];
     let expectedBytes = 0;
+    let freedBytes = 0;
     let suspending: StatusOf<'suspending'> | undefined;
     let isReleasing = false;
 
@@ -270,6 +274,9 @@ export async function suspend(
             await parts.quota.makeRoom(bytes, signal, { workload: id, stage: stage.id });
             signal.throwIfAborted();
             report('detach');
+            const freed = parts.settings.now.leaveOutFreed
+              ? parts.cgroups.pids(id).then((pids) => takeFreed(parts.installation.freed, pids, parts.log))
+              : undefined;
             await pluginTime.wait(
               plugins.preSuspend(signal, async (states) => {
                 if (suspending === undefined) return;
@@ -281,6 +288,7 @@ export async function suspend(
             await refuseIfHeld(place, inspection, { externalSockets, connections }, member);
             await place.detach(inspection);
             await memory.hold();
+            freedBytes = (await freed) ?? 0;
             await stopAnew(parts.cgroups, id, await parts.cgroups.pids(id));
             expectedBytes = bytes;
             report('freeze');
@@ -366,6 +374,7 @@ export async function suspend(
         snapshot: committed.id,
         standstillMs: committed.standstillMs,
         durableMs: committed.durableMs,
+        freedBytes,
         memory: await memory.receiver.done,
       },
       'suspended',

@@ -17,24 +17,29 @@ beforeAll(async () => {
 afterAll(() => engine[Symbol.asyncDispose]());
 
 describe('settings', () => {
+  const none = { quotaBytes: null, leaveOutFreed: null };
+
   it('are shown and changed', async () => {
-    expect(await engine.json<Settings>('settings')).toEqual({ quotaBytes: null });
+    expect(await engine.json<Settings>('settings')).toEqual(none);
     expect(await engine.json('settings', 'quotaBytes', '1.5G')).toEqual({ quotaBytes: 1.5 * 1024 ** 3 });
     expect((await engine.run(['settings', 'quotaBytes'])).stdout).toBe('quotaBytes: 1.5 GiB\n');
     await engine.kill();
-    expect(await engine.json('settings')).toEqual({ quotaBytes: 1.5 * 1024 ** 3 });
+    expect(await engine.json('settings')).toEqual({ ...none, quotaBytes: 1.5 * 1024 ** 3 });
     expect((await engine.run(['settings', 'quotaBytes', 'none'])).stdout).toBe('quotaBytes: none\n');
+    expect((await engine.run(['settings', 'leaveOutFreed', 'yes'])).stdout).toBe('leaveOutFreed: yes\n');
+    expect(await engine.json('settings', 'leaveOutFreed', 'none')).toEqual({ leaveOutFreed: null });
   });
 
   it.each([
     [['quota'], /There is no setting "quota".*quotaBytes/s],
     [['quotaBytes', 'much'], /"much" is not an amount of disk.*20G/s],
     [['quotaBytes', '0'], /"0" is not an amount of disk/],
+    [['leaveOutFreed', 'perhaps'], /"perhaps" is not yes or no.*yes, no/s],
   ])('%j is refused', async (words, sentence) => {
     const outcome = await engine.run(['settings', ...words]);
     expect(outcome.code).toBe(2);
     expect(outcome.stderr).toMatch(sentence);
-    expect(await engine.json('settings')).toEqual({ quotaBytes: null });
+    expect(await engine.json('settings')).toEqual(none);
   });
 
   it("are root's alone", async () => {
