@@ -69,7 +69,7 @@ describe.skipIf(!canPage).each(['address,undefined', 'thread'])(
 
     it('reads nothing wrong out of damaged files, requests and changes', () => {
       makeStore(programs, scene, programs);
-      const said = execFileSync(`${programs}/fuzz`, ['4', '5', programs], {
+      const said = execFileSync(`${programs}/fuzz-pager`, ['4', '5', programs], {
         encoding: 'utf8',
         stdio: 'pipe',
       });

@@ -12,4 +12,4 @@ gcc "${flags[@]}" -o "$1/lazy" lazy.c ../../common.c -pthread
 [ -n "${2:-}" ] || exit 0
 make -s -C ../.. OUT="$1" CFLAGS="-O1 -g -fno-omit-frame-pointer -fsanitize=$2" HARDENING= "$1/torpor-pager"
 fuzzed=(../../pages/{pager-map,pager-fuse,snapshot,reader,record,index,files,hash,crypt,codec,report}.c ../../common.c)
-gcc "${flags[@]}" -fsanitize="$2" -o "$1/fuzz" fuzz.c "${fuzzed[@]}" -lcrypto -llz4 -lzstd -pthread
+gcc "${flags[@]}" -fsanitize="$2" -o "$1/fuzz-pager" fuzz-pager.c "${fuzzed[@]}" -lcrypto -llz4 -lzstd -pthread

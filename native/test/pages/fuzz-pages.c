@@ -15,9 +15,9 @@
 #include <unistd.h>
 
 #include "../../common.h"
-#include "../commands.h"
-#include "../files.h"
-#include "../hash.h"
+#include "../../pages/commands.h"
+#include "../../pages/files.h"
+#include "../../pages/hash.h"
 
 #define STREAM_ROOM (1u << 20)
 

@@ -1,5 +1,5 @@
 /*
- * fuzz SEED SECONDS FOLDER: gives what the pager reads of others bytes that are nearly right: a snapshot's files, packs and
+ * fuzz-pager SEED SECONDS FOLDER: gives what the pager reads of others bytes that are nearly right: a snapshot's files, packs and
  * their indexes, requests of the mount; and its map of addresses changes in any order, beside a plain model of it. FOLDER
  * has state/ and snapshot/ of make-store, which are damaged and put right again. Built with sanitizers, which speak up.
  */
