@@ -8,6 +8,7 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { cpus, loadavg, release, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { sentenceOf } from '../../api/errors.ts';
 import { applicationsReport, measureApplications } from './applications.ts';
 import { mebibytes, mediansOf } from './figures.ts';
 import { slowMedium, slowSpeeds } from './medium.ts';
@@ -90,20 +91,26 @@ async function measure(subject: Subject, disk: string, work: string): Promise<Re
   return { name, kind, mib, isSlow, rounds, torpor: mediansOf(torpor), plain: mediansOf(plain) };
 }
 
+async function measureOne(subject: Subject, work: string): Promise<Result> {
+  if (!subject.isSlow) return await measure(subject, work, work);
+  const slow = await slowMedium(work, slowRoom(subject.mib ?? 0));
+  if (typeof slow === 'string') throw new Error(slow);
+  await using medium = slow;
+  return await measure(subject, medium.folder, work);
+}
+
+/** One that cannot be measured is named in `notes`, and takes nothing from the others. */
 async function measureAll(subjects: readonly Subject[], work: string, notes: string[]): Promise<Result[]> {
   const results: Result[] = [];
   for (const subject of subjects) {
-    if (!subject.isSlow) {
-      results.push(await measure(subject, work, work));
-      continue;
+    try {
+      results.push(await measureOne(subject, work));
+    } catch (error) {
+      if (interrupted) throw error;
+      const note = `${subject.name} is left out: ${sentenceOf(error).replace(/\.?$/, '.')}`;
+      process.stderr.write(`bench: ${note}\n`);
+      notes.push(note);
     }
-    const slow = await slowMedium(work, slowRoom(subject.mib ?? 0));
-    if (typeof slow === 'string') {
-      notes.push(`${subject.name} is left out: ${slow}.`);
-      continue;
-    }
-    await using medium = slow;
-    results.push(await measure(subject, medium.folder, work));
   }
   return results;
 }

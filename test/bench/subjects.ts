@@ -1,6 +1,6 @@
 /** What is suspended and resumed: the memory program in all its kinds, and applications with a window. */
 import { existsSync } from 'node:fs';
-import { mkdir, mkdtemp } from 'node:fs/promises';
+import { mkdir, mkdtemp, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connectRfb, type RfbClient } from '../../api/rfb/client.ts';
@@ -219,8 +219,21 @@ const firefox = (rounds: number) =>
     return ['firefox-esr', '--no-remote', '--profile', profile, 'about:license'];
   });
 
+/** Its first start would show a tip in front of its window. */
+const withoutTips = `<?xml version="1.0" encoding="UTF-8"?>
+<oor:items xmlns:oor="http://openoffice.org/2001/registry">
+<item oor:path="/org.openoffice.Office.Common/Misc"><prop oor:name="ShowTipOfTheDay" oor:op="fuse"><value>false</value></prop></item>
+<item oor:path="/org.openoffice.Office.Common/Misc"><prop oor:name="FirstRun" oor:op="fuse"><value>false</value></prop></item>
+</oor:items>
+`;
+
 const libreOffice = (rounds: number) =>
-  application('LibreOffice', rounds, async () => ['libreoffice', '--norestore', '--writer']);
+  application('LibreOffice', rounds, async (home) => {
+    const profile = await mkdtemp(join(home, 'office-'));
+    await mkdir(join(profile, 'user'));
+    await writeFile(join(profile, 'user', 'registrymodifications.xcu'), withoutTips);
+    return ['libreoffice', `-env:UserInstallation=file://${profile}`, '--norestore', '--writer'];
+  });
 
 /** The applications of the issue, with the package that each comes in where it is not installed. */
 export function applicationSubjects(rounds: number): { subjects: Subject[]; missing: string[] } {
