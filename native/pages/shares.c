@@ -12,8 +12,8 @@
 
 #include "../common.h"
 #include "commands.h"
-#include "index.h"
 #include "files.h"
+#include "index.h"
 #include "report.h"
 
 /* Which chunks have been counted: a bit for each entry of all packs. */
