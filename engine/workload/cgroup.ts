@@ -150,18 +150,25 @@ export class Cgroups {
     const [file, value] = isV2 ? ['cgroup.freeze', '1'] : ['freezer.state', 'FROZEN'];
     // Without waiting for anything in between.
     for (const id of ids) writeFileSync(join(this.pathOf(id), file), value);
-    for (const end = Date.now() + freezeLimitMs; ; await sleep(1)) {
+    const restless = await this.#restless(ids, freezeLimitMs);
+    if (restless !== undefined)
+      throw new TorporError(
+        'failed',
+        `The processes of workload ${restless} do not stand still: one of them waits in the kernel.`,
+        'Wait until the disk or network it waits for answers, and try again.',
+      );
+  }
+
+  /** Waits until all of them stand still, which have been told to. @returns one that does not in that time */
+  async #restless(ids: readonly string[], limitMs: number): Promise<string | undefined> {
+    const isV2 = this.#hierarchy.kind === 'v2';
+    for (const end = Date.now() + limitMs; ; await sleep(1)) {
       const frozen = await Promise.all(ids.map((id) => this.#isFrozen(id, isV2)));
       const index = frozen.indexOf(false);
-      if (index < 0) return;
-      if (Date.now() > end)
-        throw new TorporError(
-          'failed',
-          `The processes of workload ${ids[index]} do not stand still: one of them waits in the kernel.`,
-          'Wait until the disk or network it waits for answers, and try again.',
-        );
+      if (index < 0) return undefined;
+      if (Date.now() > end) return ids[index];
       // What version 1 froze only in part must be told again.
-      if (!isV2) for (const id of ids) await this.#write(id, file, value);
+      if (!isV2) for (const id of ids) await this.#write(id, 'freezer.state', 'FROZEN');
     }
   }
 
@@ -172,11 +179,7 @@ export class Cgroups {
   async freezeIfCalm(id: string): Promise<void> {
     if (this.#hierarchy.kind !== 'v2') return;
     await this.hold(id);
-    for (const end = Date.now() + calmLimitMs; !(await this.#isFrozen(id, true)); await sleep(1)) {
-      if (Date.now() < end) continue;
-      await this.thaw(id);
-      return;
-    }
+    if ((await this.#restless([id], calmLimitMs)) !== undefined) await this.thaw(id);
   }
 
   async #isFrozen(id: string, isV2: boolean): Promise<boolean> {
