@@ -18,8 +18,6 @@ interface CommonOptions {
   workDir?: string;
   /** A plain name, in {@link workDir}. */
   logFile: string;
-  /** CRIU's own scale: 1 errors to 4 everything. If not given, as much as is needed (see {@link usualLogLevel}). */
-  logLevel?: number;
   /** As {@link externalMount} and its like make them. */
   external?: readonly string[];
   fileLocks?: boolean;
@@ -102,10 +100,11 @@ export type Folders =
   | { kind: 'path'; images: string };
 
 /**
- * An application stands still while CRIU talks: ten thousand lines for an xterm, of which
- * the warnings and errors explain failures. The run id, by which a lock on the network is found, is among the information.
+ * On CRIU's own scale, of 1 for errors to 4 for everything. An application stands still while CRIU writes its log, of ten
+ * thousand lines for an xterm, and what explains a failure is among the warnings and errors (2). The run id, by which a
+ * lock on the network is found, is information (3).
  */
-const usualLogLevel = ({ networkLock = 'skip' }: CommonOptions) => (networkLock === 'skip' ? 2 : 3);
+const logLevelOf = ({ networkLock = 'skip' }: CommonOptions) => (networkLock === 'skip' ? 2 : 3);
 
 function common(options: CommonOptions, folders: Folders): InputOf<typeof criuOptions> {
   return {
@@ -113,7 +112,7 @@ function common(options: CommonOptions, folders: Folders): InputOf<typeof criuOp
       ? { imagesDirFd: -1, imagesDir: folders.images }
       : { imagesDirFd: folders.images, workDirFd: folders.work }),
     logFile: options.logFile,
-    logLevel: options.logLevel ?? usualLogLevel(options),
+    logLevel: logLevelOf(options),
     notifyScripts: true,
     external: options.external,
     fileLocks: options.fileLocks,
