@@ -158,7 +158,11 @@ export class Chromium implements AsyncDisposable {
           return false;
         },
       );
-    while (!(await isThere()) && Date.now() < end) await sleep(20);
+    while (!(await isThere())) {
+      if (Date.now() > end)
+        throw new Error(`a window of Chromium shows no page within ${windowLimitMs / 1000} s`);
+      await sleep(20);
+    }
     await this.#pipe.call('Target.detachFromTarget', { sessionId });
   }
 
