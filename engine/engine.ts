@@ -48,7 +48,7 @@ import { surplusOf } from './intervals/surplus.ts';
 import { disown } from './job/disown.ts';
 import type { Jobs } from './job/jobs.ts';
 import { companionsOf, type Member, refuseOverlap } from './job/members.ts';
-import type { Locks } from './locks.ts';
+import type { Locks, Secondary } from './locks.ts';
 import type { Logger } from './log.ts';
 import type { Pagers } from './pages/pagers.ts';
 import type { PluginHost } from './plugin-host/plugin-host.ts';
@@ -206,9 +206,9 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
     caller: Caller,
     target: string,
     options: SuspendOptions,
-    atInterval = false,
+    { atInterval = false, secondary }: { atInterval?: boolean; secondary?: Secondary } = {},
   ): Promise<SuspendResult> {
-    return this.#withRecords(caller, [target], options, async ([record], signal) => {
+    const work = async ([record]: WorkloadRecord[], signal: AbortSignal) => {
       if (record === undefined) throw new Error('nothing to suspend');
       const now = this.#runningNow(record);
       if (now.kind === 'capsule') await this.#parts.windows.settled(now.id);
@@ -221,7 +221,8 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
         return suspend(this.#parts, now, place, options, operation);
       });
       return this.#suspendResult(caller, now, outcome, options, operation);
-    });
+    };
+    return this.#withRecords(caller, [target], options, work, secondary);
   }
 
   /** A workload as it is by now. @throws TorporError `failed` where it does not run. */
@@ -307,6 +308,7 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
     targets: readonly string[],
     options: SuspendOptions,
     work: (records: WorkloadRecord[], signal: AbortSignal) => Promise<T>,
+    secondary?: Secondary,
   ): Promise<T> {
     this.#parts.store.encryption.refuseIfLocked();
     const meant = [...new Map(targets.map((target) => this.#meant(target, caller))).values()];
@@ -321,7 +323,7 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
         { key: id, what },
       ];
     });
-    return this.#parts.locks.holdAll(keys, 'suspended', async (signal) => {
+    const whileHeld = async (signal: AbortSignal) => {
       await this.#noteSession(caller);
       const members = await Promise.all(
         [...idOf].map(async ([each, id]) => ({ meant: each, id, pids: await this.#pidsOf(each) })),
@@ -344,7 +346,8 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
         for (const id of adopted) await disown(this.#parts, id);
         throw error;
       }
-    });
+    };
+    return this.#parts.locks.holdAll(keys, 'suspended', whileHeld, secondary);
   }
 
   /** A workload, or a process that is none, with a key that is the same for the same one. */
@@ -738,7 +741,7 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
     return workload;
   }
 
-  /** Takes a workload's turn, in its owner's name. */
+  /** Takes a workload's turn, in its owner's name; it gives way to what is asked of the workload meanwhile. */
   async takeTurn(workload: string, interval: Interval): Promise<Turn> {
     const record = this.#parts.registry.get(workload);
     const other = this.#parts.locks.operationOn(workload);
@@ -747,13 +750,28 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
         kind: 'skipped',
         why: `No snapshot was taken then: it was just being ${other ?? 'forgotten'}.`,
       };
-    await this.#takeAtInterval({ uid: specOf(record).user.uid }, workload, interval);
-    return { kind: 'taken' };
+    let gaveWay = false;
+    const givesWay = () => {
+      gaveWay = true;
+    };
+    try {
+      await this.#takeAtInterval({ uid: specOf(record).user.uid }, workload, interval, { givesWay });
+      return { kind: 'taken' };
+    } catch (error) {
+      if (!gaveWay) throw error;
+      return { kind: 'skipped', why: 'No snapshot was taken then: something else was asked of it.' };
+    }
   }
 
   /** @returns the id of the workload that it is, which a process tree may have become by this. */
-  async #takeAtInterval(caller: Caller, target: string, { keepLast }: Interval): Promise<string> {
-    const { workload } = await this.#suspend(caller, target, { leaveRunning: true }, true);
+  async #takeAtInterval(
+    caller: Caller,
+    target: string,
+    { keepLast }: Interval,
+    secondary?: Secondary,
+  ): Promise<string> {
+    const how = { atInterval: true, ...(secondary && { secondary }) };
+    const { workload } = await this.#suspend(caller, target, { leaveRunning: true }, how);
     for (const id of surplusOf(await this.#parts.store.list(), workload.id, keepLast, workload.snapshot)) {
       await this.remove(caller, id).catch((error: unknown) =>
         this.#parts.log.warn({ err: error, snapshot: id }, 'an older snapshot could not be removed'),

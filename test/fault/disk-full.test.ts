@@ -18,9 +18,10 @@ let counter: Counter;
 
 beforeAll(async () => {
   stateDir = await mkdtemp('/var/tmp/torpor-small-');
-  await run('mount', ['-t', 'tmpfs', '-o', 'size=160m', 'none', stateDir]);
+  await run('mount', ['-t', 'tmpfs', '-o', 'size=480m', 'none', stateDir]);
   engine = await TestEngine.create({ stateDir });
-  counter = await Counter.start(engine, '--name', 'counter');
+  // More than is preallocated, so that nothing of a suspend can be through before the disk is full.
+  counter = await Counter.startHolding(engine, 128, '--name', 'counter');
 });
 afterAll(async () => {
   // An engine cannot write down its end on a full disk.

@@ -19,9 +19,6 @@ const reactLimitMs = 20_000;
 const counting =
   'for (my $i = 1; ; $i++) { open(F, ">>", $ARGV[0]) or die; print F "$i\\n"; close F; select(undef, undef, undef, 0.05) }';
 
-/** The command of an xterm that counts into a file. */
-export const counterCommand = (file: string): string[] => ['xterm', '-e', 'perl', '-e', counting, file];
-
 /**
  * What counts into a file on the host, an xterm in a capsule or a process that was started in a terminal: a lost,
  * repeated or restarted step would show.
@@ -85,10 +82,17 @@ export class Counter implements AsyncDisposable {
     this.#held = held;
   }
 
-  static async start(engine: TestEngine, ...options: string[]): Promise<Counter> {
+  static start(engine: TestEngine, ...options: string[]): Promise<Counter> {
+    return Counter.startHolding(engine, 0, ...options);
+  }
+
+  /** One with so many mebibytes of memory that nothing compresses. */
+  static async startHolding(engine: TestEngine, mebibytes: number, ...options: string[]): Promise<Counter> {
     const folder = await mkdtemp('/var/tmp/torpor-count-');
     const file = join(folder, 'count');
-    const workload = await engine.start(counterCommand(file), ...options);
+    const held = `open(R, "<", "/dev/urandom") or die; read(R, my $held, ${mebibytes} << 20) // die; close R;`;
+    const command = ['xterm', '-e', 'perl', '-e', mebibytes > 0 ? held + counting : counting, file];
+    const workload = await engine.start(command, ...options);
     const counter = new Counter(engine, workload, folder, file);
     await counter.expectCounting();
     return counter;

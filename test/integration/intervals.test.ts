@@ -1,6 +1,7 @@
 /** Snapshots at intervals of what runs on: a job that counts, over a new engine, a suspend, turns that fail, and its end. */
 import { mkdir, readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { Snapshot, Workload } from '../../api/types.ts';
 import { Counter, expectTidy, removeSnapshots } from '../fault/scene.ts';
@@ -84,6 +85,21 @@ describe.runIf(canCheckpoint)('snapshots at intervals', () => {
     await engine.json('forget', job.id);
     expect(await readdir(join(engine.paths.stateDir, 'intervals'))).toEqual([]);
     await expectTidy(engine);
+  });
+
+  it('give way to what is asked of it meanwhile', async () => {
+    await using job = await Counter.start(engine, '--name', 'counter');
+    await using client = await clientOf(engine);
+    let phases = 0;
+    client.on('progress', () => phases++);
+    await engine.json('snapshots', '--every', '1s', job.id);
+    for (const command of ['suspend', 'end']) {
+      const before = phases;
+      while (phases === before) await sleep(1);
+      const { workload = '' } = await engine.json<{ workload?: string }>(command, job.id);
+      if (command === 'suspend') await engine.json('resume', workload);
+    }
+    expect((await engine.workload(job.id)).state).toBe('ended');
   });
 
   it('that cannot be taken are told of, to subscribers too, and are tried again in their turn', async () => {
