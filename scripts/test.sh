@@ -1,11 +1,14 @@
 #!/bin/bash
 # Runs every test of a checkout that is set up: format, lint and types; the shell scripts; the native programs' own
-# tests; vitest. All run whatever the others say, so that one run shows all that is wrong. Ends with the line
-# "N passed, N failed" and exits 1 if anything failed or nothing ran.
+# tests; vitest. All run whatever the others say, so that one run shows all that is wrong. Test files that failed run once
+# more, if they are few, and what passed only then is named. Ends with the line "N passed, N failed" and exits 1 if
+# anything failed or nothing ran.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 RESULTS=test-results
+# With more than that something is broken, and not only unlucky.
+AGAIN_AT_MOST=5
 passed=0
 failed=0
 
@@ -21,26 +24,15 @@ count() {
 
 heading() { printf '\n== %s\n' "$*"; }
 
-# Prints "PASSED FAILED" of vitest's JSON report $1. A file that could not even be loaded has no tests and counts as
-# one failure; so does a report that is missing or cut short.
-vitest_counts() {
-  # shellcheck disable=SC2016 # The ${} is JavaScript's.
-  node -e '
-    try {
-      const files = JSON.parse(require("node:fs").readFileSync(process.argv[1], "utf8")).testResults;
-      const tests = files.flatMap((file) => file.assertionResults.map((test) => test.status));
-      const unloaded = files.filter((f) => f.status === "failed" && f.assertionResults.every((t) => t.status !== "failed"));
-      const of = (status) => tests.filter((each) => each === status).length;
-      console.log(of("passed"), of("failed") + unloaded.length);
-    } catch (error) {
-      console.error(`test: vitest left no readable report: ${error.message}`);
-      console.log(0, 1);
-    }
-  ' "$1"
+# vitest_run REPORT [FILE...]: all tests, or those of some files.
+vitest_run() {
+  local report=$1
+  shift
+  npx vitest run --reporter=default --reporter=json --outputFile.json="$report" "$@"
 }
 
 mkdir -p "$RESULTS"
-rm -f "$RESULTS/vitest.json"
+rm -f "$RESULTS"/vitest*.json
 
 heading 'format, lint and types'
 status=0
@@ -58,9 +50,17 @@ make --no-print-directory -C native test OUT="$PWD/build/native" || status=$?
 count 'make -C native test' "$status"
 
 heading 'vitest'
+reports=("$RESULTS/vitest.json")
 status=0
-npx vitest run --reporter=default --reporter=json --outputFile.json="$RESULTS/vitest.json" || status=$?
-read -r tests_passed tests_failed < <(vitest_counts "$RESULTS/vitest.json")
+vitest_run "${reports[0]}" || status=$?
+mapfile -t again < <(npx tsx scripts/test-report.ts failed "${reports[0]}")
+if [ "$status" != 0 ] && [ "${#again[@]}" -gt 0 ] && [ "${#again[@]}" -le "$AGAIN_AT_MOST" ]; then
+  heading 'vitest: what failed, once more'
+  reports+=("$RESULTS/vitest-again.json")
+  status=0
+  vitest_run "${reports[1]}" "${again[@]}" || status=$?
+fi
+read -r tests_passed tests_failed < <(npx tsx scripts/test-report.ts count "${reports[@]}")
 # vitest also fails for reasons that no test carries, such as an error thrown between tests.
 if [ "$status" != 0 ] && [ "$tests_failed" = 0 ]; then tests_failed=1; fi
 if [ "$tests_passed" = 0 ] && [ "$tests_failed" = 0 ]; then
