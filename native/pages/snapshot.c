@@ -145,6 +145,25 @@ const struct snapshot_image *snapshot_by_dst_id(const struct snapshot *snapshot,
 	return NULL;
 }
 
+const struct pages_entry *snapshot_entry(const struct snapshot *snapshot, uint64_t page)
+{
+	const struct snapshot_image *image = snapshot->images;
+
+	while (page >= image->first_page + image->pages)
+		image++;
+	uint64_t low = 0, high = image->count - 1;
+
+	while (low < high) {
+		uint64_t middle = low + (high - low) / 2;
+
+		if (image->entries[middle].first_page + image->entries[middle].pages <= page)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return &image->entries[low];
+}
+
 struct snapshot_cursor snapshot_seek(const struct snapshot *snapshot, uint64_t dst_id, uint64_t vaddr)
 {
 	const struct snapshot_image *image = snapshot_by_dst_id(snapshot, dst_id);

@@ -55,6 +55,9 @@ bool snapshot_page(struct snapshot_cursor *cursor, uint64_t vaddr, uint64_t *pag
 /* The place of a page, and whether it is one still: the disk may give other bytes than when it was checked. */
 bool snapshot_place(const struct snapshot *snapshot, uint64_t page, page_place *place);
 
+/* The entry that has a page, by its number; there is one for each. */
+const struct pages_entry *snapshot_entry(const struct snapshot *snapshot, uint64_t page);
+
 /* Checks what has been read of `entries`; images are put on the heap. */
 int snapshot_read_entries(struct snapshot *snapshot, const void *bytes, size_t length, char **what);
 

@@ -190,7 +190,7 @@ static struct block *block_with_room(struct stream *stream)
 	return stream->block;
 }
 
-/* Takes over what of the image was not fetched, up to an address. */
+/* Takes over what CRIU does not send of the image, up to an address; CRIU may restore it as lazily as the parent's. */
 static void take_over(struct stream *stream, uint64_t limit)
 {
 	for (; stream->unfetched < stream->unfetched_end; stream->unfetched++) {
@@ -199,15 +199,20 @@ static void take_over(struct stream *stream, uint64_t limit)
 		uint64_t end = range->vaddr + range->pages * PAGE_BYTES;
 		uint64_t part = end < limit ? end : limit;
 
-		if (begin < part) {
+		while (begin < part) {
+			uint64_t first = range->first_page + (begin - range->vaddr) / PAGE_BYTES;
+			const struct pages_entry *entry = snapshot_entry(&stream->receive->parent, first);
+			uint64_t follow = entry->first_page + entry->pages - first;
 			uint64_t pages = (part - begin) / PAGE_BYTES;
 
+			if (pages > follow)
+				pages = follow;
 			block_with_room(stream);
 			add_run(stream, &(struct run){ .kind = RUN_TAKEN_OVER, .dst_id = stream->dst_id, .vaddr = begin,
-						       .pages = pages,
-						       .first = range->first_page + (begin - range->vaddr) / PAGE_BYTES });
-			put_entry(stream, begin, pages, ENTRY_LAZY | ENTRY_PRESENT);
+						       .pages = pages, .first = first });
+			put_entry(stream, begin, pages, entry->flags);
 			stream->receive->unfetched_pages += pages;
+			begin += pages * PAGE_BYTES;
 		}
 		if (end > limit)
 			break;
