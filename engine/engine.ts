@@ -51,6 +51,7 @@ import { companionsOf, type Member, refuseOverlap } from './job/members.ts';
 import type { Locks, Secondary } from './locks.ts';
 import type { Logger } from './log.ts';
 import type { Pagers } from './pages/pagers.ts';
+import type { UnwrittenMemory } from './pages/unwritten.ts';
 import type { PluginHost } from './plugin-host/plugin-host.ts';
 import type { PluginPrograms } from './plugin-host/plugin-programs.ts';
 import type { UserSessions } from './plugin-host/user-sessions.ts';
@@ -112,6 +113,7 @@ export interface EngineParts {
   userSessions: UserSessions;
   intervals: Intervals;
   pagers: Pagers;
+  unwritten: UnwrittenMemory;
   log: Logger;
 }
 
@@ -735,6 +737,7 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
         `To have them taken: \`torpor snapshots --every 10m ${target}\`.`,
       );
     }
+    this.#parts.unwritten.end(meant.id);
     const workload = await this.describe(meant);
     await disown(this.#parts, meant.id);
     this.#parts.log.info({ workload: meant.id, uid: caller.uid }, 'no more snapshots at an interval');

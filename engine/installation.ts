@@ -32,6 +32,8 @@ export interface Installation {
   forget: string;
   /** Has the kernel take memory that is marked free. */
   freed: string;
+  /** Knows which memory has been written, and the library by which CRIU does without the other. */
+  unwritten: { program: string; preload: string };
   /** Lets go of connections that CRIU has held still. */
   connections: string;
   rlimitPreload: string;
@@ -90,6 +92,10 @@ export function findInstallation(env: NodeJS.ProcessEnv = process.env): Installa
     ties: join(build, 'native', 'torpor-ties'),
     forget: join(build, 'native', 'torpor-forget'),
     freed: join(build, 'native', 'torpor-freed'),
+    unwritten: {
+      program: join(build, 'native', 'torpor-unwritten'),
+      preload: join(build, 'native', 'libtorpor-unwritten.so'),
+    },
     connections: join(build, 'native', 'torpor-connections'),
     rlimitPreload: join(build, 'native', 'libtorpor-rlimit.so'),
     restorePreload: join(build, 'native', 'libtorpor-restore.so'),

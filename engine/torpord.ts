@@ -30,6 +30,7 @@ import { Jobs } from './job/jobs.ts';
 import { Locks } from './locks.ts';
 import { openLog } from './log.ts';
 import { Pagers } from './pages/pagers.ts';
+import { UnwrittenMemory } from './pages/unwritten.ts';
 import { PluginCgroups } from './plugin-host/plugin-cgroups.ts';
 import { PluginHost } from './plugin-host/plugin-host.ts';
 import { PluginPrograms } from './plugin-host/plugin-programs.ts';
@@ -110,6 +111,7 @@ async function main(onDemand: boolean): Promise<void> {
     criuPath: installation.criu,
     rlimitPreload: installation.rlimitPreload,
     restorePreload: installation.restorePreload,
+    unwrittenPreload: installation.unwritten.preload,
     pluginFolder: installation.criuPlugins,
     programFolder: installation.criuPrograms,
     tracer: installation.tracer,
@@ -165,6 +167,7 @@ async function main(onDemand: boolean): Promise<void> {
       );
     },
   });
+  const unwritten = new UnwrittenMemory(installation.unwritten.program, log);
   const locks = new Locks();
   const removal = new Removal({
     store,
@@ -216,6 +219,7 @@ async function main(onDemand: boolean): Promise<void> {
       userSessions,
       intervals,
       pagers,
+      unwritten,
       log,
     },
     (progress, ownerUid) => service?.emit('progress', ownerUid, progress),
@@ -235,6 +239,7 @@ async function main(onDemand: boolean): Promise<void> {
   registry.onChange((record) => residents.follow(record));
   registry.onForgotten(({ id }) => residents.forget(id));
   registry.onChange((record) => {
+    if (record.status.kind === 'ended') unwritten.end(record.id);
     intervals.follow(record.id);
     tellOf(record);
   });
@@ -270,6 +275,7 @@ async function main(onDemand: boolean): Promise<void> {
   });
   log.info({ reason }, 'engine stops');
   intervals.stop();
+  unwritten.endAll();
   workloads.stop();
   await upkeep.stop();
   residents.stop();

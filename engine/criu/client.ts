@@ -124,6 +124,8 @@ export interface CriuClientOptions {
   rlimitPreload?: string;
   /** Preload library for restores: what is being restored ends with a CRIU that is killed. */
   restorePreload?: string;
+  /** Preload library for dumps that leaves out pages which a snapshot has already. */
+  unwrittenPreload?: string;
   /** Folder that has our plugin and nothing else: CRIU loads what it finds there, as root. */
   pluginFolder?: string;
   /** Folder of programs that CRIU finds before those of the machine. */
@@ -167,6 +169,7 @@ interface Conversation {
   fds?: readonly number[];
   logPath?: string;
   socketPlan?: string | undefined;
+  leftOut?: string | undefined;
   workDir?: string;
   handlers?: OperationHandlers<string>;
 }
@@ -311,7 +314,14 @@ export class CriuClient {
       workDir,
       logFile,
       socketPlan,
-    }: { imagesDir: string; workDir?: string; logFile: string; socketPlan?: string },
+      leftOut,
+    }: {
+      imagesDir: string;
+      workDir?: string;
+      logFile: string;
+      socketPlan?: string;
+      leftOut?: string | undefined;
+    },
     { wire, fds }: PreparedOptions,
     handlers: OperationHandlers<string>,
   ): Promise<CriuResponse> {
@@ -324,6 +334,7 @@ export class CriuClient {
       request,
       fds,
       socketPlan,
+      leftOut,
       handlers,
       logPath,
       workDir: workDir ?? imagesDir,
@@ -415,7 +426,7 @@ export class CriuClient {
 
   #start(
     socketFd: number,
-    { operation, fds = [], handlers = {}, workDir, socketPlan }: Conversation,
+    { operation, fds = [], handlers = {}, workDir, socketPlan, leftOut }: Conversation,
     tracing: Tracing | undefined,
   ): CriuChild {
     const { criuPath, spawnPrefix = [], room } = this.#options;
@@ -431,6 +442,7 @@ export class CriuClient {
         operation,
         tracing && { preload: tracing.tracer.preload, socket: stdio.length },
         socketPlan,
+        leftOut,
       ),
       detached: ownSession,
     });
@@ -441,8 +453,16 @@ export class CriuClient {
     operation: CriuOperation,
     tracer: { preload: string; socket: number } | undefined,
     socketPlan: string | undefined,
+    leftOut: string | undefined,
   ): NodeJS.ProcessEnv {
-    const { env = process.env, rlimitPreload, restorePreload, pluginFolder, programFolder } = this.#options;
+    const {
+      env = process.env,
+      rlimitPreload,
+      restorePreload,
+      unwrittenPreload,
+      pluginFolder,
+      programFolder,
+    } = this.#options;
     const answersForLimits =
       rlimitPreload !== undefined && !mayReadForeignLimits() && existsSync(rlimitPreload);
     const preloads = [
@@ -450,6 +470,7 @@ export class CriuClient {
       tracer?.preload,
       answersForLimits ? rlimitPreload : undefined,
       operation === 'restore' ? restorePreload : undefined,
+      leftOut === undefined ? undefined : unwrittenPreload,
     ];
     return {
       ...env,
@@ -458,6 +479,8 @@ export class CriuClient {
       // or that of the engine's own, where whoever could put one could replace the engine's programs, too.
       CRIU_LIBS_DIR: (socketPlan && pluginFolder) || '/proc/self/task',
       TORPOR_SOCKET_PLAN: socketPlan,
+      TORPOR_LEFT_OUT: leftOut,
+      TORPOR_LEFT_OUT_INSIDE: this.#options.room && '1',
       LD_PRELOAD: preloads.filter(Boolean).join(':') || undefined,
       TORPOR_TRACER_SOCKET: tracer === undefined ? undefined : String(tracer.socket),
     };

@@ -40,6 +40,8 @@ interface CommonOptions {
 }
 
 export interface DumpOptions extends CommonOptions {
+  /** File of pages that need not be handed over (native/unwritten/left-out.h), if it is there once all stand still. */
+  leftOut?: string | undefined;
   pid: number;
   leaveRunning?: boolean;
   /** Leaves the processes stopped after the dump, rather than ended or running. */

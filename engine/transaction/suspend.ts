@@ -39,6 +39,7 @@ import { recordNetwork } from '../network/network.ts';
 import { takeFreed } from '../pages/freed.ts';
 import { receiveMemory } from '../pages/memory-in-transit.ts';
 import type { Pagers } from '../pages/pagers.ts';
+import type { UnwrittenMemory } from '../pages/unwritten.ts';
 import { carryWorkingSet } from '../pages/working-set.ts';
 import type { PluginTime } from '../plugin-host/budget.ts';
 import type { PluginHost } from '../plugin-host/plugin-host.ts';
@@ -85,6 +86,7 @@ export interface SuspendParts {
   installation: Installation;
   plugins: PluginHost;
   pagers: Pagers;
+  unwritten: UnwrittenMemory;
   quota: Quota;
   settings: EngineSettings;
   log: Logger;
@@ -125,7 +127,7 @@ export async function suspend(
     await parts.store.discard(stage);
     throw error;
   };
-  const memory = await receiveMemory(parts, record, stage).catch(orDiscard);
+  const memory = await receiveMemory(parts, record, stage, leaveRunning && atInterval).catch(orDiscard);
   await using _memory = memory;
   const scratch = parts.workloads.scratchFolder(id);
   await using sockets = await dumpSockets(externalSockets, scratch, parts.installation).catch(orDiscard);
@@ -244,6 +246,7 @@ export async function suspend(
         freezeCgroup: parts.cgroups.pathOf(id),
         socketPlan: sockets.socketPlan,
         pageServer: { fd: memory.receiver.fd },
+        leftOut: memory.leftOut,
       },
       {
         signal,
@@ -329,7 +332,7 @@ export async function suspend(
               return { done: received + done, total: received + total };
             });
             signal.throwIfAborted();
-            seenFrozen = await lookAtFrozen();
+            [seenFrozen] = await Promise.all([lookAtFrozen(), memory.taken()]);
             if (goesOnAtOnce) return;
             committed = await commit(seenFrozen, () => performance.now() - frozenAt);
             if (member !== undefined) await member.commit(committed.id, suspending);
@@ -359,6 +362,7 @@ export async function suspend(
       pluginTime.wait(plugins.abort()),
     );
     await parts.store.settle(committed.id);
+    memory.kept(committed.id);
     if (!leaveRunning) await memory.forget();
     if (status.snapshot !== undefined) {
       const before = parts.store.folderOf(status.snapshot);

@@ -106,14 +106,15 @@ typedef uint32_t page_place;
 /* chunks: CHUNK_ID_BYTES for each chunk that the snapshot needs, each once. */
 
 /*
- * What of a process that is being resumed lazily had not been fetched when it was frozen (torpor-pager writes it,
- * torpor-pages receive reads it); sorted by dst_id and vaddr.
+ * Pages that CRIU need not send, as the parent has them: what had not been fetched when a process was frozen that is being
+ * resumed lazily (torpor-pager writes it), or not been written since (torpor-unwritten does). torpor-pages receive reads
+ * it; sorted by dst_id and vaddr.
  */
 struct unfetched_range {
 	uint64_t dst_id;
 	uint64_t vaddr;
 	uint64_t pages;
-	uint64_t first_page; /* in places and hashes of the snapshot it was resumed from */
+	uint64_t first_page; /* in places and hashes of that snapshot */
 } __attribute__((packed));
 
 #endif

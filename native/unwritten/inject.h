@@ -1,0 +1,14 @@
+/* Has a running process make a userfaultfd for us, as nobody else can make one for its memory. */
+#ifndef TORPOR_INJECT_H
+#define TORPOR_INJECT_H
+
+#include <sys/types.h>
+
+/*
+ * Stops the first thread of a process for as long as two system calls take, and takes the descriptor from it, which it
+ * does not keep. Only for a process without seccomp filters, that runs or sleeps, and that nobody traces.
+ * Returns the descriptor, or -1 with errno; then the process is as it was before.
+ */
+int take_userfaultfd(pid_t pid);
+
+#endif
