@@ -29,6 +29,7 @@ import { sharedResources } from '../../engine/inspect/ties/shared-resources.ts';
 import { space } from '../../engine/inspect/ties/space.ts';
 import { strangers, stuck } from '../../engine/inspect/ties/strangers.ts';
 import { sessions } from '../../engine/inspect/ties/terminals.ts';
+import { tracing } from '../../engine/inspect/ties/tracing.ts';
 import { unixSockets } from '../../engine/inspect/ties/unix-sockets.ts';
 
 const mib = 1024 ** 2;
@@ -91,6 +92,18 @@ const descriptorOf = (kind: DescriptorKind, more: Partial<Descriptor> = {}): Des
   ({ fd: 3, target: 'it', flags: 0, mount: 1, locked: false, leased: false, ...more, ...kind }) as Descriptor;
 
 const sentences = (rule: Rule, facts: Facts) => rule(facts).map(({ verdict, what }) => `${verdict}: ${what}`);
+
+test('who traces it is named, but for a pager, and for one that has ended meanwhile', () => {
+  const told = (tracer: number, names: [number, string][] = []) =>
+    sentences(
+      tracing,
+      factsOf({ processes: [processOf({ tracer }), processOf({ pid: 13 })], names: new Map(names) }),
+    );
+  expect(told(99, [[99, 'gdb']])).toEqual([expect.stringMatching(/^blocking: gimp .*traced by .*gdb/)]);
+  expect(told(13)).toHaveLength(1);
+  expect(told(99, [[99, 'torpor-pager-t']])).toEqual([]);
+  expect(told(99)).toEqual([]);
+});
 
 describe('what /proc says', () => {
   test('a name may look like the rest of the line', () => {

@@ -1,5 +1,6 @@
 /** A process has one tracer at most, and CRIU must be it. */
 import type { Finding } from '../../../api/types.ts';
+import type { Facts } from '../facts.ts';
 import { named, namedPid, type Rule } from '../rule.ts';
 
 /**
@@ -8,9 +9,13 @@ import { named, namedPid, type Rule } from '../rule.ts';
  */
 const pagerName = 'torpor-pager-t';
 
+/** Not one that has ended before its name could be read, as the pager's does when all memory is there. */
+const isForeign = ({ processes, names }: Facts, tracer: number) =>
+  names.has(tracer) ? names.get(tracer) !== pagerName : processes.some(({ pid }) => pid === tracer);
+
 export const tracing: Rule = (facts) => [
   ...facts.processes
-    .filter(({ tracer }) => tracer !== 0 && facts.names.get(tracer) !== pagerName)
+    .filter(({ tracer }) => tracer !== 0 && isForeign(facts, tracer))
     .map((process) =>
       traced(
         process.pid,
