@@ -721,7 +721,11 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
       if (typeof meant !== 'number' && meant.status.kind === 'ended') throw notRunning(meant);
       const isSuspended = typeof meant !== 'number' && meant.status.kind === 'suspended';
       const id = isSuspended ? meant.id : await this.#takeAtInterval(caller, target, interval);
-      await intervals.set(id, interval);
+      try {
+        await intervals.set(id, interval);
+      } finally {
+        this.#followOnlyTurns(id);
+      }
       log.info({ workload: id, ...interval, uid: caller.uid }, 'snapshots are taken at an interval');
       return this.get(caller, id);
     });
@@ -763,7 +767,16 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
     } catch (error) {
       if (!gaveWay) throw error;
       return { kind: 'skipped', why: 'No snapshot was taken then: something else was asked of it.' };
+    } finally {
+      this.#followOnlyTurns(workload);
     }
+  }
+
+  /** After a turn in whose time the interval, or the workload, may have ended. */
+  #followOnlyTurns(workload: string): void {
+    const { intervals, registry, unwritten } = this.#parts;
+    const isRunning = registry.get(workload)?.status.kind === 'running';
+    if (!isRunning || intervals.stateOf(workload) === undefined) unwritten.end(workload);
   }
 
   /** @returns the id of the workload that it is, which a process tree may have become by this. */

@@ -2,8 +2,8 @@
  * Which memory of running workloads has not been written since their latest snapshot: what is known of that is not looked
  * at again by the next one. There is one `torpor-unwritten` for each workload that snapshots are taken of at an interval.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
-import { createInterface, type Interface } from 'node:readline';
+import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
+import { createInterface } from 'node:readline';
 import { z } from 'zod';
 import { lastWordsOf } from '../command.ts';
 import type { Logger } from '../log.ts';
@@ -20,26 +20,26 @@ type Answer = z.infer<typeof answerSchema>;
 
 /** One `torpor-unwritten`, which is asked one thing at a time. With its end nothing is known any more. */
 class Tracker {
-  readonly #child: ChildProcess;
+  readonly #child: ChildProcessWithoutNullStreams;
   readonly #words: () => string;
   readonly #lines: AsyncIterator<string>;
   /** The snapshot since which is known what has been written. */
   since: string | undefined;
 
   constructor(program: string) {
-    this.#child = spawn(program, { stdio: ['pipe', 'pipe', 'pipe'], env: {}, cwd: '/' });
+    this.#child = spawn(program, { env: {}, cwd: '/' });
+    // What has ended, or was never there, says so by the end of its lines.
     this.#child.on('error', () => {});
-    this.#child.stdin?.on('error', () => {});
+    this.#child.stdin.on('error', () => {});
     this.#words = lastWordsOf(this.#child);
-    const lines: Interface = createInterface({ input: this.#child.stdout ?? process.stdin });
-    this.#lines = lines[Symbol.asyncIterator]();
+    this.#lines = createInterface({ input: this.#child.stdout })[Symbol.asyncIterator]();
   }
 
   /** @throws Error with what it says, or where it says nothing; it is of no use then. */
   async ask(command: string): Promise<Answer> {
     const limit = setTimeout(() => this.end(), answerLimitMs);
     try {
-      this.#child.stdin?.write(`${command}\n`);
+      this.#child.stdin.write(`${command}\n`);
       const { value, done } = await this.#lines.next();
       if (done) throw new Error(this.#words() || 'torpor-unwritten has ended');
       const answer = answerSchema.parse(JSON.parse(value));

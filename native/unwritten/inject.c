@@ -24,6 +24,10 @@
 #define SYS_pidfd_getfd 438
 #endif
 
+/* linux/ptrace.h */
+#define GET_RSEQ_CONFIGURATION 0x420f
+#define GET_DISPATCH_CONFIGURATION 0x4211
+
 #define SYSCALL_TRAP (SIGTRAP | 0x80)
 #define EVENT_OF(status) ((status) >> 16)
 /* The code segment of 64-bit programs. */
@@ -40,6 +44,66 @@ struct borrowed {
 	/* Came while it was not its own. */
 	bool owes_stop;
 };
+
+/* linux/ptrace.h */
+struct rseq_configuration {
+	uint64_t pointer;
+	uint32_t size;
+	uint32_t signature;
+	uint32_t flags;
+	uint32_t padding;
+};
+struct dispatch_configuration {
+	uint64_t mode;
+	uint64_t selector;
+	uint64_t offset;
+	uint64_t length;
+};
+/* linux/rseq.h */
+struct critical_section {
+	uint32_t version;
+	uint32_t flags;
+	uint64_t start;
+	uint64_t length;
+	uint64_t abort;
+};
+#define RSEQ_SECTION_AT 8
+
+static bool read_memory(pid_t pid, uint64_t address, void *into, size_t length)
+{
+	struct iovec own = { into, length }, other = { (void *)(uintptr_t)address, length };
+
+	return process_vm_readv(pid, &own, 1, &other, 1, 0) == (ssize_t)length;
+}
+
+/*
+ * Whether it can be taken away from where it is. In a restartable sequence (rseq(2)) it cannot: the kernel would take the
+ * sequence for left, and the thread go on in it later as if nothing had come in between.
+ */
+static bool can_be_moved(pid_t pid, uint64_t at)
+{
+	struct rseq_configuration rseq = { 0 };
+	struct critical_section section;
+	uint64_t pointer = 0;
+
+	if (ptrace(GET_RSEQ_CONFIGURATION, pid, sizeof(rseq), &rseq) < 0)
+		return false;
+	if (rseq.pointer == 0)
+		return true;
+	if (!read_memory(pid, rseq.pointer + RSEQ_SECTION_AT, &pointer, sizeof(pointer)))
+		return false;
+	if (pointer == 0)
+		return true;
+	return read_memory(pid, pointer, &section, sizeof(section)) && at - section.start >= section.length;
+}
+
+/* Whether the kernel gives its system calls to itself (PR_SET_SYSCALL_USER_DISPATCH), ours too then. */
+static bool dispatches_calls(pid_t pid)
+{
+	struct dispatch_configuration dispatch = { 0 };
+
+	return ptrace(GET_DISPATCH_CONFIGURATION, pid, sizeof(dispatch), &dispatch) != 0 || dispatch.mode != 0;
+}
 
 /* The address of a syscall instruction that every process has: the kernel maps it. 0 with errno where there is none. */
 static uint64_t find_syscall(pid_t pid)
@@ -150,6 +214,7 @@ static bool borrow(struct borrowed *borrowed, pid_t pid)
 	uint64_t all = ~(UINT64_C(1) << (SIGKILL - 1) | UINT64_C(1) << (SIGSTOP - 1));
 
 	if (ptrace(PTRACE_GETREGS, pid, NULL, &borrowed->own) != 0 || borrowed->own.cs != USER_CODE ||
+	    dispatches_calls(pid) || !can_be_moved(pid, borrowed->own.rip) ||
 	    ptrace(PTRACE_GETSIGMASK, pid, sizeof(borrowed->mask), &borrowed->mask) != 0 ||
 	    ptrace(PTRACE_SETSIGMASK, pid, sizeof(all), &all) != 0) {
 		ptrace(PTRACE_DETACH, pid, NULL, 0);

@@ -50,8 +50,6 @@ struct watched {
 	/* As CRIU names its image: in its innermost pid namespace. */
 	uint64_t inner_pid;
 	int userfaultfd;
-	/* Of the memory that it had then; of no other program that it became since. */
-	int pagemap;
 	/* What has been protected last. */
 	struct range *ranges;
 	size_t count;
@@ -111,7 +109,6 @@ static bool read_identity(pid_t pid, struct identity *identity)
 static void free_watched(struct watched *watched)
 {
 	close_fd(&watched->userfaultfd);
-	close_fd(&watched->pagemap);
 	free(watched->ranges);
 	free(watched);
 }
@@ -144,13 +141,11 @@ static void watch(pid_t pid, uint64_t filters)
 	    identity.filters > filters || identity.own_kilobytes < LEAST_MEMORY_KB || !strchr("RS", identity.state))
 		return;
 	struct watched *watched = calloc(1, sizeof(*watched));
-	CLEANUP_FREE char *path = format_string("/proc/%d/pagemap", pid);
 
 	if (!watched)
 		die("no memory");
 	*watched = (struct watched){ .pid = pid, .inner_pid = identity.inner_pid, .userfaultfd = -1 };
-	watched->pagemap = open(path, O_RDONLY | O_CLOEXEC);
-	if (watched->pagemap < 0 || pthread_create(&thread, NULL, take, watched) != 0) {
+	if (pthread_create(&thread, NULL, take, watched) != 0) {
 		free_watched(watched);
 		return;
 	}
@@ -196,8 +191,19 @@ static bool is_wanted(const char *line, uint64_t *start, uint64_t *end)
 	       strncmp(line + at, "[anon:", 6) == 0;
 }
 
+/*
+ * Opened anew each time: of another program that the process has become, it says that nothing is registered, whoever
+ * still has the memory from before.
+ */
+static int open_pagemap(pid_t pid)
+{
+	CLEANUP_FREE char *path = format_string("/proc/%d/pagemap", pid);
+
+	return open(path, O_RDONLY | O_CLOEXEC);
+}
+
 /* Everything there that has been written is protected. */
-static bool protect_range(const struct watched *watched, uint64_t start, uint64_t end)
+static bool protect_range(int pagemap, uint64_t start, uint64_t end)
 {
 	struct scan_region regions[REGIONS_AT_ONCE];
 	struct scan_request request = { .size = sizeof(request),
@@ -211,7 +217,7 @@ static bool protect_range(const struct watched *watched, uint64_t start, uint64_
 					.return_mask = SCAN_WRITTEN };
 
 	for (; request.start < end; request.start = request.walk_end) {
-		if (ioctl(watched->pagemap, SCAN_PAGES, &request) < 0 || request.walk_end <= request.start)
+		if (ioctl(pagemap, SCAN_PAGES, &request) < 0 || request.walk_end <= request.start)
 			return false;
 	}
 	return true;
@@ -221,10 +227,11 @@ static bool protect_range(const struct watched *watched, uint64_t start, uint64_
 static int64_t protect(struct watched *watched)
 {
 	CLEANUP_FREE char *path = format_string("/proc/%d/maps", watched->pid);
+	CLEANUP_FD int pagemap = open_pagemap(watched->pid);
 	FILE *maps = fopen(path, "re");
 	char line[PATH_MAX + 200];
 	int64_t bytes = 0;
-	bool is_gone = maps == NULL;
+	bool is_gone = maps == NULL || pagemap < 0;
 
 	watched->count = 0;
 	while (!is_gone && fgets(line, sizeof(line), maps)) {
@@ -239,7 +246,7 @@ static int64_t protect(struct watched *watched)
 			is_gone = errno == ENOMEM || errno == ESRCH;
 			continue;
 		}
-		if (!protect_range(watched, start, end) || !add_range(watched, start, end))
+		if (!protect_range(pagemap, start, end) || !add_range(watched, start, end))
 			continue;
 		bytes += (int64_t)(end - start);
 	}
@@ -311,7 +318,7 @@ static bool list_region(struct list *list, const struct watched *watched, const 
 	return true;
 }
 
-static bool list_range(struct list *list, const struct watched *watched, const struct snapshot *snapshot,
+static bool list_range(struct list *list, const struct watched *watched, int pagemap, const struct snapshot *snapshot,
 		       const struct range *range)
 {
 	struct scan_region regions[REGIONS_AT_ONCE];
@@ -327,7 +334,7 @@ static bool list_range(struct list *list, const struct watched *watched, const s
 					.return_mask = SCAN_ALLOWED };
 
 	for (; request.start < range->end; request.start = request.walk_end) {
-		int count = ioctl(watched->pagemap, SCAN_PAGES, &request);
+		int count = ioctl(pagemap, SCAN_PAGES, &request);
 
 		/* What is not known to be unwritten is handed over. */
 		if (count < 0 || request.walk_end <= request.start)
@@ -360,8 +367,10 @@ static void list_all(const char *folder, const char *pages, const char *left_out
 		return;
 	}
 	for (struct watched *each = all; each; each = each->next) {
-		for (size_t i = 0; i < each->count && has_room; i++)
-			has_room = list_range(&list, each, &snapshot, &each->ranges[i]);
+		CLEANUP_FD int pagemap = open_pagemap(each->pid);
+
+		for (size_t i = 0; i < each->count && has_room && pagemap >= 0; i++)
+			has_room = list_range(&list, each, pagemap, &snapshot, &each->ranges[i]);
 	}
 	snapshot_close(&snapshot);
 	if (!has_room) {
