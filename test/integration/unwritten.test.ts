@@ -6,6 +6,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } 
 import type { Snapshot, Workload } from '../../api/types.ts';
 import { removeSnapshots } from '../fault/scene.ts';
 import { isThere, killIfThere, TestEngine } from '../support/engine.ts';
+import { clientOf } from '../support/subscriber.ts';
 import { childrenOf, TestTerminal } from '../support/terminal.ts';
 import { canCheckpoint } from './criu-fixture.ts';
 
@@ -125,5 +126,24 @@ describe.runIf(canCheckpoint)('memory that was not written since the last snapsh
     await vi.waitFor(() => expect(left.some(isThere)).toBe(false), limits);
     await vi.waitFor(() => engine.json('end', id), limits);
     await expectAllRight(await atInterval());
+  });
+
+  it('is not looked for any more when the interval ends, in the middle of a turn too', async () => {
+    const { id } = await engine.start(command, '--name', 'restless');
+    await answer(0);
+    await using client = await clientOf(engine);
+    let phases = 0;
+    client.on('progress', () => phases++);
+    for (let round = 0; round < 3; round++) {
+      await engine.json('snapshots', '--every', '1s', id);
+      expect(await trackers()).toHaveLength(1);
+      const before = phases;
+      await vi.waitFor(() => expect(phases).toBeGreaterThan(before), { timeout: 20_000, interval: 1 });
+      await engine.json('snapshots', '--every', 'off', id);
+      // A turn that was under way comes to its end.
+      await vi.waitFor(() => engine.json('suspend', '--leave-running', id), limits);
+      expect(await trackers()).toEqual([]);
+    }
+    await engine.json('end', id);
   });
 });
