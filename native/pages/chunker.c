@@ -11,6 +11,8 @@
 #include "receive.h"
 #include "report.h"
 
+/* Of a run of shared memory, to know it again. */
+#define PAGES_TRIED 8u
 /* While little is known of how well the bytes compress, a chunk of each such many blocks is tried. */
 #define SAMPLES_SOON 32u
 #define SAMPLE_EVERY 32u
@@ -35,6 +37,9 @@ struct examiner {
 	bool has_parents;
 	uint8_t left[CHUNK_PAGES];
 	unsigned left_count;
+	/* Shared memory whose image in the parent is known, and that. */
+	uint64_t shared_id;
+	uint64_t shared_parent;
 	/* The parent's chunk that was looked for in the packs last. */
 	const uint8_t *looked_for;
 	bool was_there;
@@ -230,6 +235,62 @@ static bool is_parents(struct examiner *examiner, struct snapshot_cursor *cursor
 	return examiner->was_there;
 }
 
+static bool has_page(const struct snapshot *snapshot, uint64_t dst_id, uint64_t vaddr, const uint8_t *hash)
+{
+	struct snapshot_cursor cursor = snapshot_seek(snapshot, dst_id, vaddr);
+	uint64_t page;
+
+	return snapshot_page(&cursor, vaddr, &page) && memcmp(snapshot->hashes[page], hash, PAGE_HASH_BYTES) == 0;
+}
+
+/* The shared memory of the parent that has this page at this address, if need be by another number. */
+static bool find_shared(const struct snapshot *parent, uint64_t vaddr, const uint8_t *hash, uint64_t *dst_id)
+{
+	if (has_page(parent, *dst_id, vaddr, hash))
+		return true;
+	for (unsigned i = 0; i < parent->image_count; i++) {
+		uint64_t other = parent->images[i].dst_id;
+
+		if (KIND_OF(other) != KIND_SHARED || !has_page(parent, other, vaddr, hash))
+			continue;
+		*dst_id = other;
+		return true;
+	}
+	return false;
+}
+
+/*
+ * Of which image of the parent this is the later state. Shared memory is counted anew after each restore, and perhaps by a
+ * number that another one had: it is that one's of which a page is still the same, of some that are tried.
+ */
+static uint64_t id_in_parent(struct examiner *examiner, const struct run *run)
+{
+	uint64_t found = run->dst_id;
+
+	if (KIND_OF(run->dst_id) != KIND_SHARED)
+		return run->dst_id;
+	if (examiner->shared_id == run->dst_id)
+		return examiner->shared_parent;
+	for (unsigned i = 0; i < PAGES_TRIED; i++) {
+		/* Never at one distance only, at which all may have changed. */
+		uint64_t page = i * (run->pages / PAGES_TRIED) + i;
+		const uint8_t *bytes = examiner->block->data + (run->first + page) * PAGE_BYTES;
+		uint8_t hash[PAGE_HASH_BYTES];
+
+		if (page >= run->pages)
+			break;
+		if (page_is_zero(bytes))
+			continue;
+		hash_new_page(bytes, hash);
+		if (!find_shared(&examiner->receive->parent, run->vaddr + page * PAGE_BYTES, hash, &found))
+			continue;
+		examiner->shared_id = run->dst_id;
+		examiner->shared_parent = found;
+		break;
+	}
+	return found;
+}
+
 static void examine_run(struct examiner *examiner, const struct run *run)
 {
 	struct receive *receive = examiner->receive;
@@ -237,7 +298,7 @@ static void examine_run(struct examiner *examiner, const struct run *run)
 	struct snapshot_cursor cursor = { 0 };
 
 	if (receive->has_parent)
-		cursor = snapshot_seek(&receive->parent, run->dst_id, run->vaddr);
+		cursor = snapshot_seek(&receive->parent, id_in_parent(examiner, run), run->vaddr);
 	for (uint64_t i = 0; i < run->pages; i++) {
 		uint64_t vaddr = run->vaddr + i * PAGE_BYTES;
 		uint8_t page = (uint8_t)(run->first + i);

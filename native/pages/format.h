@@ -84,10 +84,14 @@ enum page_record_kind { PAGES_IMAGE = 1, PAGES_ENTRY = 2 };
 struct pages_image {
 	uint32_t kind;     /* PAGES_IMAGE */
 	uint32_t pages_id; /* N of images/pages-N.img */
-	uint64_t dst_id;   /* as CRIU's page server counts: id << 8 | 1 of a process, id << 8 | 2 of shared memory */
+	uint64_t dst_id;   /* as CRIU's page server counts: id << 8 | its kind */
 	uint64_t first_page; /* where its pages begin in places and hashes */
 	uint64_t reserved;   /* 0 */
 } __attribute__((packed));
+
+#define KIND_OF(dst_id) ((unsigned)((dst_id) & 0xff))
+#define KIND_PROCESS 1u
+#define KIND_SHARED 2u
 
 struct pages_entry {
 	uint32_t kind;  /* PAGES_ENTRY */

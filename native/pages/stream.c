@@ -28,9 +28,6 @@ struct request {
 #define COMMAND_FORCE_CLOSE 0x1024u
 #define FLAG_PARENT 1u
 
-#define KIND_PROCESS 1u
-#define KIND_SHARED 2u
-
 #define IMAGE_MAGIC 0x54564319u
 #define PAGEMAP_MAGIC 0x56084025u
 
@@ -245,7 +242,7 @@ static void find_unfetched(struct stream *stream)
 static void open_image(struct stream *stream, uint64_t dst_id)
 {
 	struct receive *receive = stream->receive;
-	unsigned kind = dst_id & 0xff;
+	unsigned kind = KIND_OF(dst_id);
 	uint64_t id = dst_id >> 8;
 	uint32_t magics[2] = { IMAGE_MAGIC, PAGEMAP_MAGIC };
 	uint8_t message[16];

@@ -84,6 +84,20 @@ it('is suspended again at once, without what it has not touched being read', asy
   expect(await app.ask('memory')).toBe('right');
 });
 
+it('takes little when it is suspended again, of shared memory too, which each resume counts anew', async () => {
+  await using sharing = await MemoryApp.create(64, 'shared');
+  const { id: other } = await engine.start([...sharing.command], '--name', 'sharing');
+  await sharing.ready();
+  const first = await engine.json<Snapshot>('suspend', 'sharing');
+  await engine.json('resume', 'sharing');
+  expect(await sharing.ask('change')).toBe('changed');
+  const second = await engine.json<Snapshot>('suspend', 'sharing');
+  expect(second.bytesOnDisk).toBeLessThan(first.bytesOnDisk / 4);
+  await engine.json('resume', 'sharing');
+  expect(await sharing.ask('memory')).toBe('right');
+  await engine.json('end', other);
+});
+
 it('is suspended again while most of its memory is still to be fetched', async () => {
   await using large = await MemoryApp.create(1500);
   const { id: other } = await engine.start([...large.command], '--name', 'large');

@@ -117,6 +117,27 @@ describe('what CRIU sends', () => {
     }
   });
 
+  it('is found again as shared memory that is counted anew, and not taken for another one', async () => {
+    const segments = [11, 12, 13].map((seed) => randomBytes(4 * MiB, seed));
+    const empty = Buffer.alloc(4 * MiB);
+    const counted = (first: number, all: readonly Buffer[]): SentImage[] =>
+      all.map((bytes, index) => ({ id: first + index, kind: 2, runs: [{ vaddr: 0, bytes, flags: 4 }] }));
+    await receive(store, 'one', counted(70, [...segments, empty]), { args: ['--codec', 'raw'] });
+    const [one, two, three] = segments.map((bytes) => Buffer.from(bytes));
+    if (one === undefined || two === undefined || three === undefined) throw new Error('no segments');
+    for (let page = 0; page < 1024; page += 16) one.writeUInt32LE(page, page * pageBytes + 100);
+    // Zeros come first in it now.
+    two.fill(0, 0, 32 * pageBytes);
+    const foreign = randomBytes(4 * MiB, 14);
+    // By the number that another one had before.
+    const after = counted(72, [empty, foreign, three, two, one]);
+    const done = await receive(store, 'two', after, {
+      args: ['--codec', 'raw', '--parent', snapshotOf(store, 'one')],
+    });
+    expect(done).toMatchObject({ zeroPages: 1024 + 32, parentPages: 1024 + (1024 - 32) + (1024 - 64) });
+    expect(await digestRead(store, 'two')).toEqual(digestSent(after));
+  });
+
   it('is written once if nothing has changed since, and only what has changed else', async () => {
     const bytes = randomBytes(16 * MiB, 3);
     const before: SentImage[] = [{ id: 1, kind: 1, runs: [{ vaddr: base, bytes }] }];

@@ -10,9 +10,9 @@ import { expect } from 'vitest';
 /** Its own loop touches little of its memory. `change` rewrites every twentieth page; `fork` has a child answer. */
 const program = `
 import hashlib, mmap, os, sys, time
-folder, megabytes = sys.argv[1], int(sys.argv[2])
+folder, megabytes, kind = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 size = megabytes << 20
-memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+memory = mmap.mmap(-1, size, flags=mmap.MAP_ANONYMOUS | (mmap.MAP_SHARED if kind == 'shared' else mmap.MAP_PRIVATE))
 for at in range(0, size, 1 << 20):
     memory[at:at + (1 << 20)] = os.urandom(1 << 19) + (b'torpor ' * ((1 << 19) // 7 + 1))[:1 << 19]
 expected = hashlib.sha256(memory).hexdigest()
@@ -58,11 +58,11 @@ export class MemoryApp implements AsyncDisposable {
   }
 
   /** @param megabytes of memory, half of it random, half of it text. */
-  static async create(megabytes: number): Promise<MemoryApp> {
+  static async create(megabytes: number, kind: 'private' | 'shared' = 'private'): Promise<MemoryApp> {
     const folder = await mkdtemp('/var/tmp/torpor-memory-');
     await mkdir(join(folder, 'home'));
     await writeFile(join(folder, 'program.py'), program);
-    return new MemoryApp(folder, ['python3', join(folder, 'program.py'), folder, String(megabytes)]);
+    return new MemoryApp(folder, ['python3', join(folder, 'program.py'), folder, String(megabytes), kind]);
   }
 
   /** Waits until it has made its memory. */
