@@ -123,6 +123,7 @@ export async function receiveMemory(
     [Symbol.asyncDispose]: async () => {
       await receiver[Symbol.asyncDispose]();
       await letGo();
+      await forgetFiles();
     },
   };
 }

@@ -37,10 +37,13 @@ class Tracker {
 
   /** @throws Error with what it says, or where it says nothing; it is of no use then. */
   async ask(command: string): Promise<Answer> {
-    const limit = setTimeout(() => this.end(), answerLimitMs);
+    let limit: NodeJS.Timeout | undefined;
+    const late = new Promise<never>((_, reject) => {
+      limit = setTimeout(() => reject(new Error('torpor-unwritten does not answer')), answerLimitMs);
+    });
     try {
       this.#child.stdin.write(`${command}\n`);
-      const { value, done } = await this.#lines.next();
+      const { value, done } = await Promise.race([this.#lines.next(), late]);
       if (done) throw new Error(this.#words() || 'torpor-unwritten has ended');
       const answer = answerSchema.parse(JSON.parse(value));
       if (answer.error !== undefined) throw new Error(answer.error);
@@ -50,9 +53,10 @@ class Tracker {
     }
   }
 
+  /** It ends when it has done what it is at: killed in the middle of that, it could leave a thread in the wrong place. */
   end(): void {
     this.since = undefined;
-    this.#child.kill('SIGKILL');
+    this.#child.stdin.end();
   }
 }
 
@@ -78,7 +82,11 @@ export class UnwrittenMemory {
    *   is left alone.
    */
   async watch(workload: string, pids: readonly number[], filters: number): Promise<void> {
-    if (!this.#trackers.has(workload)) this.#trackers.set(workload, new Tracker(this.#program));
+    try {
+      if (!this.#trackers.has(workload)) this.#trackers.set(workload, new Tracker(this.#program));
+    } catch (err) {
+      this.#log.warn({ err, workload }, 'it cannot be looked which memory is written');
+    }
     await this.#ask(workload, `watch ${[filters, ...pids].join(' ')}`);
   }
 
@@ -121,11 +129,13 @@ export class UnwrittenMemory {
   }
 
   async #ask(workload: string, command: string): Promise<Answer | undefined> {
+    const tracker = this.#trackers.get(workload);
     try {
-      return await this.#trackers.get(workload)?.ask(command);
+      return await tracker?.ask(command);
     } catch (err) {
       this.#log.warn({ err, workload }, 'it is not known which memory has been written');
-      this.end(workload);
+      tracker?.end();
+      if (this.#trackers.get(workload) === tracker) this.#trackers.delete(workload);
       return undefined;
     }
   }

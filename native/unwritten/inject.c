@@ -193,7 +193,21 @@ static long call_in(struct borrowed *borrowed, long number, uint64_t argument)
 	return result;
 }
 
-static bool borrow(struct borrowed *borrowed, pid_t pid)
+static bool has_filters(pid_t pid, uint64_t filters)
+{
+	CLEANUP_FREE char *path = format_string("/proc/%d/status", pid);
+	FILE *status = fopen(path, "re");
+	char line[512];
+	uint64_t found = UINT64_MAX;
+
+	while (status && fgets(line, sizeof(line), status))
+		sscanf(line, "Seccomp_filters: %lu", &found);
+	if (status)
+		fclose(status);
+	return found == filters;
+}
+
+static bool borrow(struct borrowed *borrowed, pid_t pid, uint64_t filters)
 {
 	int status;
 
@@ -214,7 +228,7 @@ static bool borrow(struct borrowed *borrowed, pid_t pid)
 	uint64_t all = ~(UINT64_C(1) << (SIGKILL - 1) | UINT64_C(1) << (SIGSTOP - 1));
 
 	if (ptrace(PTRACE_GETREGS, pid, NULL, &borrowed->own) != 0 || borrowed->own.cs != USER_CODE ||
-	    dispatches_calls(pid) || !can_be_moved(pid, borrowed->own.rip) ||
+	    !has_filters(pid, filters) || dispatches_calls(pid) || !can_be_moved(pid, borrowed->own.rip) ||
 	    ptrace(PTRACE_GETSIGMASK, pid, sizeof(borrowed->mask), &borrowed->mask) != 0 ||
 	    ptrace(PTRACE_SETSIGMASK, pid, sizeof(all), &all) != 0) {
 		ptrace(PTRACE_DETACH, pid, NULL, 0);
@@ -267,11 +281,11 @@ static int take_descriptor(pid_t pid, int fd)
 	return -1;
 }
 
-int take_userfaultfd(pid_t pid)
+int take_userfaultfd(pid_t pid, uint64_t filters)
 {
 	struct borrowed borrowed;
 
-	if (!borrow(&borrowed, pid))
+	if (!borrow(&borrowed, pid, filters))
 		return -1;
 	int taken = -1;
 	long made = call_in(&borrowed, SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY);

@@ -2,13 +2,15 @@
 #ifndef TORPOR_INJECT_H
 #define TORPOR_INJECT_H
 
+#include <stdint.h>
 #include <sys/types.h>
 
 /*
  * Stops the first thread of a process for as long as two system calls take, and takes the descriptor from it, which it
- * does not keep. Only for a process without seccomp filters, that runs or sleeps, and that nobody traces.
+ * does not keep. Only for a process that runs or sleeps, and that nobody traces.
+ * Left alone is one that has not exactly so many seccomp filters by then, of which the caller knows what they do.
  * Returns the descriptor, or -1 with errno; then the process is as it was before.
  */
-int take_userfaultfd(pid_t pid);
+int take_userfaultfd(pid_t pid, uint64_t filters);
 
 #endif

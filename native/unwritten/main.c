@@ -1,7 +1,7 @@
 /*
  * torpor-unwritten: knows which memory of processes has not been written since the latest snapshot of them, so that the
  * next one need not look at it. It has the kernel protect memory against writes, asynchronously (PAGEMAP_SCAN and
- * UFFD_FEATURE_WP_ASYNC, Linux 6.7): the first write to a page takes the protection away, and nobody waits for anybody.
+ * UFFD_FEATURE_WP_ASYNC, Linux 6.13): the first write to a page takes the protection away, and nobody waits for anybody.
  * When this program ends, however it does, the kernel takes all of it away.
  *
  * Commands, a line each on standard input; each is answered by a line of JSON, {"error": SENTENCE} where it fails:
@@ -21,11 +21,13 @@
 #include <inttypes.h>
 #include <limits.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #include "../common.h"
@@ -49,6 +51,8 @@ struct watched {
 	pid_t pid;
 	/* As CRIU names its image: in its innermost pid namespace. */
 	uint64_t inner_pid;
+	/* Of seccomp, when it was looked at. */
+	uint64_t filters;
 	int userfaultfd;
 	/* What has been protected last. */
 	struct range *ranges;
@@ -77,6 +81,7 @@ struct identity {
 	char state;
 	uint64_t inner_pid;
 	uint64_t own_kilobytes;
+	uint64_t locked_kilobytes;
 	uint64_t tracer;
 	/* Of seccomp; a kernel before 5.9 does not count them. */
 	uint64_t filters;
@@ -93,6 +98,7 @@ static bool read_identity(pid_t pid, struct identity *identity)
 	while (status && fgets(line, sizeof(line), status)) {
 		sscanf(line, "State: %c", &identity->state);
 		sscanf(line, "RssAnon: %" SCNu64, &identity->own_kilobytes);
+		sscanf(line, "VmLck: %" SCNu64, &identity->locked_kilobytes);
 		sscanf(line, "TracerPid: %" SCNu64, &identity->tracer);
 		sscanf(line, "Seccomp: %" SCNu64, &mode);
 		sscanf(line, "Seccomp_filters: %" SCNu64, &identity->filters);
@@ -118,7 +124,7 @@ static void *take(void *argument)
 {
 	struct watched *watched = argument;
 
-	watched->userfaultfd = take_userfaultfd(watched->pid);
+	watched->userfaultfd = take_userfaultfd(watched->pid, watched->filters);
 	return NULL;
 }
 
@@ -144,7 +150,8 @@ static void watch(pid_t pid, uint64_t filters)
 
 	if (!watched)
 		die("no memory");
-	*watched = (struct watched){ .pid = pid, .inner_pid = identity.inner_pid, .userfaultfd = -1 };
+	*watched = (struct watched){ .pid = pid, .inner_pid = identity.inner_pid,
+				      .filters = identity.filters, .userfaultfd = -1 };
 	if (pthread_create(&thread, NULL, take, watched) != 0) {
 		free_watched(watched);
 		return;
@@ -237,6 +244,12 @@ static int64_t protect(struct watched *watched)
 	while (!is_gone && fgets(line, sizeof(line), maps)) {
 		uint64_t start, end;
 
+		/* What a device is still reading into its memory for it (io_submit(2)) would come unseen. */
+		if (strstr(line, "/[aio]")) {
+			watched->count = 0;
+			bytes = 0;
+			break;
+		}
 		if (!is_wanted(line, &start, &end))
 			continue;
 		struct uffdio_register wanted = { .range = { start, end - start }, .mode = UFFDIO_REGISTER_MODE_WP };
@@ -368,7 +381,11 @@ static void list_all(const char *folder, const char *pages, const char *left_out
 	}
 	for (struct watched *each = all; each; each = each->next) {
 		CLEANUP_FD int pagemap = open_pagemap(each->pid);
+		struct identity identity;
 
+		/* What is locked by now cannot come lazily, as the snapshot may have it. */
+		if (!read_identity(each->pid, &identity) || identity.locked_kilobytes > 0)
+			continue;
 		for (size_t i = 0; i < each->count && has_room && pagemap >= 0; i++)
 			has_room = list_range(&list, each, pagemap, &snapshot, &each->ranges[i]);
 	}
@@ -432,8 +449,18 @@ static void obey(char *line)
 	fflush(stdout);
 }
 
+/*
+ * Before 6.13 a mapping that was moved, or whose userfaultfd was closed, kept marks of protection that meant nothing any
+ * more, and by which a page that is written could pass for one that is not.
+ */
 static bool is_supported(void)
 {
+	struct utsname system;
+	unsigned major = 0, minor = 0;
+
+	if (uname(&system) != 0 || sscanf(system.release, "%u.%u", &major, &minor) != 2 || major < 6 ||
+	    (major == 6 && minor < 13))
+		return false;
 	CLEANUP_FD int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY);
 	struct uffdio_api api = { .api = UFFD_API, .features = UFFD_FEATURE_WP_ASYNC };
 
@@ -446,6 +473,18 @@ int main(void)
 	size_t room = 0;
 	ssize_t length;
 
+	sigset_t ending;
+	CLEANUP_FD int score = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+
+	/* It ends with its input: in the middle of an injection a thread would be left in the wrong place. */
+	sigemptyset(&ending);
+	sigaddset(&ending, SIGTERM);
+	sigaddset(&ending, SIGINT);
+	sigaddset(&ending, SIGHUP);
+	sigaddset(&ending, SIGPIPE);
+	sigprocmask(SIG_BLOCK, &ending, NULL);
+	if (score >= 0)
+		RETRY(write(score, "-1000", 5));
 	if (!is_supported())
 		die("this kernel cannot tell which memory has been written (UFFD_FEATURE_WP_ASYNC)");
 	while ((length = getline(&line, &room, stdin)) > 0) {
