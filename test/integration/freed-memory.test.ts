@@ -11,8 +11,8 @@ import { TestEngine } from '../support/engine.ts';
 import { canCheckpoint } from './criu-fixture.ts';
 
 const mib = 1024 ** 2;
-/** Of 48 MiB of noise 40 are marked free, of which one byte a page is written again in the first 8. */
-const [rewrittenPages, freedPages, keptPages] = [2048, 8192, 2048];
+/** Of 80 MiB of noise 72 are marked free, of which one byte a page is written again in the first 8. */
+const [rewrittenPages, freedPages, keptPages] = [2048, 16_384, 2048];
 const program = `import hashlib, mmap, os, sys, time
 folder = sys.argv[1]
 page, rewritten, freed, kept = 4096, ${rewrittenPages}, ${freedPages}, ${keptPages}
@@ -87,8 +87,9 @@ describe.runIf(canCheckpoint)('memory that is marked free', () => {
     const { application, id } = await Application.start();
     await using _application = application;
     const { bytesOnDisk } = await engine.json<Snapshot>('suspend', id);
-    if (isLeftOut) expect(bytesOnDisk).toBeLessThan(40 * mib);
-    else expect(bytesOnDisk).toBeGreaterThan(48 * mib);
+    // The rest of the capsule's memory, some 25 MiB, is written as it is or compressed, as the disk's speed says.
+    if (isLeftOut) expect(bytesOnDisk).toBeLessThan(64 * mib);
+    else expect(bytesOnDisk).toBeGreaterThan(80 * mib);
     await engine.json('resume', id);
     const { rewritten, whole, empty, kept } = await application.look();
     expect({ rewritten, kept }).toEqual({ rewritten: rewrittenPages, kept: keptPages });
