@@ -720,11 +720,12 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
       const { intervals, log } = this.#parts;
       if (typeof meant !== 'number' && meant.status.kind === 'ended') throw notRunning(meant);
       const isSuspended = typeof meant !== 'number' && meant.status.kind === 'suspended';
-      const id = isSuspended ? meant.id : await this.#takeAtInterval(caller, target, interval);
+      let id = typeof meant === 'number' ? undefined : meant.id;
       try {
+        if (id === undefined || !isSuspended) id = await this.#takeAtInterval(caller, target, interval);
         await intervals.set(id, interval);
       } finally {
-        this.#followOnlyTurns(id);
+        if (id !== undefined) this.#followOnlyTurns(id);
       }
       log.info({ workload: id, ...interval, uid: caller.uid }, 'snapshots are taken at an interval');
       return this.get(caller, id);

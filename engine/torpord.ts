@@ -244,6 +244,7 @@ async function main(onDemand: boolean): Promise<void> {
     tellOf(record);
   });
   registry.onForgotten(({ id }) => {
+    unwritten.end(id);
     intervals
       .end(id)
       .catch((error: unknown) => log.error({ err: error, workload: id }, 'its interval remains'));
