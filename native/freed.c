@@ -29,9 +29,6 @@
 #define PAGEMAP_PRESENT (UINT64_C(1) << 63)
 #define PAGEMAP_FRAME ((UINT64_C(1) << 55) - 1)
 
-#ifndef SYS_pidfd_open
-#define SYS_pidfd_open 434
-#endif
 #ifndef SYS_process_madvise
 #define SYS_process_madvise 440
 #endif

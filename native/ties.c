@@ -42,12 +42,6 @@
 
 #include "common.h"
 
-#ifndef SYS_pidfd_open
-#define SYS_pidfd_open 434
-#endif
-#ifndef SYS_pidfd_getfd
-#define SYS_pidfd_getfd 438
-#endif
 #ifndef SOL_NETLINK
 #define SOL_NETLINK 270
 #endif

@@ -62,6 +62,7 @@ export async function receiveMemory(
   const since = unwritten.since(id);
   const parent = loading?.snapshot ?? (await store.parentOf(id, since ?? status.snapshot));
   // While memory is being fetched, the kernel tells the pager of it, and nobody else.
+  const isTracked = isFollowed && loading === undefined;
   const knows = loading === undefined && since !== undefined && since === parent;
   const scratch = workloads.scratchFolder(id);
   const files = { pages: join(scratch, 'unwritten-pages'), leftOut: join(scratch, 'left-out') };
@@ -86,8 +87,7 @@ export async function receiveMemory(
     leftOut: knows ? files.leftOut : undefined,
     hold: async () => {
       await looked;
-      if (isFollowed && loading === undefined)
-        await unwritten.watch(id, await cgroups.pids(id), kind === 'capsule' ? 1 : 0);
+      if (isTracked) await unwritten.watch(id, await cgroups.pids(id), kind === 'capsule' ? 1 : 0);
       held = (await loading?.pager.hold()) ?? false;
     },
     take: async () => {
@@ -109,10 +109,10 @@ export async function receiveMemory(
       receiver.go(unfetched);
     },
     taken: async () => {
-      if (isFollowed && loading === undefined) await unwritten.protect(id);
+      if (isTracked) await unwritten.protect(id);
     },
     kept: (snapshot) => {
-      if (isFollowed && loading === undefined) unwritten.begin(id, snapshot);
+      if (isTracked) unwritten.begin(id, snapshot);
     },
     letGo,
     forget: async () => {

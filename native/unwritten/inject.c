@@ -6,6 +6,7 @@
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/seccomp.h>
 #include <signal.h>
 #include <stdint.h>
 #include <string.h>
@@ -16,13 +17,6 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
-
-#ifndef SYS_pidfd_open
-#define SYS_pidfd_open 434
-#endif
-#ifndef SYS_pidfd_getfd
-#define SYS_pidfd_getfd 438
-#endif
 
 /* linux/ptrace.h */
 #define GET_RSEQ_CONFIGURATION 0x420f
@@ -193,18 +187,20 @@ static long call_in(struct borrowed *borrowed, long number, uint64_t argument)
 	return result;
 }
 
-static bool has_filters(pid_t pid, uint64_t filters)
+uint64_t seccomp_filters(pid_t pid)
 {
 	CLEANUP_FREE char *path = format_string("/proc/%d/status", pid);
 	FILE *status = fopen(path, "re");
 	char line[512];
-	uint64_t found = UINT64_MAX;
+	uint64_t mode = 0, filters = UINT64_MAX;
 
-	while (status && fgets(line, sizeof(line), status))
-		sscanf(line, "Seccomp_filters: %lu", &found);
+	while (status && fgets(line, sizeof(line), status)) {
+		sscanf(line, "Seccomp: %lu", &mode);
+		sscanf(line, "Seccomp_filters: %lu", &filters);
+	}
 	if (status)
 		fclose(status);
-	return found == filters;
+	return mode == SECCOMP_MODE_STRICT ? UINT64_MAX : filters;
 }
 
 static bool borrow(struct borrowed *borrowed, pid_t pid, uint64_t filters)
@@ -228,7 +224,7 @@ static bool borrow(struct borrowed *borrowed, pid_t pid, uint64_t filters)
 	uint64_t all = ~(UINT64_C(1) << (SIGKILL - 1) | UINT64_C(1) << (SIGSTOP - 1));
 
 	if (ptrace(PTRACE_GETREGS, pid, NULL, &borrowed->own) != 0 || borrowed->own.cs != USER_CODE ||
-	    !has_filters(pid, filters) || dispatches_calls(pid) || !can_be_moved(pid, borrowed->own.rip) ||
+	    seccomp_filters(pid) != filters || dispatches_calls(pid) || !can_be_moved(pid, borrowed->own.rip) ||
 	    ptrace(PTRACE_GETSIGMASK, pid, sizeof(borrowed->mask), &borrowed->mask) != 0 ||
 	    ptrace(PTRACE_SETSIGMASK, pid, sizeof(all), &all) != 0) {
 		ptrace(PTRACE_DETACH, pid, NULL, 0);

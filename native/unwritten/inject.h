@@ -5,6 +5,9 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+/* How many filters a process has; UINT64_MAX where that is not known, or it may make hardly any system call (strict mode). */
+uint64_t seccomp_filters(pid_t pid);
+
 /*
  * Stops the first thread of a process for as long as two system calls take, and takes the descriptor from it, which it
  * does not keep. Only for a process that runs or sleeps, and that nobody traces.

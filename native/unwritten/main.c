@@ -83,8 +83,6 @@ struct identity {
 	uint64_t own_kilobytes;
 	uint64_t locked_kilobytes;
 	uint64_t tracer;
-	/* Of seccomp; a kernel before 5.9 does not count them. */
-	uint64_t filters;
 };
 
 static bool read_identity(pid_t pid, struct identity *identity)
@@ -92,7 +90,6 @@ static bool read_identity(pid_t pid, struct identity *identity)
 	CLEANUP_FREE char *path = format_string("/proc/%d/status", pid);
 	FILE *status = fopen(path, "re");
 	char line[512];
-	uint64_t mode = 0;
 
 	*identity = (struct identity){ 0 };
 	while (status && fgets(line, sizeof(line), status)) {
@@ -100,15 +97,11 @@ static bool read_identity(pid_t pid, struct identity *identity)
 		sscanf(line, "RssAnon: %" SCNu64, &identity->own_kilobytes);
 		sscanf(line, "VmLck: %" SCNu64, &identity->locked_kilobytes);
 		sscanf(line, "TracerPid: %" SCNu64, &identity->tracer);
-		sscanf(line, "Seccomp: %" SCNu64, &mode);
-		sscanf(line, "Seccomp_filters: %" SCNu64, &identity->filters);
 		if (strncmp(line, "NSpid:", 6) == 0)
 			identity->inner_pid = strtoull(strrchr(line, '\t'), NULL, 10);
 	}
 	if (status)
 		fclose(status);
-	if (mode != 0 && identity->filters == 0)
-		identity->filters = UINT64_MAX;
 	return identity->state != 0 && identity->inner_pid != 0;
 }
 
@@ -138,20 +131,21 @@ static bool is_watched(pid_t pid, uint64_t inner_pid)
 	return false;
 }
 
-static void watch(pid_t pid, uint64_t filters)
+static void watch(pid_t pid, uint64_t most_filters)
 {
+	uint64_t filters = seccomp_filters(pid);
 	struct identity identity;
 	pthread_t thread;
 
 	if (!read_identity(pid, &identity) || is_watched(pid, identity.inner_pid) || identity.tracer != 0 ||
-	    identity.filters > filters || identity.own_kilobytes < LEAST_MEMORY_KB || !strchr("RS", identity.state))
+	    filters > most_filters || identity.own_kilobytes < LEAST_MEMORY_KB || !strchr("RS", identity.state))
 		return;
 	struct watched *watched = calloc(1, sizeof(*watched));
 
 	if (!watched)
 		die("no memory");
 	*watched = (struct watched){ .pid = pid, .inner_pid = identity.inner_pid,
-				      .filters = identity.filters, .userfaultfd = -1 };
+				      .filters = filters, .userfaultfd = -1 };
 	if (pthread_create(&thread, NULL, take, watched) != 0) {
 		free_watched(watched);
 		return;

@@ -142,7 +142,7 @@ describe.runIf(canCheckpoint)('memory that was not written since the last snapsh
       await engine.json('snapshots', '--every', 'off', id);
       // A turn that was under way comes to its end.
       await vi.waitFor(() => engine.json('suspend', '--leave-running', id), limits);
-      expect(await trackers()).toEqual([]);
+      await vi.waitFor(async () => expect(await trackers()).toEqual([]), limits);
     }
     await engine.json('end', id);
   });
