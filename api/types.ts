@@ -335,6 +335,8 @@ export const settingsSchema = z.object({
   quotaBytes: z.number().int().positive().optional(),
   /** Memory that applications have marked free (MADV_FREE) is not saved. */
   leaveOutFreed: z.boolean().optional(),
+  /** Allocators of applications that are started from then on give back what has been freed. */
+  trimHeaps: z.boolean().optional(),
 });
 export type Settings = z.infer<typeof settingsSchema>;
 

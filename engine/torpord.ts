@@ -106,7 +106,7 @@ async function main(onDemand: boolean): Promise<void> {
   const cgroups = await Cgroups.find(paths.tag);
   const workloads = new Workloads(paths, registry, cgroups, log);
   const profiles = new Profiles(installation.profiles, await Agreements.open(paths.stateDir, log), log);
-  const capsules = new Capsules(workloads, installation, registry, cgroups, profiles, log);
+  const capsules = new Capsules(workloads, installation, registry, cgroups, profiles, settings, log);
   const criu = new CriuClient({
     criuPath: installation.criu,
     rlimitPreload: installation.rlimitPreload,

@@ -42,6 +42,13 @@ interface Setting {
   examples: string;
 }
 
+const yesOrNo = (key: 'leaveOutFreed' | 'trimHeaps'): Setting => ({
+  read: (word) => words[word],
+  say: (settings) => Object.keys(words).find((word) => words[word] === settings[key]),
+  kind: 'yes or no',
+  examples: 'yes, no',
+});
+
 /** The settings there are. */
 const known: Record<keyof Settings, Setting> = {
   quotaBytes: {
@@ -50,12 +57,8 @@ const known: Record<keyof Settings, Setting> = {
     kind: 'an amount of disk',
     examples: 'one such as 20G, 512M or 1.5T',
   },
-  leaveOutFreed: {
-    read: (word) => words[word],
-    say: ({ leaveOutFreed }) => Object.keys(words).find((word) => words[word] === leaveOutFreed),
-    kind: 'yes or no',
-    examples: 'yes, no',
-  },
+  leaveOutFreed: yesOrNo('leaveOutFreed'),
+  trimHeaps: yesOrNo('trimHeaps'),
 };
 const keys = Object.keys(known) as (keyof Settings)[];
 
@@ -77,6 +80,7 @@ export const settings: Command = {
       'Shows the settings of the engine, which are for all users of the machine, or changes one. Only root may.',
       'quotaBytes is how much disk all snapshots together may take, such as 20G, or none. Before a suspend would exceed it, snapshots that were not used for the longest time are removed: never one that is kept (`torpor keep`), the newest of its workload, or one that is in use. Where that is not enough, nothing is suspended.',
       'leaveOutFreed, yes or no, is whether memory that applications have marked free (MADV_FREE), as some allocators and browsers do with their caches, is left out of snapshots. The kernel takes such memory whenever it needs some; with this it is asked to take it before a suspend. What an application has written to again since is saved in any case. Pages of files that nobody has changed are not saved either way: they are in the files.',
+      'trimHeaps, yes or no, is whether applications that `torpor run` starts from then on give memory back to the system as soon as they have freed it, instead of keeping it for the next time, so that it is not saved either. That is for what uses the allocator of the GNU C library, jemalloc, tcmalloc or mimalloc; it costs time in applications that allocate and free much.',
     ],
     arguments: [
       { name: 'KEY', kind: 'text', optional: true },
@@ -88,6 +92,10 @@ export const settings: Command = {
       { command: 'torpor settings quotaBytes 20G', meaning: 'all snapshots may take 20 GiB' },
       { command: 'torpor settings quotaBytes none', meaning: 'as much as there is room for' },
       { command: 'torpor settings leaveOutFreed yes', meaning: 'do not save memory that is marked free' },
+      {
+        command: 'torpor settings trimHeaps yes',
+        meaning: 'what applications have freed is not kept by them',
+      },
     ],
   },
   async run(context) {

@@ -17,12 +17,14 @@ import { readMounts, userFileSystems } from '../mounts.ts';
 import { identify, isAlive, type ProcessIdentity } from '../process.ts';
 import { sentencesOf } from '../profiles/folders.ts';
 import type { Applied, Profiles, Start } from '../profiles/profiles.ts';
+import type { EngineSettings } from '../settings.ts';
 import type { Cgroups } from '../workload/cgroup.ts';
 import type { CapsuleRecord } from '../workload/record.ts';
 import { type Caller, mayUse, type Registry } from '../workload/registry.ts';
 import { readJson, type Workloads } from '../workload/workloads.ts';
 import { chooseDisplay } from './display.ts';
 import { applicationEnvironment } from './environment.ts';
+import { trimmingEnvironment } from './heaps.ts';
 import { applicationOf, geometryOf } from './run-options.ts';
 import { refusal, servicesFromOutside, sessionBusConfig } from './session-bus.ts';
 import { encodeSpec } from './spec-file.ts';
@@ -54,6 +56,7 @@ export class Capsules {
   readonly #registry: Registry;
   readonly #cgroups: Cgroups;
   readonly #profiles: Profiles;
+  readonly #settings: EngineSettings;
   readonly #log: Logger;
 
   constructor(
@@ -62,6 +65,7 @@ export class Capsules {
     registry: Registry,
     cgroups: Cgroups,
     profiles: Profiles,
+    settings: EngineSettings,
     log: Logger,
   ) {
     this.#workloads = workloads;
@@ -69,6 +73,7 @@ export class Capsules {
     this.#registry = registry;
     this.#cgroups = cgroups;
     this.#profiles = profiles;
+    this.#settings = settings;
     this.#log = log;
   }
 
@@ -181,7 +186,11 @@ export class Capsules {
     const capsule: CapsuleSpec = {
       command: applied?.adjustments.command ?? spec.command,
       cwd,
-      env: { ...applied?.adjustments.environment, ...withPreloads(own, applied, this.#installation) },
+      env: {
+        ...(this.#settings.now.trimHeaps === true ? trimmingEnvironment : {}),
+        ...applied?.adjustments.environment,
+        ...withPreloads(own, applied, this.#installation),
+      },
       root,
       user,
       hostMounts: hostMounts.map((path, index) => ({ key: `host${index}`, path })),

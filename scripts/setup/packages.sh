@@ -27,6 +27,7 @@ PACKAGES_TESTS=(
   libnotify-bin python3-dbus python3-gi # programs that use a session bus; plugins/template-python
   xdg-desktop-portal xdg-desktop-portal-gtk xclip # what they use there, and a clipboard's owner
   gnome-keyring # a login keyring that unlocks encrypted snapshots
+  libjemalloc2 libtcmalloc-minimal4 libmimalloc-dev # allocators that keep what is freed
   mc # a full-screen program, as a job
   openssh-client gpg-agent rsyslog systemd # services outside that a job talks to, the log-in manager among them
   zstd # to unpack what the page store has packed, by another program

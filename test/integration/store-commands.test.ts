@@ -17,7 +17,7 @@ beforeAll(async () => {
 afterAll(() => engine[Symbol.asyncDispose]());
 
 describe('settings', () => {
-  const none = { quotaBytes: null, leaveOutFreed: null };
+  const none = { quotaBytes: null, leaveOutFreed: null, trimHeaps: null };
 
   it('are shown and changed', async () => {
     expect(await engine.json<Settings>('settings')).toEqual(none);
@@ -35,6 +35,7 @@ describe('settings', () => {
     [['quotaBytes', 'much'], /"much" is not an amount of disk.*20G/s],
     [['quotaBytes', '0'], /"0" is not an amount of disk/],
     [['leaveOutFreed', 'perhaps'], /"perhaps" is not yes or no.*yes, no/s],
+    [['trimHeaps', '1'], /"1" is not yes or no.*yes, no/s],
   ])('%j is refused', async (words, sentence) => {
     const outcome = await engine.run(['settings', ...words]);
     expect(outcome.code).toBe(2);
