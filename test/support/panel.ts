@@ -6,6 +6,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { end } from './programs.ts';
 
 const width = 800;
 const height = 600;
@@ -40,13 +41,6 @@ async function firstLine(child: ChildProcess, descriptor: number, name: string):
   });
 }
 
-async function ended(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return;
-  const closed = new Promise((resolve) => child.once('exit', resolve));
-  child.kill('SIGTERM');
-  await closed;
-}
-
 /** A session bus of its own, with the services that are installed. */
 export class SessionBus implements AsyncDisposable {
   readonly address: string;
@@ -68,7 +62,7 @@ export class SessionBus implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await ended(this.#daemon);
+    await end(this.#daemon, 'SIGTERM');
   }
 }
 
@@ -126,7 +120,7 @@ export class PanelDesktop implements AsyncDisposable {
   }
 
   async stopPanel(): Promise<void> {
-    if (this.#panel !== undefined) await ended(this.#panel);
+    if (this.#panel !== undefined) await end(this.#panel, 'SIGTERM');
     this.#panel = undefined;
   }
 
@@ -134,7 +128,7 @@ export class PanelDesktop implements AsyncDisposable {
     await this.stopPanel();
     // What the bus has started ends with the bus, and what has windows with the screen.
     await this.bus[Symbol.asyncDispose]();
-    await ended(this.#server);
+    await end(this.#server, 'SIGTERM');
     await rm(this.#folder, { recursive: true, force: true, maxRetries: 5 });
   }
 }
