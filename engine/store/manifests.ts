@@ -5,6 +5,7 @@ import type { z } from 'zod';
 import { TorporError } from '../../api/errors.ts';
 import { type Manifest, manifestSchema, manifestVersion } from '../../proto/manifest.ts';
 import { writeSynced } from '../durable.ts';
+import { together } from '../together.ts';
 import type { Encryption } from './encryption/encryption.ts';
 import { openManifest } from './encryption/sealed-manifest.ts';
 import type { StoreKey } from './key.ts';
@@ -27,7 +28,7 @@ export async function writeManifest(folder: string, manifest: Manifest, key: Sto
       'This is a defect of Torpor: please report it with the log of the engine (log/torpord.log in the state folder).',
     );
   // Nothing looks at the folder before it has its name, so its parts need no order among themselves.
-  await Promise.all([
+  await together([
     writeSynced(join(folder, manifestFile), bytes),
     writeSynced(join(folder, macFile), key.mac(bytes)),
   ]);

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ManifestFile } from '../../proto/manifest.ts';
 import { syncFolder } from '../durable.ts';
+import { together } from '../together.ts';
 import { dirtyBytes } from './dirty.ts';
 
 /** SHA-256 of 1 MiB takes under a millisecond on any machine of the last ten years. */
@@ -150,7 +151,7 @@ export class Sealer {
   async finish(): Promise<ManifestFile[]> {
     await this.stop();
     const paths = await this.#paths();
-    await Promise.all(
+    await together(
       paths.map(async (path) => {
         const now = await stat(join(this.#folder, path), { bigint: true });
         if (!this.#isSealed(path, now)) await this.#seal(path);
@@ -172,5 +173,5 @@ export async function syncFolders(folder: string): Promise<void> {
   const below = entries
     .filter((entry) => entry.isDirectory())
     .map((entry) => syncFolders(join(folder, entry.name)));
-  await Promise.all([...below, syncFolder(folder)]);
+  await together([...below, syncFolder(folder)]);
 }

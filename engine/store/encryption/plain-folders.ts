@@ -5,6 +5,7 @@
 import { mkdir, readdir, rm, symlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { ManifestFile } from '../../../proto/manifest.ts';
+import { together } from '../../together.ts';
 import { decryptFile, encryptFile, type FileKey, FrameError } from './frames.ts';
 
 /** Memory is encrypted by `torpor-pages`, in packs; the lists of it have no contents, only hashes under a key. */
@@ -45,7 +46,7 @@ export class PlainFolders {
     const paths = (await listFiles(folder)).filter((path) => !neverKept.includes(path));
     for (const path of new Set(paths.map((each) => dirname(each))))
       await mkdir(join(onDisk, path), { recursive: true, mode: 0o700 });
-    return Promise.all(
+    return together(
       paths.map(async (path) => ({
         path,
         ...(await encryptFile(join(folder, path), join(onDisk, path), nameIn(id, path), key)),
