@@ -286,9 +286,25 @@ static void take_answers(void)
 
 static void start_keepers(void)
 {
-	if (!keeper_start(&keepers[HOLDER], orders, NULL) ||
+	if ((keepers[HOLDER].pid == 0 && !keeper_start(&keepers[HOLDER], orders, NULL)) ||
 	    !keeper_start(&keepers[TRACER], orders, &keepers[HOLDER]))
 		_exit(1);
+}
+
+/*
+ * One of them has died, and what was traced is ended by the kernel. A tracer goes with its holder; the holder stays when a
+ * tracer dies, since until all of the workload has ended somebody beside us must have its descriptors.
+ */
+static void replace_keepers(bool is_holder_dead)
+{
+	if (is_holder_dead) {
+		kill(keepers[TRACER].pid, SIGKILL);
+		RETRY(waitpid(keepers[TRACER].pid, NULL, 0));
+		keeper_close(&keepers[HOLDER]);
+	}
+	keeper_close(&keepers[TRACER]);
+	seized = 0;
+	start_keepers();
 }
 
 static int seize(void)
@@ -320,17 +336,8 @@ static void reap(void)
 	while ((pid = waitpid(-1, NULL, WNOHANG)) > 0) {
 		if (pid == worker)
 			worker_died();
-		if (pid == keepers[TRACER].pid || pid == keepers[HOLDER].pid) {
-			unsigned other = pid == keepers[TRACER].pid ? HOLDER : TRACER;
-
-			/* They go together; what was traced has been ended by the kernel. */
-			kill(keepers[other].pid, SIGKILL);
-			RETRY(waitpid(keepers[other].pid, NULL, 0));
-			keeper_close(&keepers[TRACER]);
-			keeper_close(&keepers[HOLDER]);
-			seized = 0;
-			start_keepers();
-		}
+		if (pid == keepers[TRACER].pid || pid == keepers[HOLDER].pid)
+			replace_keepers(pid == keepers[HOLDER].pid);
 	}
 }
 
