@@ -32,7 +32,23 @@ describe.skipIf(!canPage)('torpor-pager, killed', { timeout: 120_000 }, () => {
   });
 
   /** The supervisor, the worker, the holder of descriptors, the tracer. */
-  const orders = ['t', 'k', 'tk', 's', 'sw', 'ws', 'sk', 'ks', 'st', 'ts', 'swk', 'wst', 'swkt', 'tkws', 'stkw'];
+  const orders = [
+    't',
+    'k',
+    'tk',
+    's',
+    'sw',
+    'ws',
+    'sk',
+    'ks',
+    'st',
+    'ts',
+    'swk',
+    'wst',
+    'swkt',
+    'tkws',
+    'stkw',
+  ];
   it.each(orders)('ends the application where they are killed in this order: %s', async (order) => {
     await using pager = new PagerScene(programs, scene, programs);
     await pager.start();
