@@ -718,11 +718,12 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
     const name = typeof meant === 'number' ? `Process ${meant}` : meant.name;
     return this.#parts.locks.hold(`interval of ${key}`, name, 'given an interval', async () => {
       const { intervals, log } = this.#parts;
-      if (typeof meant !== 'number' && meant.status.kind === 'ended') throw notRunning(meant);
-      const isSuspended = typeof meant !== 'number' && meant.status.kind === 'suspended';
-      let id = typeof meant === 'number' ? undefined : meant.id;
+      const record = typeof meant === 'number' ? undefined : meant;
+      if (record?.status.kind === 'ended') throw notRunning(record);
+      let id = record?.id;
       try {
-        if (id === undefined || !isSuspended) id = await this.#takeAtInterval(caller, target, interval);
+        if (id === undefined || record?.status.kind !== 'suspended')
+          id = await this.#takeAtInterval(caller, target, interval);
         await intervals.set(id, interval);
       } finally {
         if (id !== undefined) this.#followOnlyTurns(id);

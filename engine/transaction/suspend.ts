@@ -56,6 +56,7 @@ import {
   type Stage,
   thumbnailFile,
 } from '../store/snapshot-store.ts';
+import { together } from '../together.ts';
 import type { Cgroups } from '../workload/cgroup.ts';
 import type { Status, StatusOf, WorkloadRecord } from '../workload/record.ts';
 import type { Registry } from '../workload/registry.ts';
@@ -170,7 +171,7 @@ export async function suspend(
         ]),
         signal,
       );
-      await Promise.all([keepVolatile(files, view, stage.folder), place.keep(stage.folder)]);
+      await together([keepVolatile(files, view, stage.folder), place.keep(stage.folder)]);
       const locks = await findDocumentLocks(files, lockNames, new UserFiles(view.root, specOf(record).user));
       return { decided, files, moved, connectionLock, locks };
     };
@@ -332,7 +333,7 @@ export async function suspend(
               return { done: received + done, total: received + total };
             });
             signal.throwIfAborted();
-            [seenFrozen] = await Promise.all([lookAtFrozen(), memory.taken()]);
+            [seenFrozen] = await together([lookAtFrozen(), memory.taken()]);
             if (goesOnAtOnce) return;
             committed = await commit(seenFrozen, () => performance.now() - frozenAt);
             if (member !== undefined) await member.commit(committed.id, suspending);

@@ -133,12 +133,15 @@ static bool is_watched(pid_t pid, uint64_t inner_pid)
 
 static void watch(pid_t pid, uint64_t most_filters)
 {
-	uint64_t filters = seccomp_filters(pid);
 	struct identity identity;
 	pthread_t thread;
 
 	if (!read_identity(pid, &identity) || is_watched(pid, identity.inner_pid) || identity.tracer != 0 ||
-	    filters > most_filters || identity.own_kilobytes < LEAST_MEMORY_KB || !strchr("RS", identity.state))
+	    identity.own_kilobytes < LEAST_MEMORY_KB || !strchr("RS", identity.state))
+		return;
+	uint64_t filters = seccomp_filters(pid);
+
+	if (filters > most_filters)
 		return;
 	struct watched *watched = calloc(1, sizeof(*watched));
 

@@ -120,7 +120,7 @@ export class PanelDesktop implements AsyncDisposable {
   }
 
   async stopPanel(): Promise<void> {
-    if (this.#panel !== undefined) await end(this.#panel, 'SIGTERM');
+    await end(this.#panel, 'SIGTERM');
     this.#panel = undefined;
   }
 
