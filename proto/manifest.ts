@@ -41,6 +41,18 @@ export const hostMountSchema = z.object({
 });
 export type HostMount = z.infer<typeof hostMountSchema>;
 
+/** Where a workload that came with a bundle is at home, so that it can be told when it comes back there. */
+export const originSchema = z.object({
+  /** Of the engine: what is in its `machine-id`. */
+  machine: z.string().regex(/^[0-9a-f]{32}$/),
+  workload: z.string(),
+  user: userSchema,
+  root: z.string().startsWith('/'),
+  hostMounts: z.array(hostMountSchema),
+  hostname: z.string(),
+});
+export type Origin = z.infer<typeof originSchema>;
+
 const findingSchema = z.object({
   tie: z.string(),
   verdict: z.enum(['handled', 'degraded', 'blocking']),
@@ -76,6 +88,8 @@ export const capsuleSpecSchema = z.object({
       waitNetwork: z.number().int().positive().optional(),
     })
     .optional(),
+  /** Of one that came with a bundle: its root is this layer over the machine's files (engine/bundle/layers.ts). */
+  layer: z.object({ id: z.string().regex(/^[0-9a-f]{16}$/), origin: originSchema }).optional(),
 });
 export type CapsuleSpec = z.infer<typeof capsuleSpecSchema>;
 

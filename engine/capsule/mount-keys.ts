@@ -2,6 +2,7 @@
  * The names under which CRIU's images know the mounts that come from outside a capsule. They are the same at dump
  * and restore, while the folders behind them may differ.
  */
+import { join } from 'node:path';
 import type { CapsuleSpec } from '../../proto/manifest.ts';
 import { external } from '../criu/options.ts';
 
@@ -21,6 +22,10 @@ export function dumpMounts(capsule: CapsuleSpec): string[] {
 export function restoreMounts(capsule: CapsuleSpec, runFolder: string): string[] {
   return [
     external.mountAtRestore(runKey, runFolder),
-    ...capsule.hostMounts.map(({ key, path }) => external.mountAtRestore(key, path)),
+    ...capsule.hostMounts.map(({ key, path }) => external.mountAtRestore(key, hostFolder(capsule, path))),
   ];
 }
+
+/** What the machine that a workload came from had mounted there is a folder of its root now. */
+const hostFolder = ({ layer, root }: CapsuleSpec, path: string) =>
+  layer === undefined ? path : join(root, path);

@@ -36,7 +36,7 @@ import type { Status, StatusOf, WorkloadRecord } from '../workload/record.ts';
 import type { Registry } from '../workload/registry.ts';
 import { roomCgroup } from '../workload/rooms.ts';
 import type { Workloads } from '../workload/workloads.ts';
-import { cpuFeatures } from './host.ts';
+import { refuseOtherCpu } from './cpu.ts';
 import { mendedMappings } from './mapping-flags.ts';
 import { noSpace } from './no-space.ts';
 import type { ResumePlace } from './place.ts';
@@ -332,19 +332,9 @@ async function becomeRunning(parts: ResumeParts, id: string, snapshot: string): 
   parts.log.info({ workload: id, snapshot, pid: status.init.pid }, 'resumed');
 }
 
-async function refuseOtherCpu(manifest: Manifest): Promise<void> {
-  const here = new Set(await cpuFeatures());
-  const missing = manifest.host.cpuFeatures.filter((feature) => !here.has(feature));
-  if (missing.length === 0) return;
-  throw new TorporError(
-    'blocked',
-    `Snapshot ${manifest.id} was taken on a CPU with features that this one lacks: ${missing.join(', ')}.`,
-    'Resume it on the machine it was taken on, or on one with a CPU of the same kind.',
-  );
-}
-
 async function refuseMissingMounts(manifest: Manifest): Promise<void> {
   if (manifest.kind !== 'capsule' || manifest.capsule.hostMounts.length === 0) return;
+  if (manifest.capsule.layer !== undefined) return;
   const mounted = new Set((await readMounts()).map((mount) => mount.path));
   const missing = manifest.capsule.hostMounts.filter(({ path }) => !mounted.has(path));
   if (missing[0] === undefined) return;
