@@ -1,6 +1,6 @@
 /*
  * torpor-pages: writes, tidies and examines the store of pages (docs/store-format.md). What each subcommand takes
- * stands at the top of its file; all say what they do as lines of JSON on standard output.
+ * stands at the top of its file; all but export and cat say what they do as lines of JSON on standard output.
  */
 #include <stdio.h>
 #include <string.h>
@@ -19,6 +19,8 @@ static const struct {
 	{ "verify", cmd_verify },
 	{ "cat", cmd_cat },
 	{ "check-packs", cmd_check_packs },
+	{ "export", cmd_export },
+	{ "import", cmd_import },
 	{ NULL, NULL },
 };
 
@@ -28,7 +30,7 @@ int main(int argc, char **argv)
 		if (strcmp(argv[1], commands[i].name) == 0)
 			return commands[i].run(argc - 1, argv + 1);
 	}
-	fputs("usage: torpor-pages COMMAND --store STATE ..., where COMMAND is one of:", stderr);
+	fputs("usage: torpor-pages COMMAND ..., where COMMAND is one of:", stderr);
 	for (size_t i = 0; commands[i].name; i++)
 		fprintf(stderr, " %s", commands[i].name);
 	fputc('\n', stderr);
