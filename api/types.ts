@@ -297,6 +297,82 @@ export const resumeResultSchema = z.object({
 });
 export type ResumeResult = z.infer<typeof resumeResultSchema>;
 
+/** How a bundle lies on its medium; `auto`: as what is there already, else a folder where the path ends with a slash. */
+export const bundleForms = ['auto', 'file', 'folder'] as const;
+export type BundleForm = (typeof bundleForms)[number];
+
+export const exportOptionsSchema = z.object({
+  /** Absolute; a file, or a folder of its own. */
+  path: z.string().startsWith('/'),
+  /** The first one opens a bundle that is there, or a new one from now on; so do the others then. */
+  passphrases: z.array(z.string().min(1)).min(1),
+  /** They have been made by a machine: nobody can guess them, so that guessing need not be made slow. */
+  isRandom: z.boolean().optional(),
+  form: z.enum(bundleForms),
+  /** Torpor itself goes with it, for machines that have none. */
+  withEngine: z.boolean(),
+  /** What runs is not suspended for it but goes on, and the bundle has it as it is now. */
+  leaveRunning: z.boolean(),
+  /** Files and folders of the user's that go with it, beside those that are open: paths as the application sees them. */
+  data: z.array(z.string().startsWith('/')),
+});
+export type ExportOptions = z.infer<typeof exportOptionsSchema>;
+
+export const exportResultSchema = z.object({
+  path: z.string(),
+  form: z.enum(['file', 'folder']),
+  /** How often it has been written, this time included. */
+  generation: z.number().int(),
+  workloads: z.array(workloadSchema),
+  /** Of the whole bundle, on its medium. */
+  bytes: z.number().int(),
+  /** What had to be written now. */
+  bytesWritten: z.number().int(),
+  /** PSS of what is in it. */
+  memoryBytes: z.number().int(),
+  /** What is to be known of it: files that could not go with it, and what its workloads' suspend found. */
+  findings: z.array(findingSchema),
+  tookMs: z.number(),
+});
+export type ExportResult = z.infer<typeof exportResultSchema>;
+
+export const importOptionsSchema = z.object({
+  /** Absolute. */
+  path: z.string().startsWith('/'),
+  passphrase: z.string(),
+  /** By name or number: whose it is from now on. For root alone; the caller's where it is not given. */
+  user: z.string().optional(),
+});
+export type ImportOptions = z.infer<typeof importOptionsSchema>;
+
+/** What became of a document that came home with a bundle. */
+export const documentOutcomes = ['written', 'same', 'beside', 'kept'] as const;
+
+export const importResultSchema = z.object({
+  path: z.string(),
+  generation: z.number().int(),
+  /** Suspended, each in a snapshot of its own. */
+  workloads: z.array(workloadSchema),
+  /** Whether it was made of workloads of this machine, and has brought them home. */
+  isHome: z.boolean(),
+  /** At home: files that were changed on the other machine. */
+  documents: z.array(
+    z.object({
+      path: z.string(),
+      /**
+       * `written` in place of the one that nobody had changed here; `same` as it is here; `beside` the one that was changed
+       * here too; `kept` as it was here, since it could not be written.
+       */
+      outcome: z.enum(documentOutcomes),
+      /** Where it was put, if not at its path. */
+      to: z.string().optional(),
+    }),
+  ),
+  findings: z.array(findingSchema),
+  tookMs: z.number(),
+});
+export type ImportResult = z.infer<typeof importResultSchema>;
+
 /** Which part of the data: the second of ten parts (`2/10`), or about so much (`5%`). */
 export const subsetSchema = z
   .string()
@@ -429,12 +505,15 @@ export const phases = [
   'restore',
   'done',
   'load',
+  'read',
+  'write',
 ] as const;
 export type Phase = (typeof phases)[number];
 
 export const progressSchema = z.object({
+  /** The id of a workload; for an export or import the path of the bundle. */
   workload: z.string(),
-  operation: z.enum(['suspend', 'resume']),
+  operation: z.enum(['suspend', 'resume', 'export', 'import']),
   phase: z.enum(phases),
   /**
    * Bytes done and in all, as far as known; 0 otherwise. Within a phase what is done never becomes less, and never more

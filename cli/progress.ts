@@ -19,6 +19,8 @@ const words: Record<Phase, string> = {
   restore: 'restoring it',
   done: 'done',
   load: 'fetching its memory while it runs',
+  read: 'reading the bundle',
+  write: 'writing the bundle',
 };
 
 interface Told {

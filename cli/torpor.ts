@@ -4,6 +4,7 @@ import { exitCodes, sentenceOf, TorporError } from '../api/errors.ts';
 import { reachEngine } from '../api/reach.ts';
 import { version } from '../package.json';
 import { attach } from './commands/attach.ts';
+import { exportBundle, importBundle } from './commands/bundles.ts';
 import { demo } from './commands/demo.ts';
 import { encryption } from './commands/encryption.ts';
 import { exec, screenshot, windows } from './commands/inside.ts';
@@ -40,6 +41,8 @@ const commands: Command[] = [
   gc,
   settings,
   encryption,
+  exportBundle,
+  importBundle,
   profiles,
   plugins,
   doctor,

@@ -9,7 +9,7 @@ export interface CommandResult {
 }
 
 /** More than that of a program's output is not kept, in characters of each stream. */
-const longestOutput = 16 * 1024 * 1024;
+export const longestOutput = 16 * 1024 * 1024;
 /** What a program has left behind may hold its pipes for ever; its own last words come at once. */
 const lastWordsMs = 1000;
 

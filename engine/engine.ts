@@ -11,7 +11,11 @@ import {
   type EncryptionChange,
   type EncryptionStatus,
   type ExecSpec,
+  type ExportOptions,
+  type ExportResult,
   type Finding,
+  type ImportOptions,
+  type ImportResult,
   type Inspection,
   type Interval,
   type PluginReport,
@@ -32,6 +36,7 @@ import {
   type Workload,
 } from '../api/types.ts';
 import { kindOf, type Manifest, specOf, type WorkloadKind } from '../proto/manifest.ts';
+import type { Bundles } from './bundle/bundles.ts';
 import type { EngineHandlers } from './bus/service.ts';
 import type { Capsules } from './capsule/capsules.ts';
 import { capsuleToResume, capsuleToSuspend } from './capsule/place.ts';
@@ -114,6 +119,7 @@ export interface EngineParts {
   intervals: Intervals;
   pagers: Pagers;
   unwritten: UnwrittenMemory;
+  bundles: Bundles;
   log: Logger;
 }
 
@@ -528,9 +534,13 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
   }
 
   /** What it comes back in; anew for each try. */
-  #makePlace(id: string, { manifest }: CompleteSnapshot, caller: Caller): Promise<ResumePlace> {
-    const { jobs, store } = this.#parts;
-    if (manifest.kind === 'capsule') return capsuleToResume(this.#parts, id, manifest.capsule);
+  async #makePlace(id: string, { manifest }: CompleteSnapshot, caller: Caller): Promise<ResumePlace> {
+    const { jobs, store, bundles } = this.#parts;
+    if (manifest.kind === 'capsule') {
+      const { layer, user } = manifest.capsule;
+      if (layer !== undefined) await bundles.layers.mount(layer.id, user);
+      return capsuleToResume(this.#parts, id, manifest.capsule);
+    }
     return jobs.toResume(id, manifest, store.contentFolderOf(manifest.id), caller);
   }
 
@@ -588,6 +598,10 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
   }
 
   async cancel(caller: Caller, reference: string): Promise<void> {
+    if (reference.startsWith('/')) {
+      if (this.#parts.bundles.cancel(caller, reference)) return;
+      throw new TorporError('failed', `No bundle is being written or read at ${reference}.`);
+    }
     const { key, name } = await this.#underWay(caller, reference);
     if (!this.#parts.locks.cancel(key)) {
       throw new TorporError('failed', `Nothing is under way on ${name}.`, 'See `torpor ps`.');
@@ -839,6 +853,51 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
     return results;
   }
 
+  async export(caller: Caller, targets: readonly string[], options: ExportOptions): Promise<ExportResult> {
+    const startedAt = performance.now();
+    const found: Finding[] = [];
+    const written = await this.#parts.bundles.export(
+      caller,
+      options,
+      async () => {
+        const running = targets.filter(
+          (target) => this.#findOrNone(target, caller)?.status.kind === 'running',
+        );
+        const { leaveRunning } = options;
+        const results = running.length === 0 ? [] : await this.suspendSet(caller, running, { leaveRunning });
+        found.push(...results.flatMap(({ findings }) => findings));
+        return Promise.all(
+          targets.map(async (target) => (await this.#chooseSnapshot(target, caller)).snapshot.manifest),
+        );
+      },
+      (progress) => this.#emitProgress(progress, caller.uid),
+    );
+    const records = targets.map((target) => this.#findOrNone(target, caller));
+    return {
+      path: options.path,
+      ...written,
+      findings: [...found, ...written.findings],
+      workloads: await Promise.all(
+        records.filter((record) => record !== undefined).map((record) => this.describe(record)),
+      ),
+      tookMs: performance.now() - startedAt,
+    };
+  }
+
+  async import(caller: Caller, options: ImportOptions): Promise<ImportResult> {
+    const startedAt = performance.now();
+    const { imported, records } = await this.#parts.bundles.import(caller, options, (progress) =>
+      this.#emitProgress(progress, caller.uid),
+    );
+    const { taken: _taken, ...rest } = imported;
+    return {
+      path: options.path,
+      ...rest,
+      workloads: await Promise.all(records.map((record) => this.describe(record))),
+      tookMs: performance.now() - startedAt,
+    };
+  }
+
   async collect(caller: Caller): Promise<CollectResult> {
     const result = await this.#parts.upkeep.collect();
     this.#parts.log.info({ ...result, uid: caller.uid }, 'store collected');
@@ -970,6 +1029,15 @@ export class Engine implements Omit<EngineHandlers, 'subscribe'> {
         error instanceof TorporError && (error.code === 'not-found' || error.code === 'not-permitted');
       if (isNobodys && /^\d{1,10}$/.test(target)) return undefined;
       throw error;
+    }
+  }
+
+  /** The workload of a reference that may as well mean a snapshot. */
+  #findOrNone(reference: string, caller: Caller): WorkloadRecord | undefined {
+    try {
+      return this.#parts.registry.find(reference, caller);
+    } catch {
+      return undefined;
     }
   }
 

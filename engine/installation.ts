@@ -24,6 +24,8 @@ export interface Installation {
   sockdiag: string;
   /** Takes memory into the store, and keeps the store small and in order. */
   pages: string;
+  /** Reads and writes bundles on their medium. */
+  bundleProgram: string;
   /** Gives memory back to what is resumed. */
   pager: string;
   /** Answers what /proc does not tell. */
@@ -88,6 +90,7 @@ export function findInstallation(env: NodeJS.ProcessEnv = process.env): Installa
     terminalKeeper: join(build, 'torpor-terminal.mjs'),
     sockdiag: join(build, 'native', 'torpor-sockdiag'),
     pages: join(build, 'native', 'torpor-pages'),
+    bundleProgram: join(build, 'torpor-bundle.mjs'),
     pager: join(build, 'native', 'torpor-pager'),
     ties: join(build, 'native', 'torpor-ties'),
     forget: join(build, 'native', 'torpor-forget'),

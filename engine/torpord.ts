@@ -14,6 +14,7 @@ import { lockFolder } from '../native/folder-lock.ts';
 import { keepDescriptorsFromChildren } from '../native/inherited-descriptors.ts';
 import { version } from '../package.json';
 import { specOf } from '../proto/manifest.ts';
+import { Bundles } from './bundle/bundles.ts';
 import { chooseBus } from './bus/choose-bus.ts';
 import { BusService } from './bus/service.ts';
 import { Capsules } from './capsule/capsules.ts';
@@ -186,9 +187,14 @@ async function main(onDemand: boolean): Promise<void> {
     isNeeded: (id) => removal.isNeeded(id),
     remove: (id) => removal.remove(id, { reason: 'quota' }),
   });
+  const bundles = new Bundles({
+    ...{ installation, store, registry, workloads, hashes, locks, log },
+    runDir: paths.runDir,
+  });
   const owed = await recover({ registry, workloads, cgroups, store, sessions, installation, pagers, log });
   await pictures.sweep();
   await sessions.sweep(await store.ids());
+  await bundles.sweep();
   upkeep.start();
 
   const engine = new Engine(
@@ -220,6 +226,7 @@ async function main(onDemand: boolean): Promise<void> {
       intervals,
       pagers,
       unwritten,
+      bundles,
       log,
     },
     (progress, ownerUid) => service?.emit('progress', ownerUid, progress),
@@ -234,6 +241,13 @@ async function main(onDemand: boolean): Promise<void> {
     service = candidate;
   });
   store.onChange(({ workload, ownerUid }) => service?.emit('snapshotsChanged', ownerUid, workload));
+  const sweepLayers = () => {
+    bundles.sweep().catch((error: unknown) => log.error({ err: error }, 'layers were not swept'));
+  };
+  store.onChange(({ what }) => {
+    if (what === 'removed') sweepLayers();
+  });
+  registry.onForgotten(sweepLayers);
   registry.onForgotten((record) => service?.emit('workloadForgotten', specOf(record).user.uid, record.id));
   const residents = new Residents(pluginPrograms, isBusy, log);
   registry.onChange((record) => residents.follow(record));
@@ -241,6 +255,7 @@ async function main(onDemand: boolean): Promise<void> {
   registry.onChange((record) => {
     if (record.status.kind === 'ended') unwritten.end(record.id);
     intervals.follow(record.id);
+    bundles.follow(record);
     tellOf(record);
   });
   registry.onForgotten(({ id }) => {

@@ -25,3 +25,14 @@ export function makePipe(data: Buffer, capacity: number | undefined): { read: nu
   for (let written = 0; written < data.length; ) written += writeSync(write, data, written);
   return { read, write };
 }
+
+/**
+ * A pipe between two children: both are given an end, and this process closes its own afterwards.
+ * @throws SocketError
+ */
+export function makePlainPipe(): { read: number; write: number } {
+  const ends = [0, 0];
+  if (pipe2(ends, closeOnExec) < 0) throw new SocketError('pipe2', koffi.errno());
+  const [read = -1, write = -1] = ends;
+  return { read, write };
+}

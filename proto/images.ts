@@ -32,6 +32,9 @@ export const imageMagic = {
   pipeData: 0x56453709,
   ttyInfo: 0x59453036,
   timens: 0x43114433,
+  ipcnsShm: 0x46283044,
+  ghostFile: 0x52583605,
+  memfd: 0x48453499,
 } as const;
 export type ImageKind = keyof typeof imageMagic;
 
@@ -71,7 +74,7 @@ export const pstreeEntry = message('pstree_entry', {
   threads: repeated(5, 'uint32'),
 });
 
-const credsEntry = message('creds_entry', {
+export const credsEntry = message('creds_entry', {
   uid: required(1, 'uint32'),
   gid: required(2, 'uint32'),
   euid: required(3, 'uint32'),

@@ -357,3 +357,17 @@ export function encode<F extends Fields>(spec: Message<F>, value: Encodable<F>):
   }
   return Buffer.concat(parts);
 }
+
+/** A message with some of its delimited fields changed: those for which this gives a new content. */
+export function withFields(
+  bytes: Buffer,
+  name: string,
+  change: (number: number, content: Buffer) => Buffer | undefined,
+): Buffer {
+  return Buffer.concat(
+    Array.from(rawFields(bytes, name), ({ number, content, whole }) => {
+      const changed = change(number, content);
+      return changed === undefined ? whole : delimitedField(number, changed);
+    }),
+  );
+}

@@ -15,6 +15,7 @@ await build({
     torpord: 'engine/torpord.ts',
     'torpor-terminal': 'engine/terminal/main.ts',
     'torpor-app': 'main/start.ts',
+    'torpor-bundle': 'engine/bundle/medium/main.ts',
   },
 });
 await build({

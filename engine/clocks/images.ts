@@ -4,7 +4,7 @@
  * of images/timens.proto, timerfd.proto, timer.proto and core.proto of CRIU 4.2; what is not changed stays byte for byte.
  */
 import { fileEntry, rewriteImage } from '../../proto/images.ts';
-import { decode, delimitedField, encode, message, rawFields, required } from '../../proto/wire.ts';
+import { decode, encode, message, rawFields, required, withFields } from '../../proto/wire.ts';
 
 /** How much less timers have left, in nanoseconds. */
 export interface TimeGone {
@@ -96,20 +96,6 @@ export function moveProcessTimers(image: Buffer, nanoseconds: bigint): Buffer {
     withFields(entry, 'core_entry', (number, content) =>
       number === taskOfCore ? withFields(content, 'task_core_entry', task) : undefined,
     ),
-  );
-}
-
-/** A message with some of its delimited fields changed: those for which this gives a new content. */
-function withFields(
-  bytes: Buffer,
-  name: string,
-  change: (number: number, content: Buffer) => Buffer | undefined,
-): Buffer {
-  return Buffer.concat(
-    Array.from(rawFields(bytes, name), ({ number, content, whole }) => {
-      const changed = change(number, content);
-      return changed === undefined ? whole : delimitedField(number, changed);
-    }),
   );
 }
 

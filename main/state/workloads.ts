@@ -147,6 +147,8 @@ export class Workloads extends EventEmitter<{ changed: [] }> {
   }
 
   #progress({ workload, operation, phase, bytesDone, bytesTotal }: Progress): void {
+    // Those are of bundles.
+    if (operation === 'export' || operation === 'import') return;
     if (phase === 'done') {
       this.#operations.delete(workload);
       return;

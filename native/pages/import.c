@@ -1,5 +1,5 @@
 /*
- * torpor-pages import --into FOLDER [--owner UID:GID] [--packs FOLDER] [--key-fd N]
+ * torpor-pages import --into FOLDER [--owner UID:GID] [--replace] [--packs FOLDER] [--key-fd N]
  *
  * Makes files and packs of the stream of chunks (docs/chunk-stream.md) that comes by standard input. Without --owner all is
  * private and belongs to who runs this; with it owners and modes are those that the items name. Chunks of memory go to
@@ -253,6 +253,7 @@ int cmd_import(int argc, char **argv)
 	const char *wrong;
 
 	owner_argument(&import.tree, argument(&arguments, "--owner"));
+	import.tree.replaces = argument_flag(&arguments, "--replace");
 	keys_argument(&arguments);
 	arguments_end(&arguments);
 	import.key_id = key_for_writing();

@@ -178,9 +178,24 @@ static bool end_file(struct tree *tree, struct refusal *refusal)
 	return true;
 }
 
+/* Removes what a path names, where that is a file or a link. */
+static bool remove_old(const struct tree *tree, const char *path)
+{
+	const char *name;
+	struct stat there;
+	CLEANUP_FD int parent = open_parent(tree, path, &name);
+
+	return parent >= 0 && fstatat(parent, name, &there, AT_SYMLINK_NOFOLLOW) == 0 &&
+	       (S_ISREG(there.st_mode) || S_ISLNK(there.st_mode)) && unlinkat(parent, name, 0) == 0;
+}
+
 static bool put_file(struct tree *tree, const struct stream_item *item, struct refusal *refusal)
 {
-	tree->file = open_beneath(tree, item->path, O_WRONLY | O_CREAT | O_EXCL, 0600);
+	const int flags = O_WRONLY | O_CREAT | O_EXCL;
+
+	tree->file = open_beneath(tree, item->path, flags, 0600);
+	if (tree->file < 0 && errno == EEXIST && tree->replaces && remove_old(tree, item->path))
+		tree->file = open_beneath(tree, item->path, flags, 0600);
 	if (tree->file < 0)
 		return refuse_errno(refusal, "it cannot be made");
 	tree->at = tree->handed_over = 0;

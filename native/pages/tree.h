@@ -1,6 +1,6 @@
 /*
  * Folders, links and files as a stream of chunks names them, made beneath one folder and nowhere else: each path is
- * resolved anew without leaving it and without following a link, and nothing that is there is written into.
+ * resolved anew without leaving it and without following a link, and nothing that is there is written into: with `replaces` it is removed.
  */
 #ifndef TORPOR_PAGES_TREE_H
 #define TORPOR_PAGES_TREE_H
@@ -23,6 +23,8 @@ struct tree {
 	int root;
 	/* Whether owners and modes are those of the items, and who the user is; else all is private and of who runs this. */
 	bool has_owners;
+	/* A file or link that is there goes before a file of the same path is made. */
+	bool replaces;
 	uid_t uid;
 	gid_t gid;
 	uint64_t files;

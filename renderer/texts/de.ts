@@ -107,6 +107,8 @@ export const de: Catalogue = {
   'phase.restore': 'Wird zurückgeholt',
   'phase.done': 'Fertig',
   'phase.load': 'Sein Speicher wird noch geholt',
+  'phase.read': 'Bündel wird gelesen',
+  'phase.write': 'Bündel wird geschrieben',
 
   'loading.name': 'Speicher von {title} wird geholt',
   'interval.label': 'Von selbst',

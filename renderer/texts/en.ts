@@ -105,6 +105,8 @@ export const en = {
   'phase.restore': 'Bringing it back',
   'phase.done': 'Done',
   'phase.load': 'Its memory is still being fetched',
+  'phase.read': 'Reading the bundle',
+  'phase.write': 'Writing the bundle',
 
   'loading.name': 'Fetching the memory of {title}',
   'interval.label': 'By itself',

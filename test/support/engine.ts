@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type EnginePaths, enginePaths } from '../../api/paths.ts';
 import type { Finding, Snapshot, Workload } from '../../api/types.ts';
+import { unmountBelow } from '../../engine/mounts.ts';
 
 const program = new URL('../../bin/torpor', import.meta.url).pathname;
 
@@ -144,6 +145,8 @@ export class TestEngine implements AsyncDisposable {
       for (const id of await readdir(folder).catch(() => [])) await endCgroup(join(folder, id));
       await rmdir(folder).catch(() => {});
     }
+    // What is mounted there shows the whole machine.
+    await unmountBelow(this.paths.runDir);
     await rm(this.paths.runDir, { recursive: true, force: true });
     await rm(this.paths.stateDir, { recursive: true, force: true });
   }

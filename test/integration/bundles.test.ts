@@ -1,0 +1,140 @@
+/**
+ * Bundles between two engines of one machine, each with a state folder and users of its own: the other one knows nothing of
+ * the first. What another release of the system adds is in test/e2e/other-machine.test.ts.
+ */
+import { existsSync } from 'node:fs';
+import { chown, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import type { ExportResult, ImportResult, Workload } from '../../api/types.ts';
+import { TestEngine } from '../support/engine.ts';
+import { makeUser, type TestUser } from '../support/users.ts';
+
+const passphrase = 'correct horse battery staple';
+const waiting = { timeout: 15_000, interval: 50 };
+/** Counts in memory, and keeps a document open that it appends to. */
+const counter =
+  'exec 3>>"$HOME/log"; i=0; while :; do i=$((i+1)); echo $i > "$HOME/count"; echo $i >&3; sleep 0.1; done';
+
+let alice: TestUser;
+let bob: TestUser;
+let home: TestEngine;
+let away: TestEngine;
+let key: string;
+
+async function torpor<T>(engine: TestEngine, command: string, ...args: string[]): Promise<T> {
+  const outcome = await engine.run([command, '--json', ...args], { input: `${passphrase}\n` });
+  expect(outcome, outcome.stdout + outcome.stderr + (await engine.logTail(4))).toMatchObject({ code: 0 });
+  return JSON.parse(outcome.stdout) as T;
+}
+
+const numberIn = async (path: string) => Number((await readFile(path, 'utf8')).trim());
+
+beforeAll(async () => {
+  [alice, bob] = [await makeUser('torpor-alice', 21501), await makeUser('torpor-bob', 21502)];
+  [home, away] = [await TestEngine.create(), await TestEngine.create()];
+  key = await mkdtemp('/var/tmp/torpor-key-');
+});
+afterAll(async () => {
+  for (const engine of [home, away]) await engine[Symbol.asyncDispose]();
+  for (const user of [alice, bob]) await user[Symbol.asyncDispose]();
+  await rm(key, { recursive: true, force: true });
+});
+
+describe('a capsule that goes to another machine and comes home', () => {
+  let there: Workload;
+  let left: number;
+
+  it('is written with what it needs, and stays here', async () => {
+    await writeFile(join(alice.home, 'letter'), 'dear\n');
+    await chown(join(alice.home, 'letter'), alice.uid, alice.uid);
+    const env = ['--env', 'SHELL=/bin/sh', '--env', `HOME=${alice.home}`];
+    const words = ['--', 'xterm', '-e', 'sh', '-c', counter];
+    const { id } = await torpor<Workload>(
+      home,
+      'run',
+      '--name',
+      'counter',
+      '--user',
+      alice.name,
+      ...env,
+      ...words,
+    );
+    await vi.waitFor(
+      async () => expect(await numberIn(join(alice.home, 'count'))).toBeGreaterThan(3),
+      waiting,
+    );
+    const bundle = join(key, 'session');
+    const result = await torpor<ExportResult>(
+      home,
+      ...['export', '--with', alice.home, 'counter', `${bundle}/`],
+    );
+    expect(result).toMatchObject({ form: 'folder', generation: 1 });
+    expect(result.findings.filter(({ verdict }) => verdict !== 'handled')).toEqual([]);
+    expect(result.workloads).toMatchObject([{ id, state: 'suspended' }]);
+    left = await numberIn(join(alice.home, 'count'));
+    expect(left).toBeGreaterThan(3);
+    const names = await readdir(bundle, { recursive: true });
+    for (const name of names.filter((each) => each.endsWith('.pack'))) {
+      const bytes = await readFile(join(bundle, name));
+      expect(bytes.includes('xterm') || bytes.includes('dear')).toBe(false);
+    }
+  });
+
+  it('is taken in for another user, without anything changing on the machine', async () => {
+    const imported = await torpor<ImportResult>(
+      away,
+      ...['import', '--user', bob.name, join(key, 'session')],
+    );
+    expect(imported).toMatchObject({ isHome: false, documents: [], workloads: [{ state: 'suspended' }] });
+    [there] = imported.workloads as [Workload];
+    expect(there).toMatchObject({ name: 'counter', user: bob.name });
+    const resumed = await torpor<{ workload: Workload }>(away, 'resume', there.id);
+    expect(JSON.stringify(resumed)).not.toContain('"blocking"');
+    const inside = async (...command: string[]) =>
+      (await away.run(['exec', there.id, '--', ...command])).stdout.trim();
+    await vi.waitFor(
+      async () => expect(Number(await inside('cat', join(alice.home, 'count')))).toBeGreaterThan(left + 3),
+      waiting,
+    );
+    expect(await inside('id', '-u')).toBe(String(bob.uid));
+    expect(await numberIn(join(alice.home, 'count'))).toBe(left);
+    for (const pid of (await away.workload(there.id)).pids)
+      expect(await readFile(`/proc/${pid}/status`, 'utf8')).toMatch(
+        new RegExp(`^Uid:(\\s+${bob.uid}){4}$[^]*^CapPrm:\\s+0+$[^]*^NoNewPrivs:\\s+1$`, 'm'),
+      );
+  });
+
+  it('comes home with what was done there, and says what became of each document', async () => {
+    await away.run(['exec', there.id, '--', 'sh', '-c', `echo sir >> ${alice.home}/letter`]);
+    const again = await torpor<ExportResult>(away, 'export', there.id, `${join(key, 'session')}/`);
+    expect(again.generation).toBe(2);
+    expect(again.bytesWritten).toBeLessThan(again.bytes);
+    const imported = await torpor<ImportResult>(
+      home,
+      ...['import', '--user', alice.name, join(key, 'session')],
+    );
+    expect(imported).toMatchObject({ isHome: true, workloads: [{ name: 'counter', user: alice.name }] });
+    expect(imported.documents).toContainEqual({ path: join(alice.home, 'letter'), outcome: 'written' });
+    expect(await readFile(join(alice.home, 'letter'), 'utf8')).toBe('dear\nsir\n');
+    const brought = await numberIn(join(alice.home, 'count'));
+    expect(brought).toBeGreaterThan(left);
+    await torpor(home, 'resume', 'counter');
+    await vi.waitFor(
+      async () => expect(await numberIn(join(alice.home, 'count'))).toBeGreaterThan(brought + 2),
+      waiting,
+    );
+    const { uid } = await stat(join(alice.home, 'letter'));
+    expect(uid).toBe(alice.uid);
+  });
+
+  it('leaves no mount and no layer behind when nobody needs it any more', async () => {
+    await torpor(away, 'forget', there.id);
+    const layers = join(away.paths.stateDir, 'layers');
+    await vi.waitFor(
+      async () => expect(existsSync(layers) ? await readdir(layers) : []).toEqual([]),
+      waiting,
+    );
+    expect(await readFile('/proc/self/mountinfo', 'utf8')).not.toContain(join(away.paths.runDir, 'roots'));
+  });
+});
