@@ -1,6 +1,6 @@
 /*
  * Folders, links and files as a stream of chunks names them, made beneath one folder and nowhere else: each path is
- * resolved anew without leaving it and without following a link, and nothing that is there is written into: with `replaces` it is removed.
+ * resolved anew without leaving it and without following a link, and nothing that is there is written into.
  */
 #ifndef TORPOR_PAGES_TREE_H
 #define TORPOR_PAGES_TREE_H
