@@ -99,10 +99,13 @@ describe('a capsule that goes to another machine and comes home', () => {
     );
     expect(await inside('id', '-u')).toBe(String(bob.uid));
     expect(await numberIn(join(alice.home, 'count'))).toBe(left);
-    for (const pid of (await away.workload(there.id)).pids)
-      expect(await readFile(`/proc/${pid}/status`, 'utf8')).toMatch(
-        new RegExp(`^Uid:(\\s+${bob.uid}){4}$[^]*^CapPrm:\\s+0+$[^]*^NoNewPrivs:\\s+1$`, 'm'),
-      );
+    // Some of them last no longer than a tenth of a second.
+    const { pids } = await away.workload(there.id);
+    const all = await Promise.all(pids.map((pid) => readFile(`/proc/${pid}/status`, 'utf8').catch(() => '')));
+    const identity = new RegExp(`^Uid:(\\s+${bob.uid}){4}$[^]*^CapPrm:\\s+0+$[^]*^NoNewPrivs:\\s+1$`, 'm');
+    const lasting = all.filter((status) => status !== '');
+    expect(lasting.length).toBeGreaterThan(3);
+    for (const status of lasting) expect(status).toMatch(identity);
   });
 
   it('comes home with what was done there, and says what became of each document', async () => {
