@@ -40,12 +40,18 @@ export interface Destination {
   port: string | undefined;
   /** What runs `torpor` there, as a shell there reads it. */
   command: string;
+  /** Whose it becomes; who comes by ssh where it is not given. */
+  user: string | undefined;
   /** Further options for ssh. */
   options: readonly string[];
 }
 
 /** @throws TorporError `usage`. */
-export function parseDestination(address: string, command: string, options: readonly string[]): Destination {
+export function parseDestination(
+  address: string,
+  { torpor: command, user }: { torpor: string; user: string | undefined },
+  options: readonly string[],
+): Destination {
   const usage = new TorporError(
     'usage',
     `"${address}" is no address of a machine.`,
@@ -61,7 +67,7 @@ export function parseDestination(address: string, command: string, options: read
   // What begins with a dash would be an option of ssh.
   if (url.hostname === '' || host.startsWith('-') || (url.pathname !== '' && url.pathname !== '/'))
     throw usage;
-  return { host, port: url.port || undefined, command, options };
+  return { host, port: url.port || undefined, command, user, options };
 }
 
 /** @throws TorporError that says where the workloads are now. */
@@ -310,7 +316,7 @@ class Remote {
 
   /** @returns how many bytes went there. */
   async send(folder: string, paths: readonly string[], there: string): Promise<number> {
-    const packer = spawn('tar', ['-C', folder, '-cf', '-', '--null', '-T', '-', '--no-recursion'], {
+    const packer = spawn('tar', ['-C', folder, '--null', '-cf', '-', '-T', '-'], {
       stdio: ['pipe', 'pipe', 'pipe'],
     });
     packer.stdin.on('error', () => {}).end(paths.map((path) => `${path}\0`).join(''));
@@ -331,7 +337,9 @@ class Remote {
 
   /** @throws UnknownOutcome where nobody said how it went. */
   async resume(folder: string, passphrase: string): Promise<z.infer<typeof importedSchema>> {
-    const script = `${this.#destination.command} import --json --resume ${quoted(folder)}`;
+    const { command, user } = this.#destination;
+    const whose = user === undefined ? '' : `--user ${quoted(user)} `;
+    const script = `${command} import --json --resume ${whose}${quoted(folder)}`;
     const { status, stdout, stderr } = await this.#run(script, `${passphrase}\n`);
     const answer = parsed(stdout);
     const imported = importedSchema.safeParse(answer);

@@ -61,6 +61,11 @@ export const exportBundle: Command = {
         summary: 'With ssh: what is run there in place of `torpor`, such as "sudo torpor".',
       },
       {
+        name: 'remote-user',
+        value: 'U',
+        summary: 'With ssh to root: whose it becomes there.',
+      },
+      {
         name: 'ssh-option',
         value: 'KEY=VALUE',
         repeated: true,
@@ -125,7 +130,7 @@ async function moveAway(context: Context, targets: readonly string[], address: s
   const { invocation } = context;
   const destination = parseDestination(
     address,
-    invocation.value('remote-torpor') ?? 'torpor',
+    { torpor: invocation.value('remote-torpor') ?? 'torpor', user: invocation.value('remote-user') },
     invocation.values('ssh-option').flatMap((option) => ['-o', option]),
   );
   const client = await context.engine();
@@ -189,7 +194,11 @@ export const importBundle: Command = {
     ],
     arguments: [{ name: 'PATH', kind: 'file' }],
     options: [
-      { name: 'user', value: 'U', summary: 'Whose it becomes; for root.' },
+      {
+        name: 'user',
+        value: 'U',
+        summary: 'Whose it becomes; for root, and with sudo its caller where it is not given.',
+      },
       { name: 'resume', summary: 'Resume all of it at once.' },
     ],
     examples: [
@@ -200,7 +209,8 @@ export const importBundle: Command = {
   async run(context) {
     const path = resolve(context.invocation.arguments[0] ?? '');
     const [passphrase = ''] = await readPassphrases([{ text: 'Passphrase of the bundle' }]);
-    const user = context.invocation.value('user');
+    const user =
+      context.invocation.value('user') ?? (process.getuid?.() === 0 ? process.env.SUDO_USER : undefined);
     const client = await context.engine();
     const imported = await untilInterrupted(context, client, [path], () =>
       withProgress(context, client, [path], () =>

@@ -90,21 +90,25 @@ export class Bundles {
     tell: TellProgress,
   ): Promise<{ imported: Imported; records: WorkloadRecord[] }> {
     const { store, workloads, log } = this.#parts;
-    const user = await findUser(options.user ?? caller.uid);
-    if (!mayUse(caller, user.uid))
+    const chosen = options.user === undefined && caller.uid === 0 ? undefined : (options.user ?? caller.uid);
+    const given = chosen === undefined ? undefined : await findUser(chosen);
+    if (given !== undefined && !mayUse(caller, given.uid))
       throw new TorporError(
         'not-permitted',
-        `You may not import for ${user.name}.`,
+        `You may not import for ${given.name}.`,
         'Use sudo, or leave out --user.',
       );
+    const machine = await machineId(store.stateDir);
     return this.#atPath(caller, options.path, 'read', async (signal) => {
       const imported = await readBundle(
         { ...this.#parts, layers: this.layers },
         {
-          ...{ path: options.path, passphrase: options.passphrase, user, signal },
+          ...{ path: options.path, passphrase: options.passphrase, machine, signal },
           reader: await findUser(caller.uid),
-          machine: await machineId(store.stateDir),
-          idFor: (bundled, isHome) => (isHome && this.#mayGoBack(bundled, user.uid)) || workloads.newId(),
+          // Where root says nothing, what comes home is whose it was.
+          userFor: async ({ origin }) =>
+            given ?? (await findUser(origin.machine === machine ? origin.user.uid : caller.uid)),
+          idFor: (bundled, isHome, { uid }) => (isHome && this.#mayGoBack(bundled, uid)) || workloads.newId(),
           progress: progressOf(options.path, 'import', tell),
         },
       );

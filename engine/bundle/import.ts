@@ -46,14 +46,14 @@ export interface ImportParts {
 export interface ImportJob {
   path: string;
   passphrase: string;
-  /** Whose it becomes. */
-  user: User;
+  /** Whose a workload becomes. */
+  userFor: (bundled: Bundled) => Promise<User>;
   /** As whom the medium is read. */
   reader: User;
   /** By which the engine knows its own bundles. */
   machine: string;
   /** The id that a workload of the bundle gets here. */
-  idFor: (bundled: Bundled, isHome: boolean) => string;
+  idFor: (bundled: Bundled, isHome: boolean, user: User) => string;
   progress: ProgressOf;
   signal: AbortSignal;
 }
@@ -71,6 +71,7 @@ export interface Imported extends Pick<ImportResult, 'generation' | 'isHome' | '
 /** A workload in the making. */
 interface Member {
   bundled: Bundled;
+  user: User;
   workload: string;
   isHome: boolean;
   plan: LayerPlan;
@@ -98,18 +99,19 @@ export async function readBundle(parts: ImportParts, job: ImportJob): Promise<Im
   try {
     for (const bundled of opened.contents.workloads) {
       if (bundled.manifest.kind === 'capsule') refuseInOwnFolders(bundled.layer);
-      const isHome = isAtHome(bundled, job);
-      const plan = await planLayer(bundled.manifest, bundled, isHome, job.user, parts.hashes);
+      const user = await job.userFor(bundled);
+      const isHome = isAtHome(bundled, user, job.machine);
+      const plan = await planLayer(bundled.manifest, bundled, isHome, user, parts.hashes);
       members.push({
-        ...{ bundled, isHome, plan, storedBytes: 0 },
-        workload: job.idFor(bundled, isHome),
+        ...{ bundled, user, isHome, plan, storedBytes: 0 },
+        workload: job.idFor(bundled, isHome, user),
         stage: await store.stage(),
         layer: plan.kind === 'over' || plan.files.length > 0 ? await layers.make() : undefined,
       });
     }
     await refuseWithoutRoom(store.stateDir, opened, members);
     for (const member of members) await readMember(parts, job, opened, member);
-    return await takeIn(parts, job, opened, members);
+    return await takeIn(parts, opened, members);
   } catch (error) {
     for (const { stage, layer } of members) {
       if (store.isStaged(stage.id)) await store.discard(stage);
@@ -133,6 +135,7 @@ async function openBundle(parts: ImportParts, job: ImportJob): Promise<Opened> {
     );
     const { key, generation, passedOver, bytes, lists, contents } = await medium.open(job.path, {
       passphrase: job.passphrase,
+      check: true,
     });
     return { key, generation, passedOver, bytes, lists, contents: parseContents(contents, job.path) };
   } finally {
@@ -142,7 +145,7 @@ async function openBundle(parts: ImportParts, job: ImportJob): Promise<Opened> {
 }
 
 /** What came from this machine's engine, for the user whose it was. */
-const isAtHome = ({ origin }: Bundled, { machine, user }: ImportJob) =>
+const isAtHome = ({ origin }: Bundled, user: User, machine: string) =>
   origin.machine === machine && origin.user.uid === user.uid && origin.user.name === user.name;
 
 /** Room for everything as it is in the bundle, and for files as they are unpacked. */
@@ -166,7 +169,7 @@ async function refuseWithoutRoom(
 
 /** Puts its snapshot into the stage, and its files over the machine's. */
 async function readMember(parts: ImportParts, job: ImportJob, opened: Opened, member: Member): Promise<void> {
-  const { bundled, stage, layer, plan } = member;
+  const { bundled, user, stage, layer, plan } = member;
   const { layers } = parts;
   const folders = new Set(bundled.files.map(({ path }) => dirname(path)).filter((path) => path !== '.'));
   const ofSnapshot = [
@@ -186,12 +189,12 @@ async function readMember(parts: ImportParts, job: ImportJob, opened: Opened, me
     unpack(parts, job, opened, ofSnapshot, { into: stage.folder, packs: stage.packs, keys: stage.keys }),
   );
   await checkImages(stage.images, bundled.manifest);
-  await mapIdentity(stage.images, { from: specOf(bundled.manifest).user, to: job.user });
+  await mapIdentity(stage.images, { from: specOf(bundled.manifest).user, to: user });
   if (layer === undefined) return;
-  if (plan.kind === 'over') await hideForeign(layers.changesOf(layer), bundled.layer, job.user);
-  const into = plan.kind === 'over' ? await layers.mount(layer, job.user) : layers.changesOf(layer);
+  if (plan.kind === 'over') await hideForeign(layers.changesOf(layer), bundled.layer, user);
+  const into = plan.kind === 'over' ? await layers.mount(layer, user) : layers.changesOf(layer);
   const ofFiles = await fillLayer(bundled.layer, plan, into);
-  await unpack(parts, job, opened, ofFiles, { into, owner: job.user });
+  await unpack(parts, job, opened, ofFiles, { into, owner: user });
   if (plan.kind === 'home') return;
   if (bundled.manifest.kind === 'capsule')
     await prepareMountPoints(
@@ -250,21 +253,20 @@ async function withPlainLists<T>(stage: Stage, work: () => Promise<T>): Promise<
 /** Puts all of them into the store; from here on a failure takes those away again that were there already. */
 async function takeIn(
   { store, layers, hashes }: ImportParts,
-  job: ImportJob,
   { generation, passedOver, contents }: Opened,
   members: readonly Member[],
 ): Promise<Imported> {
   const ids = new Map(members.map(({ bundled, workload }) => [bundled.manifest.workload, workload]));
   const taken: TakenIn[] = [];
   const documents: HomeDocument[] = [];
-  for (const { bundled, plan, layer } of members) {
+  for (const { bundled, user, plan, layer } of members) {
     if (plan.kind !== 'home' || layer === undefined) continue;
-    documents.push(...(await bringHome(bundled, plan.files, layers.changesOf(layer), job.user, hashes)));
+    documents.push(...(await bringHome(bundled, plan.files, layers.changesOf(layer), user, hashes)));
   }
   try {
-    for (const { bundled, workload, isHome, plan, layer, stage, storedBytes } of members) {
+    for (const { bundled, user, workload, isHome, plan, layer, stage, storedBytes } of members) {
       const here = {
-        ...{ workload, ids, storedBytes, user: job.user },
+        ...{ workload, ids, storedBytes, user },
         ...(plan.kind === 'over' && layer !== undefined
           ? { layer, root: layers.rootOf(layer) }
           : { layer: undefined, root: bundled.origin.root }),

@@ -186,7 +186,10 @@ export class MediumProgram implements AsyncDisposable {
     return this.#expect('done');
   }
 
-  async open(path: string, by: { passphrase: string } | { key: string }): Promise<EventOf<'opened'>> {
+  async open(
+    path: string,
+    by: { passphrase: string; check: true } | { key: string },
+  ): Promise<EventOf<'opened'>> {
     this.#tell({ task: 'read', path, ...by });
     return this.#expect('opened');
   }

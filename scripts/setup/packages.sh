@@ -31,6 +31,7 @@ PACKAGES_TESTS=(
   mc # a full-screen program, as a job
   openssh-client gpg-agent rsyslog systemd # services outside that a job talks to, the log-in manager among them
   zstd # to unpack what the page store has packed, by another program
+  openssh-server openssh-client # moving to another machine
   imagemagick python3-yaml # pictures of a display; reading electron-builder.yml
   zstd # plain criu and then zstd, in the benchmark
 )

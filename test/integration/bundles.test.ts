@@ -7,7 +7,8 @@ import { chown, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { ExportResult, ImportResult, Workload } from '../../api/types.ts';
-import { TestEngine } from '../support/engine.ts';
+import { TestEngine, program as torporProgram } from '../support/engine.ts';
+import { SshServer } from '../support/ssh-server.ts';
 import { makeUser, type TestUser } from '../support/users.ts';
 
 const passphrase = 'correct horse battery staple';
@@ -113,10 +114,7 @@ describe('a capsule that goes to another machine and comes home', () => {
     const again = await torpor<ExportResult>(away, 'export', there.id, `${join(key, 'session')}/`);
     expect(again.generation).toBe(2);
     expect(again.bytesWritten).toBeLessThan(again.bytes);
-    const imported = await torpor<ImportResult>(
-      home,
-      ...['import', '--user', alice.name, join(key, 'session')],
-    );
+    const imported = await torpor<ImportResult>(home, ...['import', join(key, 'session')]);
     expect(imported).toMatchObject({ isHome: true, workloads: [{ name: 'counter', user: alice.name }] });
     expect(imported.documents).toContainEqual({ path: join(alice.home, 'letter'), outcome: 'written' });
     expect(await readFile(join(alice.home, 'letter'), 'utf8')).toBe('dear\nsir\n');
@@ -139,5 +137,87 @@ describe('a capsule that goes to another machine and comes home', () => {
       waiting,
     );
     expect(await readFile('/proc/self/mountinfo', 'utf8')).not.toContain(join(away.paths.runDir, 'roots'));
+  });
+});
+
+describe('a bundle that is one file', () => {
+  it('has several workloads, and each passphrase opens it', async () => {
+    const names = ['one', 'two'];
+    for (const name of names)
+      await torpor(home, 'run', '--name', name, '--user', alice.name, '--', 'xterm', '-e', 'sleep', '1000');
+    const path = join(key, 'both.torpor');
+    const written = await home.run(['export', '--json', '--passphrases', '2', ...names, path], {
+      input: `${passphrase}\nanother passphrase\n`,
+    });
+    expect(written, written.stderr).toMatchObject({ code: 0 });
+    const imported = await away.run(['import', '--json', '--user', bob.name, path], {
+      input: 'another passphrase\n',
+    });
+    expect(imported, imported.stderr).toMatchObject({ code: 0 });
+    const { workloads } = JSON.parse(imported.stdout) as ImportResult;
+    expect(workloads.map(({ name, state }) => [name, state])).toEqual(
+      names.map((name) => [name, 'suspended']),
+    );
+    await torpor(away, 'resume', ...workloads.map(({ id }) => id));
+    for (const { id } of workloads) await torpor(away, 'end', id);
+  });
+
+  it('is not opened by another passphrase, and nothing is left of the try', async () => {
+    const path = join(key, 'both.torpor');
+    const refused = await away.run(['import', '--json', path], { input: 'something else\n' });
+    expect(refused).toMatchObject({ code: 5 });
+    expect(refused.stdout).toContain('not a passphrase of the bundle');
+    expect(await readdir(join(away.paths.stateDir, 'staging'))).toEqual([]);
+  });
+
+  it('is refused where it was changed', async () => {
+    const path = join(key, 'changed.torpor');
+    const bytes = await readFile(join(key, 'both.torpor'));
+    bytes[Math.floor(bytes.length / 2)] = (bytes[Math.floor(bytes.length / 2)] ?? 0) ^ 1;
+    await writeFile(path, bytes);
+    const before = await away.snapshots();
+    const refused = await away.run(['import', '--json', path], { input: `${passphrase}\n` });
+    expect(refused).toMatchObject({ code: 1 });
+    expect(refused.stdout).toContain('damaged');
+    expect(await away.snapshots()).toEqual(before);
+    expect(await readdir(join(away.paths.stateDir, 'staging'))).toEqual([]);
+  });
+});
+
+describe('moving to another machine over ssh', () => {
+  it('goes on there, and is given up here only then', async () => {
+    await using server = await SshServer.start();
+    const env = ['--env', `HOME=${alice.home}`];
+    const words = ['--', 'xterm', '-e', 'sh', '-c', counter];
+    const { id } = await torpor<Workload>(
+      home,
+      'run',
+      '--name',
+      'mover',
+      '--user',
+      alice.name,
+      ...env,
+      ...words,
+    );
+    const there = `TORPOR_STATE_DIR=${away.paths.stateDir} ${torporProgram}`;
+    const options = [...server.options, '--remote-user', bob.name, '--remote-torpor'];
+    const nowhere = await home.run(['export', '--json', ...options, 'false', 'mover', server.address]);
+    expect(nowhere).toMatchObject({ code: 1 });
+    expect((await home.workload(id)).state).toBe('running');
+
+    const moved = await torpor<{ workloads: Workload[]; stoodStillMs: number; rounds: number }>(
+      home,
+      ...(['export', ...options, there, 'mover', server.address] as [string, ...string[]]),
+    );
+    expect(moved.workloads).toMatchObject([{ name: 'mover', state: 'running', user: bob.name }]);
+    expect(moved.rounds).toBeGreaterThan(0);
+    expect(moved.stoodStillMs).toBeGreaterThan(0);
+    const left = await home.json<Workload[]>('ps');
+    expect(left.map((each) => each.id)).not.toContain(id);
+    const count = async () =>
+      Number((await away.run(['exec', 'mover', '--', 'cat', join(alice.home, 'count')])).stdout);
+    const first = await count();
+    await vi.waitFor(async () => expect(await count()).toBeGreaterThan(first), waiting);
+    await torpor(away, 'end', 'mover');
   });
 });

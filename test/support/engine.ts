@@ -11,7 +11,7 @@ import { type EnginePaths, enginePaths } from '../../api/paths.ts';
 import type { Finding, Snapshot, Workload } from '../../api/types.ts';
 import { unmountBelow } from '../../engine/mounts.ts';
 
-const program = new URL('../../bin/torpor', import.meta.url).pathname;
+export const program = new URL('../../bin/torpor', import.meta.url).pathname;
 
 export interface Outcome {
   code: number;

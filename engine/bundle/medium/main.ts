@@ -48,6 +48,8 @@ const tasks = z.discriminatedUnion('task', [
     task: z.literal('read'),
     path,
     passphrase: z.string().optional(),
+    /** All of it is read and authenticated before anything is said of it. */
+    check: z.boolean().optional(),
     key: z
       .string()
       .regex(/^[0-9a-f]{64}$/)
@@ -178,6 +180,7 @@ class Program {
         ? await openBundle(task.path, task.passphrase ?? '')
         : await openBundleByKey(task.path, Buffer.from(task.key, 'hex'));
     this.#reading = new ReadSession(bundle, dataFd, (done, total) => this.#progress('read', done, total));
+    if (task.check) await this.#reading.check((done, total) => this.#progress('verify', done, total));
     const { stored, header, catalogue, passedOver = null, catalogueBytes } = bundle;
     tell({
       event: 'opened',

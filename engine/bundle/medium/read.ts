@@ -1,5 +1,5 @@
 /** Reading a bundle: what it contains as a stream for `torpor-pages import`. */
-import { type OpenBundle, readAll, readerOf } from './bundle.ts';
+import { everyNumber, type OpenBundle, readAll, readerOf } from './bundle.ts';
 import type { List } from './catalogue.ts';
 import { idBytes, zeros } from './chunk-table.ts';
 import { sha256 } from './crypto.ts';
@@ -46,6 +46,19 @@ export class ReadSession implements AsyncDisposable {
   #count(bytes: number): void {
     this.#done += bytes;
     this.#progress(this.#done, this.#total);
+  }
+
+  /** Reads every chunk. @throws DamageError where one is not what was written. */
+  async check(progress: (done: number, total: number) => void): Promise<void> {
+    const { table } = this.#bundle.catalogue;
+    const all = everyNumber(table.count);
+    const total = all.reduce((bytes, number) => bytes + table.place(number).length, 0);
+    let done = 0;
+    await readAll(this.#reader, { table }, all, (payload) => {
+      done += payload.length;
+      progress(done, total);
+      return undefined;
+    });
   }
 
   async folder(path: string, mode: number, owner: 'root' | 'user'): Promise<void> {
