@@ -1,0 +1,343 @@
+/** What is in no bundle that Torpor made of an ordinary program: all of it is refused before anything is started. */
+import { cp, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { gunzipSync, gzipSync } from 'node:zlib';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import type { Snapshot, Workload } from '../../api/types.ts';
+import { checkImages } from '../../engine/bundle/checks/check-images.ts';
+import { mapIdentity } from '../../engine/bundle/checks/map-identity.ts';
+import type { Contents } from '../../engine/bundle/contents.ts';
+import { openBundle } from '../../engine/bundle/medium/bundle.ts';
+import { zeros } from '../../engine/bundle/medium/chunk-table.ts';
+import { usualKdf } from '../../engine/bundle/medium/header.ts';
+import { WriteSession } from '../../engine/bundle/medium/write.ts';
+import { credsEntry, fileEntry, type ImageKind, mountEntry, rewriteImage } from '../../proto/images.ts';
+import { type Manifest, manifestSchema, specOf } from '../../proto/manifest.ts';
+import { decode, encode, message, optional, withFields } from '../../proto/wire.ts';
+import { TestEngine } from '../support/engine.ts';
+
+/** games and man, which every Debian has. */
+const owner = 5;
+const importer = { uid: 6, gid: 12, groups: [12] };
+const passphrase = 'correct horse battery staple';
+
+let home: TestEngine;
+let away: TestEngine;
+let folder: string;
+let pristine: string;
+let images: string;
+let manifest: Manifest;
+
+beforeAll(async () => {
+  [home, away] = [await TestEngine.create(), await TestEngine.create()];
+  folder = await mkdtemp('/var/tmp/torpor-hostile-');
+  const { id } = await home.json<Workload>(
+    'run',
+    '--user',
+    String(owner),
+    '--',
+    'xterm',
+    '-e',
+    'sleep',
+    '1000',
+  );
+  const { id: snapshot } = await home.json<Snapshot>('suspend', id);
+  const stored = join(home.paths.stateDir, 'snapshots', snapshot);
+  manifest = manifestSchema.parse(JSON.parse(await readFile(join(stored, 'manifest.json'), 'utf8')));
+  pristine = join(stored, 'images');
+  images = join(folder, 'images');
+  const numbers = (await readdir(pristine)).map((name) => Number(/^core-(\d+)\.img$/.exec(name)?.[1] ?? 0));
+  aProcess = Math.min(...numbers.filter((pid) => pid > 1));
+});
+beforeEach(async () => {
+  await rm(images, { recursive: true, force: true });
+  await cp(pristine, images, { recursive: true });
+});
+afterAll(async () => {
+  for (const engine of [home, away]) await engine[Symbol.asyncDispose]();
+  await rm(folder, { recursive: true, force: true });
+});
+
+/** A process that is not the init, by the number that it has in the images. */
+let aProcess: number;
+
+async function change(name: string, kind: ImageKind, map: (entry: Buffer) => Buffer): Promise<void> {
+  const path = join(images, name);
+  await writeFile(path, rewriteImage(kind, await readFile(path), map));
+}
+
+/** Other credentials for a process. */
+const changeCreds = (values: Partial<ReturnType<typeof decode<typeof credsEntry.fields>>>) =>
+  change(`core-${aProcess}.img`, 'core', (core) =>
+    withFields(core, 'core', (number, thread) =>
+      number !== 5
+        ? undefined
+        : withFields(thread, 'thread', (inThread, creds) =>
+            inThread !== 10 ? undefined : encode(credsEntry, { ...decode(credsEntry, creds), ...values }),
+          ),
+    ),
+  );
+
+/** One more number in a thread's part of a process's image. */
+const addToThread = (field: Buffer) =>
+  change(`core-${aProcess}.img`, 'core', (core) =>
+    withFields(core, 'core', (number, thread) => (number === 5 ? Buffer.concat([thread, field]) : undefined)),
+  );
+
+/** Changes the first file that this is true of. */
+async function changeFile(
+  which: (name: string) => boolean,
+  values: Readonly<Record<string, unknown>>,
+): Promise<void> {
+  let isDone = false;
+  await change('files.img', 'files', (entry) => {
+    const { reg } = decode(fileEntry, entry);
+    if (isDone || reg === undefined || !which(reg.name.toString())) return entry;
+    isDone = true;
+    return encode(fileEntry, { ...decode(fileEntry, entry), reg: { ...reg, ...values } });
+  });
+  expect(isDone).toBe(true);
+}
+
+const changeMount = async (at: string, values: Readonly<Record<string, unknown>>) => {
+  const name = (await readdir(images)).find((each) => each.startsWith('mountpoints-')) ?? '';
+  await change(name, 'mountpoints', (entry) => {
+    const mount = decode(mountEntry, entry);
+    return mount.mountPoint.replace(/^\./, '') === at ? encode(mountEntry, { ...mount, ...values }) : entry;
+  });
+};
+
+const refusal = (words: string) =>
+  expect.objectContaining({ code: 'blocked', message: expect.stringContaining(words) });
+const check = () => checkImages(images, manifest);
+
+describe('images of a stranger', () => {
+  it('are taken as they come from Torpor', async () => {
+    await check();
+  });
+
+  it.each([
+    ['another user', { euid: 0 }, 'runs as the user 0'],
+    ['a foreign group', { groups: [0] }, 'is in the group 0'],
+    ['a capability', { capEff: [1 << 21, 0], capPrm: [1 << 21, 0] }, 'has capabilities'],
+    ['an inheritable capability', { capInh: [1, 0] }, 'has capabilities'],
+    ['secure bits', { secbits: 1 }, 'has secure bits'],
+    ['a way to privileges', { noNewPrivs: 0 }, 'no_new_privs'],
+  ])('are refused with %s', async (_what, values, words) => {
+    await changeCreds(values);
+    await expect(check()).rejects.toEqual(refusal(words));
+    await expect(check()).rejects.toEqual(refusal(`(pid ${aProcess})`));
+  });
+
+  it('are refused where a process runs in real time', async () => {
+    await addToThread(encode(message('thread', { policy: optional(4, 'uint32') }), { policy: 1 }));
+    await expect(check()).rejects.toEqual(refusal('runs in real time'));
+  });
+
+  it.each([
+    [
+      'a disk',
+      (name: string) => name === '/dev/null',
+      { name: Buffer.from('/dev/vda'), mode: 0o060666 },
+      'the device',
+    ],
+    ['memory', (name: string) => name === '/dev/null', { name: Buffer.from('/dev/mem') }, 'the device'],
+    ['a path that leads elsewhere', () => true, { name: Buffer.from('/../etc/shadow') }, 'leads elsewhere'],
+    ['a file from outside', () => true, { ext: true }, 'comes from outside'],
+    ['a set-user-id program', (name: string) => name.endsWith('/xterm'), { mode: 0o104755 }, 'set-user-id'],
+  ])('are refused with %s', async (_what, which, values, words) => {
+    await changeFile(which, values);
+    await expect(check()).rejects.toEqual(refusal(words));
+  });
+
+  it.each([
+    ['a folder of the machine', '/tmp', { extKey: 'host0' }, 'names a folder of the machine'],
+    ['another key', '/run/torpor', { extKey: 'host0' }, 'is taken from'],
+    ['a place of its own', '/tmp', { mountPoint: './etc' }, 'that no capsule has'],
+    ['a way out', '/tmp', { mountPoint: './../etc' }, 'leads elsewhere'],
+    ['another file system', '/tmp', { fstype: 11 }, 'that no capsule has'],
+  ])('are refused with a mount that has %s', async (_what, at, values, words) => {
+    await changeMount(at, values);
+    await expect(check()).rejects.toEqual(refusal(words));
+  });
+
+  it.each(['netns-9.img', 'iptables-9.img', 'userns-9.img', 'creds-7.img', 'autofs-1.img', 'core-1.img.sh'])(
+    'are refused with an image %s',
+    async (name) => {
+      await writeFile(join(images, name), 'x');
+      await expect(check()).rejects.toEqual(refusal('it has an image'));
+    },
+  );
+
+  it('are refused where an image is cut short, at any byte', async () => {
+    const path = join(images, 'files.img');
+    const whole = await readFile(path);
+    for (let length = 0; length < whole.length; length += 1 + Math.floor(whole.length / 60)) {
+      await writeFile(path, whole.subarray(0, length));
+      await check().then(
+        () => {},
+        (error: unknown) => expect(['failed', 'blocked']).toContain((error as { code: string }).code),
+      );
+    }
+  });
+});
+
+describe('identities', () => {
+  const map = () => mapIdentity(images, { from: specOf(manifest).user, to: importer });
+
+  it('are all those of the importing user afterwards, and nobody has a capability', async () => {
+    await map();
+    for (const name of (await readdir(images)).filter((each) => /^core-\d+\.img$/.test(each)))
+      await change(name, 'core', (core) =>
+        withFields(core, 'core', (number, thread) => {
+          if (number !== 5) return undefined;
+          withFields(thread, 'thread', (inThread, bytes) => {
+            if (inThread !== 10) return undefined;
+            const creds = decode(credsEntry, bytes);
+            const { uid, gid } = importer;
+            expect(creds).toMatchObject({
+              uid,
+              euid: uid,
+              suid: uid,
+              fsuid: uid,
+              gid,
+              egid: gid,
+              noNewPrivs: 1,
+            });
+            for (const set of [creds.capPrm, creds.capEff, creds.capInh, creds.capAmb])
+              expect(set.every((word) => word === 0)).toBe(true);
+            return undefined;
+          });
+          return undefined;
+        }),
+      );
+  });
+
+  /** Of an archive with something in it, the first header. */
+  async function changeHeader(edit: (header: Buffer) => void): Promise<void> {
+    for (const name of (await readdir(images)).filter((each) => each.startsWith('tmpfs-'))) {
+      const bytes = gunzipSync(await readFile(join(images, name)));
+      const header = bytes.subarray(0, 512);
+      edit(header);
+      header.fill(0x20, 148, 156);
+      const sum = header.reduce((all, byte) => all + byte, 0);
+      header.write(`${sum.toString(8).padStart(6, '0')}\0 `, 148, 'latin1');
+      await writeFile(join(images, name), gzipSync(bytes));
+    }
+  }
+
+  it.each([
+    [
+      'a disk',
+      (header: Buffer) => header.fill('3', 156, 157) && header.write('0000010\0', 329),
+      'is the device',
+    ],
+    ['a block device', (header: Buffer) => header.fill('4', 156, 157), 'is of the kind'],
+    ['a set-user-id bit', (header: Buffer) => header.write('0004755\0', 100), 'set-user-id'],
+    ['a path that leads out', (header: Buffer) => header.write('../../etc/cron.d/x\0', 0), 'leads out'],
+    ['an absolute path', (header: Buffer) => header.write('/etc/cron.d/x\0', 0), 'leads out'],
+    ['another owner', (header: Buffer) => header.write('0000144\0', 108), 'belongs to the user 100'],
+    ['another format', (header: Buffer) => header.write('ustar\0' + '00', 257), 'another format'],
+  ])('are not mapped where an archive has %s', async (_what, edit, words) => {
+    await changeHeader(edit);
+    await expect(map()).rejects.toEqual(refusal(words));
+  });
+});
+
+describe('the catalogue of a stranger', () => {
+  let path: string;
+  let genuine: Contents;
+
+  beforeAll(async () => {
+    path = join(folder, 'bundle');
+    const written = await home.run(['export', '--json', 'xterm', `${path}/`], { input: `${passphrase}\n` });
+    expect(written, written.stderr).toMatchObject({ code: 0 });
+    const bundle = await openBundle(path, passphrase);
+    genuine = bundle.catalogue.contents as unknown as Contents;
+    await bundle.stored[Symbol.asyncDispose]();
+  });
+
+  /** The next generation, of the same chunks, with other contents. */
+  async function forge(edit: (contents: Contents) => void): Promise<void> {
+    const bundle = await openBundle(path, passphrase);
+    const { lists, table } = bundle.catalogue;
+    await bundle.stored[Symbol.asyncDispose]();
+    const changed = structuredClone(genuine);
+    edit(changed);
+    const items = lists.map((list, source) => {
+      const ids = Array.from(list?.chunks ?? [], (number) =>
+        number === zeros ? Buffer.alloc(32) : Buffer.from(table.id(number)),
+      );
+      const head = Buffer.alloc(24);
+      head.write('L', 0);
+      head.writeUInt32LE(48 + ids.length * 32, 4);
+      head.writeUInt32LE(source, 8);
+      head.writeUInt32LE(ids.length, 12);
+      head.writeBigUInt64LE(BigInt(list?.bytes ?? 0), 16);
+      return Buffer.concat([head, Buffer.from(list?.sha256 ?? '', 'hex'), ...ids]);
+    });
+    const request = { path, form: 'folder' as const, passphrases: [passphrase], kdf: usualKdf, expected: 0 };
+    const session = await WriteSession.begin(request);
+    const listener = { list: () => {}, unreadable: () => {}, progress: () => {} };
+    await session.receive(
+      (async function* () {
+        yield* items;
+      })(),
+      listener,
+    );
+    await session.commit(changed as unknown as Record<string, unknown>, [], listener);
+  }
+
+  const first = (contents: Contents) => {
+    const [workload] = contents.workloads;
+    if (workload === undefined) throw new Error('nothing is in it');
+    return workload;
+  };
+  const aFile = (contents: Contents) => first(contents).layer.find((entry) => entry.kind === 'file');
+
+  it.each<[string, (contents: Contents) => void, number, string]>([
+    [
+      'a path with ..',
+      (c) => Object.assign(aFile(c) ?? {}, { path: '/usr/../etc/passwd' }),
+      1,
+      'does not understand',
+    ],
+    [
+      'a relative path',
+      (c) => Object.assign(aFile(c) ?? {}, { path: 'etc/passwd' }),
+      1,
+      'does not understand',
+    ],
+    ['a set-user-id file', (c) => Object.assign(aFile(c) ?? {}, { mode: 0o4755 }), 1, 'does not understand'],
+    [
+      'a file of the snapshot outside',
+      (c) => Object.assign(first(c).files[0] ?? {}, { path: 'images/../../x' }),
+      1,
+      'does not understand',
+    ],
+    [
+      'a link where a capsule has a mount',
+      (c) => first(c).layer.push({ kind: 'link', path: '/tmp/x', target: '/etc', owner: 'root' }),
+      3,
+      'where a capsule has its own',
+    ],
+    ['a feature that no CPU has', (c) => first(c).manifest.host.cpuFeatures.push('avx1024'), 3, 'avx1024'],
+    [
+      'another architecture',
+      (c) => Object.assign(first(c).manifest.host, { architecture: 's390x' }),
+      3,
+      's390x',
+    ],
+    ['a newer version', (c) => Object.assign(c, { version: 99 }), 1, 'newer Torpor'],
+  ])('is refused with %s', async (_what, edit, code, words) => {
+    await forge(edit);
+    const refused = await away.run(['import', '--json', '--user', String(importer.uid), path], {
+      input: `${passphrase}\n`,
+    });
+    expect(refused).toMatchObject({ code });
+    expect(refused.stdout).toContain(words);
+    expect(await away.snapshots()).toEqual([]);
+    for (const name of ['staging', 'layers', 'packs'])
+      expect(await readdir(join(away.paths.stateDir, name)).catch(() => [])).toEqual([]);
+  });
+});
