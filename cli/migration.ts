@@ -153,7 +153,7 @@ class Migration {
 
   async #export(path: string, leaveRunning: boolean): Promise<ExportResult> {
     const result = await this.#client.export([...this.#targets], {
-      ...{ path, leaveRunning, form: 'folder' as const, withEngine: false },
+      ...{ path, leaveRunning, form: 'folder' as const },
       ...{ passphrases: [this.#passphrase], isRandom: true, data: [...this.#files] },
     });
     if (leaveRunning)

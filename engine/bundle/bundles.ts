@@ -68,7 +68,7 @@ export class Bundles {
         const written = await writeBundle(
           { ...this.#parts, layers: this.layers },
           {
-            ...{ snapshots, options, engine: [] },
+            ...{ snapshots, options },
             writer: await findUser(caller.uid),
             progress: progressOf(options.path, 'export', tell),
             signal: AbortSignal.any([ofPath, held]),

@@ -18,7 +18,7 @@ import { type Base, type Bundled, type Contents, contentsVersion, type LayerEntr
 import { type Gathered, gatherFiles, type WantedFile } from './gather.ts';
 import type { Layers } from './layers.ts';
 import { machineId } from './machine.ts';
-import { type CopiedFile, MediumProgram, type ProgressOf, type Source } from './medium-program.ts';
+import { MediumProgram, type ProgressOf, type Source } from './medium-program.ts';
 
 const pageBytes = 4096;
 
@@ -33,8 +33,6 @@ export interface ExportJob {
   options: ExportOptions;
   /** Who writes it. */
   writer: User;
-  /** Torpor itself, to lie beside. */
-  engine: readonly CopiedFile[];
   progress: ProgressOf;
   signal: AbortSignal;
 }
@@ -121,7 +119,7 @@ async function gatherMember(
 async function writeMembers(
   { installation, store }: ExportParts,
   members: readonly Member[],
-  { options, writer, engine, progress, signal }: ExportJob,
+  { options, writer, progress, signal }: ExportJob,
 ): Promise<Written> {
   const pipe = makePlainPipe();
   const ends = new Set([pipe.read, pipe.write]);
@@ -148,7 +146,7 @@ async function writeMembers(
     }
     closeEnd(pipe.write);
     const { contents, findings } = describe(members, await sources);
-    const { bytes, written: bytesWritten, generation } = await medium.commit(contents, engine);
+    const { bytes, written: bytesWritten, generation } = await medium.commit(contents);
     const memoryBytes = members.reduce((sum, { manifest }) => sum + manifest.memoryBytes, 0);
     return { form: ready.form, generation, bytes, bytesWritten, memoryBytes, findings };
   } finally {

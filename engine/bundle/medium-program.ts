@@ -181,8 +181,8 @@ export class MediumProgram implements AsyncDisposable {
   }
 
   /** Makes what was written the newest generation, synced and read back. */
-  async commit(contents: unknown, files: readonly CopiedFile[]): Promise<EventOf<'done'>> {
-    this.#tell({ task: 'commit', contents, files });
+  async commit(contents: unknown): Promise<EventOf<'done'>> {
+    this.#tell({ task: 'commit', contents });
     return this.#expect('done');
   }
 
@@ -210,13 +210,6 @@ export class MediumProgram implements AsyncDisposable {
     await this.#ended.catch(() => {});
     clearTimeout(limit);
   }
-}
-
-/** A file that lies beside the packs as it is, in a folder. */
-export interface CopiedFile {
-  from: string;
-  name: string;
-  mode: number;
 }
 
 const codeOf = (code: string): ErrorCode => errorCodes.find((each) => each === code) ?? 'failed';

@@ -285,7 +285,7 @@ describe('the catalogue of a stranger', () => {
       })(),
       listener,
     );
-    await session.commit(changed as unknown as Record<string, unknown>, [], listener);
+    await session.commit(changed as unknown as Record<string, unknown>, listener);
   }
 
   const first = (contents: Contents) => {

@@ -42,7 +42,6 @@ const tasks = z.discriminatedUnion('task', [
   z.object({
     task: z.literal('commit'),
     contents: z.record(z.string(), z.unknown()),
-    files: z.array(z.object({ from: z.string(), name: z.string().regex(/^[\w.-]+$/), mode: count })),
   }),
   z.object({
     task: z.literal('read'),
@@ -167,9 +166,9 @@ class Program {
     });
   }
 
-  async #commit({ contents, files }: TaskOf<'commit'>): Promise<void> {
+  async #commit({ contents }: TaskOf<'commit'>): Promise<void> {
     if (this.#writing === undefined) throw new Error('nothing is being written');
-    const committed = await this.#writing.commit(contents, files, { progress: this.#progress });
+    const committed = await this.#writing.commit(contents, { progress: this.#progress });
     tell({ event: 'done', ...committed });
   }
 

@@ -1,5 +1,4 @@
 /** Writing a generation: chunks come in, what is not there yet is sealed into packs, and all of it is read back. */
-import { chmod, rename } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { TorporError } from '../../../api/errors.ts';
 import {
@@ -14,7 +13,7 @@ import {
 import { decodeCatalogue, encodeCatalogue, type List, listFault } from './catalogue.ts';
 import { ChunkTable, idBytes, type Place, zeros } from './chunk-table.ts';
 import { FileDraft } from './file-form.ts';
-import { openToRead, openToWrite, refuseIfFull, settleFile, syncNames, writeFully } from './files.ts';
+import { refuseIfFull } from './files.ts';
 import { FolderDraft, hasGenerations, isEmptyFolder } from './folder-form.ts';
 import type { Draft, FormKind, PackPlace } from './form.ts';
 import {
@@ -26,7 +25,7 @@ import {
   openHeader,
   parseHeader,
 } from './header.ts';
-import { type Pack, PackReader, PackWriter, readAt } from './pack.ts';
+import { type Pack, PackReader, PackWriter } from './pack.ts';
 import { type Item, pageBytes, readItems } from './stream.ts';
 import { DamageError } from './trouble.ts';
 
@@ -45,27 +44,17 @@ export interface Listener {
   progress: (phase: 'write' | 'verify', done: number, total: number) => void;
 }
 
-/** A file that lies in the folder as it is, for people to start. */
-export interface CopiedFile {
-  from: string;
-  name: string;
-  mode: number;
-}
-
 export interface Committed {
   bytes: number;
   written: number;
   generation: number;
 }
 
-const copyBytes = 1024 * 1024;
-
 /** Packs of which less is needed are written anew without the rest. */
 const leastNeeded = 0.5;
 
 export class WriteSession {
   readonly generation: number;
-  readonly #path: string;
   readonly #header: OpenHeader;
   readonly #draft: Draft;
   readonly #before: OpenBundle | undefined;
@@ -79,12 +68,11 @@ export class WriteSession {
   readonly #lists: (List | null)[] = [];
 
   private constructor(
-    { path, expected }: WriteRequest,
+    { expected }: WriteRequest,
     header: OpenHeader,
     draft: Draft,
     before: OpenBundle | undefined,
   ) {
-    this.#path = path;
     this.#expected = expected;
     this.#header = header;
     this.#draft = draft;
@@ -224,13 +212,11 @@ export class WriteSession {
   /** Makes what has come the newest generation. */
   async commit(
     contents: Record<string, unknown>,
-    files: readonly CopiedFile[],
     { progress }: Pick<Listener, 'progress'>,
   ): Promise<Committed> {
     const draft = this.#draft;
     const kept = await this.#keepNeeded();
     const packs = [...this.#writer.packs, ...kept];
-    for (const file of files) await this.#copy(file);
     await draft.settle();
     await this.#readBack(packs, progress);
     const catalogue = {
@@ -308,31 +294,6 @@ export class WriteSession {
       progress('verify', done, total);
       return undefined;
     });
-  }
-
-  async #copy({ from, name, mode }: CopiedFile): Promise<void> {
-    if (this.form !== 'folder')
-      throw new TorporError(
-        'usage',
-        'Torpor itself cannot lie in a bundle that is one file.',
-        'Export to a folder: end the path with a slash.',
-      );
-    const target = join(this.#path, name);
-    const source = await openToRead(from);
-    const file = await openToWrite(`${target}.new`);
-    try {
-      const { size } = await source.stat();
-      for (let at = 0; at < size; at += copyBytes)
-        await writeFully(file, await readAt(source, at, Math.min(copyBytes, size - at), name), at);
-      await settleFile(file);
-    } finally {
-      await source.close();
-      await file.close();
-    }
-    // FAT has no modes.
-    await chmod(`${target}.new`, mode).catch(() => {});
-    await rename(`${target}.new`, target);
-    await syncNames(this.#path);
   }
 
   /** Leaves the bundle as it was. */
