@@ -297,7 +297,7 @@ export const resumeResultSchema = z.object({
 });
 export type ResumeResult = z.infer<typeof resumeResultSchema>;
 
-/** How a bundle lies on its medium; `auto`: as what is there already, else a folder where the path ends with a slash. */
+/** How a bundle lies on its medium; `auto`: as what is there already, else a file where the name ends with `.torpor`. */
 export const bundleForms = ['auto', 'file', 'folder'] as const;
 export type BundleForm = (typeof bundleForms)[number];
 

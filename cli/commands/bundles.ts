@@ -25,7 +25,7 @@ export const exportBundle: Command = {
     summary: 'write workloads into a bundle, to resume them on another machine',
     description: [
       'Writes workloads with all that they need elsewhere into one bundle at PATH: their memory, the programs, libraries and documents that they have open, and what --with names. It is encrypted: a passphrase is asked for on the terminal, or read from standard input where that is none. What runs is suspended first, all of it at one instant, and stays suspended here, with its snapshot; with --leave-running it runs on.',
-      'PATH is a file, or a folder of its own where it ends with a slash or is a folder already. A folder that has a bundle gets only what has changed; its earlier state stays whole until the new one is written, synced and read back. When the command has ended the medium can be taken away.',
+      'PATH becomes a file where its name ends with .torpor, and a folder of its own otherwise. A folder that has a bundle gets only what has changed; its earlier state stays whole until the new one is written, synced and read back. When the command has ended the medium can be taken away.',
       'To ssh://USER@HOST the workloads move at once, to the Torpor there: what has to be sent goes there while they run on, then they are suspended, the last bit follows, and they are resumed there. They are given up here when they run there; whatever goes wrong before lets them run on here.',
       'On the other machine `torpor import PATH` takes it in. What you do there comes home the same way: export there, import here.',
     ],
@@ -44,7 +44,7 @@ export const exportBundle: Command = {
       {
         name: 'form',
         value: 'file|folder',
-        summary: 'What PATH becomes, where it does not say so itself.',
+        summary: 'What PATH becomes, whatever its name.',
       },
       {
         name: 'passphrases',

@@ -86,7 +86,7 @@ interface Opened {
   generation: number;
   passedOver: number | null;
   bytes: number;
-  lists: readonly ListInfo[];
+  lists: readonly (ListInfo | null)[];
   contents: Contents;
 }
 
@@ -135,8 +135,8 @@ async function openBundle(parts: ImportParts, job: ImportJob): Promise<Opened> {
     );
     const { key, generation, passedOver, bytes, lists, contents } = await medium.open(job.path, {
       passphrase: job.passphrase,
-      check: true,
     });
+    await medium.check();
     return { key, generation, passedOver, bytes, lists, contents: parseContents(contents, job.path) };
   } finally {
     closeSync(pipe.read);

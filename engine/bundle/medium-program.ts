@@ -40,7 +40,14 @@ const events = z.discriminatedUnion('event', [
     done: count,
     total: count,
   }),
-  z.object({ event: z.literal('done'), bytes: count, written: count, generation: count }),
+  /** Of a reader that has sent everything it says only how much. */
+  z.object({
+    event: z.literal('done'),
+    bytes: count,
+    written: count.default(0),
+    generation: count.default(0),
+  }),
+  z.object({ event: z.literal('checked'), chunks: count, bytes: count }),
   z.object({
     event: z.literal('opened'),
     id: z.string(),
@@ -50,10 +57,9 @@ const events = z.discriminatedUnion('event', [
     form: formSchema,
     passedOver: count.nullable(),
     contents: z.unknown(),
-    lists: z.array(listSchema),
+    lists: z.array(listSchema.nullable()),
     bytes: count,
   }),
-  z.object({ event: z.literal('sent') }),
   z.object({ event: z.literal('unread') }),
   z.object({
     event: z.literal('error'),
@@ -164,7 +170,7 @@ export class MediumProgram implements AsyncDisposable {
     expected: number;
   }): Promise<EventOf<'ready'>> {
     const kdf = isRandom ? { kdf: cheapest } : {};
-    this.#tell({ task: 'write', path, form, passphrases, expected, ...kdf });
+    this.#tell({ task: 'write', path, form, passphrases, sourceBytes: expected, ...kdf });
     return this.#expect('ready');
   }
 
@@ -186,12 +192,15 @@ export class MediumProgram implements AsyncDisposable {
     return this.#expect('done');
   }
 
-  async open(
-    path: string,
-    by: { passphrase: string; check: true } | { key: string },
-  ): Promise<EventOf<'opened'>> {
-    this.#tell({ task: 'read', path, ...by });
+  async open(path: string, by: { passphrase: string } | { key: string }): Promise<EventOf<'opened'>> {
+    this.#tell({ task: 'read', path, by });
     return this.#expect('opened');
+  }
+
+  /** Reads and authenticates all of it. */
+  async check(): Promise<void> {
+    this.#tell({ task: 'check' });
+    await this.#expect('checked');
   }
 
   /** Sends what these tasks name, to its end, or until whoever reads it does so no more. */
@@ -199,7 +208,7 @@ export class MediumProgram implements AsyncDisposable {
     for (const task of tasks) this.#tell(task);
     this.#tell({ task: 'end' });
     const { event } = await this.#next();
-    if (event !== 'sent' && event !== 'unread') throw new Error(`torpor-bundle said ${event} and not sent`);
+    if (event !== 'done' && event !== 'unread') throw new Error(`torpor-bundle said ${event} and not done`);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -10,7 +10,7 @@ import type { Contents } from '../../engine/bundle/contents.ts';
 import { openBundle } from '../../engine/bundle/medium/bundle.ts';
 import { zeros } from '../../engine/bundle/medium/chunk-table.ts';
 import { usualKdf } from '../../engine/bundle/medium/header.ts';
-import { WriteSession } from '../../engine/bundle/medium/write.ts';
+import { Writing } from '../../engine/bundle/medium/writing.ts';
 import { credsEntry, fileEntry, type ImageKind, mountEntry, rewriteImage } from '../../proto/images.ts';
 import { type Manifest, manifestSchema, specOf } from '../../proto/manifest.ts';
 import { decode, encode, message, optional, withFields } from '../../proto/wire.ts';
@@ -252,40 +252,31 @@ describe('the catalogue of a stranger', () => {
     path = join(folder, 'bundle');
     const written = await home.run(['export', '--json', 'xterm', `${path}/`], { input: `${passphrase}\n` });
     expect(written, written.stderr).toMatchObject({ code: 0 });
-    const bundle = await openBundle(path, passphrase);
+    const bundle = await openBundle(path, { passphrase });
     genuine = bundle.catalogue.contents as unknown as Contents;
     await bundle.stored[Symbol.asyncDispose]();
   });
 
   /** The next generation, of the same chunks, with other contents. */
   async function forge(edit: (contents: Contents) => void): Promise<void> {
-    const bundle = await openBundle(path, passphrase);
+    const bundle = await openBundle(path, { passphrase });
     const { lists, table } = bundle.catalogue;
     await bundle.stored[Symbol.asyncDispose]();
     const changed = structuredClone(genuine);
     edit(changed);
-    const items = lists.map((list, source) => {
+    const request = { path, form: 'folder' as const, passphrases: [passphrase], kdf: usualKdf };
+    const writing = await Writing.begin({ ...request, expectedBytes: 0 }, () => {});
+    for (const list of lists) {
       const ids = Array.from(list?.chunks ?? [], (number) =>
         number === zeros ? Buffer.alloc(32) : Buffer.from(table.id(number)),
       );
-      const head = Buffer.alloc(24);
-      head.write('L', 0);
-      head.writeUInt32LE(48 + ids.length * 32, 4);
-      head.writeUInt32LE(source, 8);
-      head.writeUInt32LE(ids.length, 12);
-      head.writeBigUInt64LE(BigInt(list?.bytes ?? 0), 16);
-      return Buffer.concat([head, Buffer.from(list?.sha256 ?? '', 'hex'), ...ids]);
-    });
-    const request = { path, form: 'folder' as const, passphrases: [passphrase], kdf: usualKdf, expected: 0 };
-    const session = await WriteSession.begin(request);
-    const listener = { list: () => {}, unreadable: () => {}, progress: () => {} };
-    await session.receive(
-      (async function* () {
-        yield* items;
-      })(),
-      listener,
-    );
-    await session.commit(changed as unknown as Record<string, unknown>, listener);
+      await writing.take({
+        ...{ kind: 'list', bytes: list?.bytes ?? 0, ids: Buffer.concat(ids) },
+        sha256: Buffer.from(list?.sha256 ?? '', 'hex'),
+      });
+    }
+    await writing.commit(changed as unknown as Record<string, unknown>, () => {});
+    await writing.close();
   }
 
   const first = (contents: Contents) => {

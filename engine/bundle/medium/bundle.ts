@@ -3,12 +3,12 @@ import { lstat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { TorporError } from '../../../api/errors.ts';
 import { type Catalogue, decodeCatalogue } from './catalogue.ts';
+import type { ChunkTable } from './chunk-table.ts';
 import { partialOf, replaceFileHeader, StoredFile } from './file-form.ts';
-import { readFolderHeader, replaceFolderHeader, StoredFolder } from './folder-form.ts';
+import { lockBundle, putHeader, readFolderHeader, StoredFolder } from './folder-form.ts';
 import type { Stored } from './form.ts';
 import {
   addPassphrases,
-  type Header,
   headerBytes,
   type Kdf,
   looksLikeHeader,
@@ -95,7 +95,7 @@ export interface OpenBundle {
   catalogue: Catalogue;
   /** A newer generation that is not complete. */
   passedOver: number | undefined;
-  catalogueBytes: number;
+  bytes: number;
 }
 
 /** The newest generation that is complete and authentic. @throws TorporError where there is none. */
@@ -108,9 +108,9 @@ export async function openCurrent(stored: Stored, header: OpenHeader, path: stri
       const catalogue = decodeCatalogue(header, bytes);
       if (candidate.generation !== undefined && candidate.generation !== catalogue.generation)
         throw new DamageError('a catalogue has the name of another');
-      await stored.checkPacks(catalogue.packs, bytes.length);
+      const size = await stored.measure(catalogue.packs, bytes.length);
       passedOver ??= await stored.unfinishedAfter(catalogue.generation);
-      return { stored, header, catalogue, passedOver, catalogueBytes: bytes.length };
+      return { stored, header, catalogue, passedOver, bytes: size };
     } catch (error) {
       if (!(error instanceof DamageError) && errnoOf(error) === undefined) throw error;
       why ??=
@@ -125,17 +125,15 @@ export async function openCurrent(stored: Stored, header: OpenHeader, path: stri
   );
 }
 
-export const openBundle = (path: string, passphrase: string): Promise<OpenBundle> =>
-  openWith(path, (header) => openHeader(header, passphrase, path));
+/** What opens a bundle: a passphrase, or the key that it has given when it was opened before. */
+export type Opener = { passphrase: string } | { key: Buffer };
 
-/** Once more, by the key that the first time has given. */
-export const openBundleByKey = (path: string, key: Buffer): Promise<OpenBundle> =>
-  openWith(path, async (header) => openHeaderByKey(header, key, path));
-
-async function openWith(path: string, unlock: (header: Header) => Promise<OpenHeader>): Promise<OpenBundle> {
+export async function openBundle(path: string, by: Opener): Promise<OpenBundle> {
   const stored = await openStored(path);
   try {
-    const header = await unlock(parseHeader(stored.header, path));
+    const parsed = parseHeader(stored.header, path);
+    const header =
+      'key' in by ? openHeaderByKey(parsed, by.key, path) : await openHeader(parsed, by.passphrase, path);
     return await openCurrent(stored, header, path);
   } catch (error) {
     await stored[Symbol.asyncDispose]();
@@ -153,11 +151,7 @@ export async function readAll(
   numbers: Uint32Array,
   seen: (payload: Buffer) => Promise<void> | undefined,
 ): Promise<void> {
-  const order = numbers.slice().sort((one, other) => {
-    const [first, second] = [table.place(one), table.place(other)];
-    return first.pack - second.pack || first.offset - second.offset;
-  });
-  for (const number of order) {
+  for (const number of inOrder(table, numbers)) {
     const place = table.place(number);
     const payload = reader.atHand(place) ?? (await reader.read(place));
     if (payload.compare(table.id(number), 0, 32, 0, 32) !== 0)
@@ -165,6 +159,15 @@ export async function readAll(
     const waiting = seen(payload);
     if (waiting !== undefined) await waiting;
   }
+}
+
+/** As they lie in the packs. */
+function inOrder(table: ChunkTable, numbers: Uint32Array): Uint32Array {
+  // One number for the place and the chunk at once would not be exact any more; sorted by places, found by them.
+  const places = Float64Array.from(numbers, (number) => table.position(number));
+  const byPlace = new Map<number, number>();
+  for (const [index, number] of numbers.entries()) byPlace.set(places[index] ?? 0, number);
+  return Uint32Array.from(places.sort(), (place) => byPlace.get(place) ?? 0);
 }
 
 /** Every chunk of a table. */
@@ -176,11 +179,12 @@ export async function changePassphrases(
   passphrase: string,
   change: { add: readonly string[]; remove: readonly string[]; kdf: Kdf },
 ): Promise<number> {
+  using _held = (await kindOf(path)) === 'folder' ? lockBundle(path) : undefined;
   await using stored = await openStored(path);
   const old = await openHeader(parseHeader(stored.header, path), passphrase, path);
   const header = await removePassphrases(await addPassphrases(old, change.add, change.kdf), change.remove);
   if (header !== old) {
-    if (stored.kind === 'folder') await replaceFolderHeader(path, header.bytes);
+    if (stored.kind === 'folder') await putHeader(path, header.bytes);
     else await replaceFileHeader(path, header.bytes);
   }
   return header.wraps.length;

@@ -83,6 +83,12 @@ export class ChunkTable {
     };
   }
 
+  /** A number by which chunks are in the order of their packs, and of their offsets there. */
+  position(number: number): number {
+    const at = number * entryBytes + idBytes;
+    return this.#entries.readUInt32LE(at) * 2 ** 31 + this.#entries.readUInt32LE(at + 8);
+  }
+
   pages(number: number): number {
     return this.#entries.readUInt8(number * entryBytes + 49);
   }

@@ -3,8 +3,7 @@
  * takes its name when it has been read back.
  */
 import { constants, renameSync, rmSync } from 'node:fs';
-import type { FileHandle } from 'node:fs/promises';
-import { open, stat } from 'node:fs/promises';
+import { type FileHandle, open, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { TorporError } from '../../../api/errors.ts';
 import { lockFolder } from '../../../native/folder-lock.ts';
@@ -30,6 +29,8 @@ function makeTrailer(bundle: Buffer, catalogueBytes: number): Buffer {
   sha256(trailer.subarray(0, 32)).copy(trailer, 32);
   return trailer;
 }
+
+const idIn = (header: Buffer) => header.subarray(16, 32);
 
 const offsetOf = (packs: readonly Pack[], number: number) =>
   packs.slice(0, number).reduce((sum, { bytes }) => sum + bytes, headerBytes);
@@ -67,10 +68,7 @@ export class StoredFile implements Stored {
     if (size < headerBytes + trailerBytes) throw incomplete;
     const trailer = await readAt(this.#file, size - trailerBytes, trailerBytes, 'it');
     const length = Number(trailer.readBigUInt64LE(8));
-    if (
-      !makeTrailer(this.header.subarray(16, 32), length).equals(trailer) ||
-      length > size - trailerBytes - headerBytes
-    )
+    if (!makeTrailer(idIn(this.header), length).equals(trailer) || length > size - trailerBytes - headerBytes)
       throw incomplete;
     return await readAt(this.#file, size - trailerBytes - length, length, 'its catalogue');
   }
@@ -85,10 +83,11 @@ export class StoredFile implements Stored {
     }
   }
 
-  async checkPacks(packs: readonly Pack[], catalogueBytes: number): Promise<void> {
+  async measure(packs: readonly Pack[], catalogueBytes: number): Promise<number> {
     const { size } = await this.#file.stat();
     if (offsetOf(packs, packs.length) + catalogueBytes + trailerBytes !== size)
       throw new DamageError('its parts are not as long as its catalogue says');
+    return size;
   }
 
   async openPack(packs: readonly Pack[], number: number): Promise<PackPlace> {
@@ -103,7 +102,7 @@ export class StoredFile implements Stored {
 export class FileDraft implements Draft {
   readonly kind = 'file';
   readonly #path: string;
-  readonly #bundle: Buffer;
+  readonly #header: Buffer;
   readonly #lock: Disposable;
   readonly #appender: Appender;
   readonly #most: number;
@@ -112,18 +111,18 @@ export class FileDraft implements Draft {
 
   private constructor(
     path: string,
-    bundle: Buffer,
+    header: Buffer,
     is: { lock: Disposable; file: FileHandle; most: number },
   ) {
     this.#path = path;
-    this.#bundle = bundle;
+    this.#header = header;
     this.#lock = is.lock;
     this.#most = is.most;
     this.#appender = new Appender(is.file, 0);
   }
 
-  /** @param bundle its id @param expected bytes, as far as known */
-  static async begin(path: string, bundle: Buffer, header: Buffer, expected: number): Promise<FileDraft> {
+  /** @param expected bytes, as far as known */
+  static async begin(path: string, header: Buffer, expected: number): Promise<FileDraft> {
     const partial = partialOf(path);
     const most = (await isFat(dirname(path))) ? mostFatBytes : Number.POSITIVE_INFINITY;
     if (expected > most) throw tooBig(path);
@@ -137,7 +136,7 @@ export class FileDraft implements Draft {
         'Wait until it has ended, and try again.',
       );
     }
-    const draft = new FileDraft(path, bundle, { lock: held, file, most });
+    const draft = new FileDraft(path, header, { lock: held, file, most });
     try {
       await file.truncate(0);
       await draft.append(header);
@@ -192,6 +191,8 @@ export class FileDraft implements Draft {
 
   async settle(): Promise<void> {
     await this.#appender.settle();
+    if (!(await readAt(this.#appender.file, 0, headerBytes, 'it')).equals(this.#header))
+      throw new DamageError('its header is not what was written');
   }
 
   async openPack(id: string): Promise<PackPlace> {
@@ -201,7 +202,7 @@ export class FileDraft implements Draft {
   async writeCatalogue(_generation: number, catalogue: Buffer): Promise<Buffer> {
     const at = this.#appender.position;
     await this.append(catalogue);
-    await this.append(makeTrailer(this.#bundle, catalogue.length));
+    await this.append(makeTrailer(idIn(this.#header), catalogue.length));
     await this.settle();
     return await readAt(this.#appender.file, at, catalogue.length, 'its catalogue');
   }
@@ -219,6 +220,7 @@ export class FileDraft implements Draft {
   discard(): void {
     if (this.#isPublished) return;
     try {
+      this.#lock[Symbol.dispose]();
       rmSync(partialOf(this.#path), { force: true });
     } catch {
       // The medium is not there any more. The next export to it writes over what is left.
@@ -230,7 +232,7 @@ export class FileDraft implements Draft {
 export async function replaceFileHeader(path: string, header: Buffer): Promise<void> {
   const old = await openToRead(path);
   try {
-    const draft = await FileDraft.begin(path, header.subarray(16, 32), header, 0);
+    const draft = await FileDraft.begin(path, header, 0);
     try {
       await draft.copyBody(old);
       await draft.settle();

@@ -77,6 +77,9 @@ export async function isEmptyFolder(path: string): Promise<boolean> {
 export const hasGenerations = async (path: string): Promise<boolean> =>
   (await generations(path, 'cat')).length > 0;
 
+const folderBytes = (packs: readonly Pack[], catalogueBytes: number) =>
+  packs.reduce((sum, { bytes }) => sum + bytes, headerBytes + catalogueBytes);
+
 export class StoredFolder implements Stored {
   readonly kind = 'folder';
   readonly header: Buffer;
@@ -99,7 +102,7 @@ export class StoredFolder implements Stored {
     return newest > generation ? newest : undefined;
   }
 
-  async checkPacks(packs: readonly Pack[]): Promise<void> {
+  async measure(packs: readonly Pack[], catalogueBytes: number): Promise<number> {
     for (const { id, bytes } of packs) {
       let size: number;
       try {
@@ -110,6 +113,7 @@ export class StoredFolder implements Stored {
       }
       if (size !== bytes) throw new DamageError(`its pack ${id} has ${size} bytes and not ${bytes}`);
     }
+    return folderBytes(packs, catalogueBytes);
   }
 
   async openPack(packs: readonly Pack[], number: number): Promise<PackPlace> {
@@ -124,7 +128,8 @@ async function openPackFile(path: string, id: string): Promise<PackPlace> {
   return { file, start: 0, close: () => file.close() };
 }
 
-function lock(path: string): Disposable {
+/** Nobody else writes to that bundle meanwhile. @throws TorporError `blocked` */
+export function lockBundle(path: string): Disposable {
   const held = lockFolder(path);
   if (held === undefined)
     throw new TorporError(
@@ -136,7 +141,7 @@ function lock(path: string): Disposable {
 }
 
 /** Writes a header so that at any moment there is a whole one, on file systems too that cannot rename over a file. */
-async function putHeader(path: string, header: Buffer): Promise<void> {
+export async function putHeader(path: string, header: Buffer): Promise<void> {
   const next = join(path, newHeaderName);
   const file = await openToWrite(next);
   try {
@@ -152,12 +157,6 @@ async function putHeader(path: string, header: Buffer): Promise<void> {
   await syncNames(path);
   await rename(next, join(path, headerName));
   await syncNames(path);
-}
-
-/** Another header for a bundle that is there. */
-export async function replaceFolderHeader(path: string, header: Buffer): Promise<void> {
-  using _held = lock(path);
-  await putHeader(path, header);
 }
 
 export class FolderDraft implements Draft {
@@ -185,23 +184,26 @@ export class FolderDraft implements Draft {
     this.#lock = is.lock;
   }
 
+  /** The folder of a new bundle. @returns whether it had to be made. */
+  static async makeFolder(path: string): Promise<boolean> {
+    const isMade = mkdirSync(path, { recursive: true }) !== undefined;
+    if (isMade) await syncNames(dirname(path));
+    return isMade;
+  }
+
   /**
    * Begins a generation: removes what interrupted ones have left, and leaves a mark, so that a reader can say of this one
-   * that it was interrupted. @param kept packs of the generation that counts; undefined for a new bundle
-   * @param header undefined where it stays
+   * that it was interrupted. @param header undefined where it stays
    */
   static async begin(
     path: string,
     generation: number,
     header: Buffer | undefined,
-    kept: readonly Pack[] | undefined,
+    is: { lock: Disposable; madeFolder: boolean; isNew: boolean; kept: readonly Pack[] },
   ): Promise<FolderDraft> {
-    const madeFolder = mkdirSync(path, { recursive: true }) !== undefined;
-    if (madeFolder) await syncNames(dirname(path));
-    const held = lock(path);
-    const draft = new FolderDraft(path, generation, { isNew: kept === undefined, madeFolder, lock: held });
+    const draft = new FolderDraft(path, generation, is);
     try {
-      await draft.#removeBut(new Set(kept?.map(({ id }) => id)));
+      await draft.#removeBut(new Set(is.kept.map(({ id }) => id)));
       if (header !== undefined) await putHeader(path, header);
       draft.written += header?.length ?? 0;
       for (const name of [packsName, cataloguesName]) await mkdir(join(path, name), { recursive: true });
@@ -294,12 +296,13 @@ export class FolderDraft implements Draft {
     await syncNames(join(this.#path, packsName));
     this.#lock[Symbol.dispose]();
     const { size } = await stat(cataloguePath(this.#path, generation));
-    return headerBytes + size + packs.reduce((sum, { bytes }) => sum + bytes, 0);
+    return folderBytes(packs, size);
   }
 
   discard(): void {
     if (this.#isPublished) return;
     try {
+      this.#lock[Symbol.dispose]();
       for (const id of this.#made) rmSync(packPath(this.#path, id), { force: true });
       rmSync(markPath(this.#path, this.#generation), { force: true });
       if (!this.#isNew) return;

@@ -29,8 +29,8 @@ export interface Stored extends AsyncDisposable {
   candidates(): Promise<Candidate[]>;
   /** The newest generation behind this one that was begun and never ended. */
   unfinishedAfter(generation: number): Promise<number | undefined>;
-  /** @throws DamageError where it is not there, or has another length. */
-  checkPacks(packs: readonly Pack[], catalogueBytes: number): Promise<void>;
+  /** @returns bytes of the bundle. @throws DamageError where a pack is not there, or has another length. */
+  measure(packs: readonly Pack[], catalogueBytes: number): Promise<number>;
   openPack(packs: readonly Pack[], number: number): Promise<PackPlace>;
 }
 

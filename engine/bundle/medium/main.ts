@@ -1,236 +1,186 @@
 /**
- * torpor-bundle, the medium program: reads and writes bundles (docs/bundle-format.md) with the rights of whoever asked for
- * it. Tasks come as lines of JSON on standard input, and what becomes of them goes as such lines to standard output;
- * chunks come and go on descriptor 3, and what is known already is told on descriptor 4.
+ * `torpor-bundle`: reads and writes bundles (docs/bundle-format.md) with the rights of whoever they belong to. It is told
+ * what to do by lines of JSON on standard input, and answers by such lines on standard output. A writer gets the stream of
+ * chunks on descriptor 3 and gives the ids of those that it has on 4; a reader gives its stream on 3.
  */
-
 import { once } from 'node:events';
-import { createWriteStream } from 'node:fs';
+import { Socket } from 'node:net';
 import { createInterface } from 'node:readline';
-import { getSystemErrorName } from 'node:util';
-import { z } from 'zod';
-import { sentenceOf, TorporError } from '../../../api/errors.ts';
-import { changePassphrases, openBundle, openBundleByKey } from './bundle.ts';
-import { kdfBounds, usualKdf } from './header.ts';
-import { ReadSession } from './read.ts';
-import { openInput, StreamError } from './stream.ts';
-import { type Doing, errnoOf, explain } from './trouble.ts';
-import { WriteSession } from './write.ts';
+import { TorporError } from '../../../api/errors.ts';
+import { changePassphrases } from './bundle.ts';
+import type { Draft } from './form.ts';
+import { Reading } from './reading.ts';
+import { Output, openInput, pageBytes, readItems, StreamError } from './stream.ts';
+import { type FirstTask, parseCommit, parseFirst, parseRead, type ReadTask } from './tasks.ts';
+import { type Doing, explain } from './trouble.ts';
+import { type Answer, Writing } from './writing.ts';
 
-const dataFd = 3;
+const streamFd = 3;
 const knownFd = 4;
-const tellEveryMs = 200;
+const progressMs = 200;
 
-const count = z.number().int().nonnegative();
-const path = z.string();
-const owner = z.enum(['root', 'user']);
-const kdf = z.object({
-  ops: z.number().int().min(kdfBounds.ops.least).max(kdfBounds.ops.most),
-  memory: z.number().int().min(kdfBounds.memory.least).max(kdfBounds.memory.most),
-});
-const passphrases = z.array(z.string());
+/** What must not stay behind when this program is ended. */
+let draft: Draft | undefined;
 
-const tasks = z.discriminatedUnion('task', [
-  z.object({
-    task: z.literal('write'),
-    path,
-    form: z.enum(['auto', 'file', 'folder']),
-    passphrases: passphrases.min(1),
-    kdf: kdf.optional(),
-    expected: count,
-  }),
-  z.object({
-    task: z.literal('commit'),
-    contents: z.record(z.string(), z.unknown()),
-  }),
-  z.object({
-    task: z.literal('read'),
-    path,
-    passphrase: z.string().optional(),
-    /** All of it is read and authenticated before anything is said of it. */
-    check: z.boolean().optional(),
-    key: z
-      .string()
-      .regex(/^[0-9a-f]{64}$/)
-      .optional(),
-  }),
-  z.object({ task: z.literal('folder'), path, mode: count, owner }),
-  z.object({ task: z.literal('link'), path, target: z.string(), owner }),
-  z.object({
-    task: z.literal('file'),
-    list: count,
-    path,
-    mode: count,
-    owner,
-    mtimeNs: z.string().transform((text) => BigInt(text)),
-  }),
-  z.object({ task: z.literal('memory'), list: count }),
-  z.object({ task: z.literal('chunkList'), list: count, path }),
-  z.object({ task: z.literal('end') }),
-  z.object({
-    task: z.literal('passphrases'),
-    path,
-    passphrase: z.string(),
-    add: passphrases,
-    remove: passphrases,
-    kdf: kdf.optional(),
-  }),
-]);
-type Task = z.infer<typeof tasks>;
-type TaskOf<K extends Task['task']> = Extract<Task, { task: K }>;
+type Lines = AsyncIterator<string>;
 
-const tell = (event: Readonly<Record<string, unknown>>) => process.stdout.write(`${JSON.stringify(event)}\n`);
+const emit = (event: Record<string, unknown>): void => {
+  process.stdout.write(`${JSON.stringify(event)}\n`);
+};
 
-/** Not more often than somebody looks. */
-function sparing(): (phase: string, done: number, total: number) => void {
+/** Says how far it is, not more often than anybody can read. `total` is 0 where nobody knows. */
+function progress(phase: 'write' | 'verify' | 'read'): (done: number, total: number) => void {
   let last = 0;
-  return (phase, done, total) => {
-    const now = performance.now();
-    if (now - last < tellEveryMs) return;
+  return (done, total) => {
+    const now = Date.now();
+    if (now - last < progressMs) return;
     last = now;
-    tell({ event: 'progress', phase, done, total });
+    emit({ event: 'progress', phase, done, total });
   };
 }
 
-class Program {
-  #writing: WriteSession | undefined;
-  #reading: ReadSession | undefined;
-  #path = '';
-  #doing: Doing = 'read';
-  readonly #progress = sparing();
+async function nextLine(lines: Lines): Promise<string | undefined> {
+  const { value, done } = await lines.next();
+  return done ? undefined : value;
+}
 
-  async run(): Promise<void> {
-    try {
-      for await (const line of createInterface({ input: process.stdin }))
-        if (await this.#do(tasks.parse(JSON.parse(line)))) return;
-    } catch (error) {
-      // Who was to read has reasons, and says them.
-      if (error instanceof StreamError || errnoOf(error) === 'EPIPE') {
-        tell({ event: 'unread' });
-        return;
-      }
-      const known = explain(error, this.#path, this.#doing);
-      const { code, hint } = known instanceof TorporError ? known : { code: 'failed', hint: '' };
-      if (!(known instanceof TorporError)) process.stderr.write(`${(error as Error).stack}\n`);
-      tell({ event: 'error', code, message: sentenceOf(known), hint });
-      process.exitCode = 1;
-    } finally {
-      this.discard();
-      await this.#reading?.[Symbol.asyncDispose]();
+async function write(task: Extract<FirstTask, { task: 'write' }>, lines: Lines): Promise<void> {
+  const writing = await Writing.begin(task, (begun) => {
+    draft = begun;
+  });
+  emit({ event: 'ready', ...writing.ready });
+  await giveKnown(writing.knownIds());
+  const wrote = progress('write');
+  let listed = 0;
+  let pending = 0;
+  const answer = (said: Answer | undefined): void => {
+    if (said !== undefined) emit({ ...said });
+  };
+  await readItems(openInput(streamFd), (item) => {
+    if (item.kind === 'chunk') pending += item.pages * pageBytes;
+    else pending = 0;
+    if (item.kind === 'list') listed += item.bytes;
+    wrote(Math.min(listed + pending, task.sourceBytes), task.sourceBytes);
+    const said = writing.take(item);
+    if (said instanceof Promise) return said.then(answer);
+    answer(said);
+    return undefined;
+  });
+  const line = await nextLine(lines);
+  if (line === undefined)
+    throw new TorporError('failed', 'The export was given up before its end. The bundle is as it was.');
+  emit({ event: 'done', ...(await writing.commit(parseCommit(line).contents, progress('verify'))) });
+  await writing.close();
+}
+
+/** Who does not want to know them has closed the other end. */
+async function giveKnown(ids: Buffer): Promise<void> {
+  const socket = new Socket({ fd: knownFd, readable: false, writable: true });
+  const closed = once(socket, 'close').catch(() => {});
+  socket.on('error', () => {});
+  socket.end(ids, () => socket.destroy());
+  await closed;
+}
+
+async function read(task: Extract<FirstTask, { task: 'read' }>, lines: Lines): Promise<void> {
+  let done = 0;
+  let total = 0;
+  const say = progress('read');
+  await using reading = await Reading.open(task.path, task.by, (bytes) => {
+    done += bytes;
+    say(done, total);
+  });
+  total = reading.packBytes;
+  emit({ event: 'opened', ...reading.opened });
+  let output: Output | undefined;
+  for (let line = await nextLine(lines); line !== undefined; line = await nextLine(lines)) {
+    const next = parseRead(line);
+    if (next.task === 'check') {
+      const chunks = await reading.check();
+      emit({ event: 'checked', chunks, bytes: reading.opened.bytes });
+      continue;
     }
-  }
-
-  /** What is not committed is as if it had never been. */
-  discard(): void {
-    this.#writing?.discard();
-  }
-
-  /** @returns whether that was the last one. */
-  async #do(task: Task): Promise<boolean> {
-    switch (task.task) {
-      case 'write':
-        await this.#write(task);
-        return false;
-      case 'commit':
-        await this.#commit(task);
-        return true;
-      case 'read':
-        await this.#read(task);
-        return false;
-      case 'passphrases':
-        [this.#path, this.#doing] = [task.path, 'write'];
-        tell({
-          event: 'passphrases',
-          count: await changePassphrases(task.path, task.passphrase, { ...task, kdf: task.kdf ?? usualKdf }),
-        });
-        return true;
-      default:
-        return this.#send(task);
+    output ??= new Output(streamFd);
+    if (next.task === 'end') {
+      await output.end();
+      emit({ event: 'done', bytes: done });
+      return;
     }
-  }
-
-  async #write(task: TaskOf<'write'>): Promise<void> {
-    [this.#path, this.#doing] = [task.path, 'write'];
-    const session = await WriteSession.begin({ ...task, kdf: task.kdf ?? usualKdf });
-    this.#writing = session;
-    const { id, generation, isNew, form } = session;
-    tell({ event: 'ready', id, generation, isNew, form });
-    const known = createWriteStream('', { fd: knownFd });
-    known.end(session.known());
-    await once(known, 'close');
-    await session.receive(openInput(dataFd), {
-      list: (source, list) => tell({ event: 'list', source, ...list }),
-      unreadable: (source, errno, what) =>
-        tell({ event: 'unreadable', source, errno: getSystemErrorName(-errno), what }),
-      progress: this.#progress,
-    });
-  }
-
-  async #commit({ contents }: TaskOf<'commit'>): Promise<void> {
-    if (this.#writing === undefined) throw new Error('nothing is being written');
-    const committed = await this.#writing.commit(contents, { progress: this.#progress });
-    tell({ event: 'done', ...committed });
-  }
-
-  async #read(task: TaskOf<'read'>): Promise<void> {
-    this.#path = task.path;
-    const bundle =
-      task.key === undefined
-        ? await openBundle(task.path, task.passphrase ?? '')
-        : await openBundleByKey(task.path, Buffer.from(task.key, 'hex'));
-    this.#reading = new ReadSession(bundle, dataFd, (done, total) => this.#progress('read', done, total));
-    if (task.check) await this.#reading.check((done, total) => this.#progress('verify', done, total));
-    const { stored, header, catalogue, passedOver = null, catalogueBytes } = bundle;
-    tell({
-      event: 'opened',
-      id: header.id.toString('hex'),
-      key: header.key.toString('hex'),
-      form: stored.kind,
-      passedOver,
-      generation: catalogue.generation,
-      contents: catalogue.contents,
-      lists: catalogue.lists.map((list) => ({
-        bytes: list?.bytes ?? 0,
-        sha256: list?.sha256 ?? '',
-        chunks: list?.chunks.length ?? 0,
-      })),
-      bytes: catalogue.packs.reduce((sum, pack) => sum + pack.bytes, catalogueBytes),
-    });
-  }
-
-  async #send(task: Exclude<Task, TaskOf<'write' | 'commit' | 'read' | 'passphrases'>>): Promise<boolean> {
-    const reading = this.#reading;
-    if (reading === undefined) throw new Error('nothing is open');
-    switch (task.task) {
-      case 'folder':
-        await reading.folder(task.path, task.mode, task.owner);
-        return false;
-      case 'link':
-        await reading.link(task.path, task.target, task.owner);
-        return false;
-      case 'file':
-        await reading.file(task);
-        return false;
-      case 'memory':
-        await reading.memory(task.list);
-        return false;
-      case 'chunkList':
-        await reading.chunkList(task.list, task.path);
-        return false;
-      case 'end':
-        await reading.end();
-        tell({ event: 'sent' });
-        return true;
-    }
+    await give(reading, output, next);
   }
 }
 
-const program = new Program();
-for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const)
-  process.once(signal, () => {
-    program.discard();
-    process.exit(1);
-  });
-await program.run();
-// Descriptor 3 may still be open at its other end.
-process.exit();
+async function give(
+  reading: Reading,
+  output: Output,
+  task: Exclude<ReadTask, { task: 'check' | 'end' }>,
+): Promise<void> {
+  switch (task.task) {
+    case 'folder':
+      return await reading.folder(output, task);
+    case 'link':
+      return await reading.link(output, task);
+    case 'file':
+      return await reading.file(output, task);
+    case 'memory':
+      return await reading.memory(output, task);
+    case 'chunkList':
+      return await reading.chunkList(output, task);
+  }
+}
+
+async function run(): Promise<void> {
+  const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
+  const line = await nextLine(lines);
+  if (line === undefined) return;
+  const task = parseFirst(line);
+  const doing: Doing = task.task === 'read' ? 'read' : 'write';
+  try {
+    switch (task.task) {
+      case 'write':
+        return await write(task, lines);
+      case 'read':
+        return await read(task, lines);
+      case 'passphrases': {
+        const passphrases = await changePassphrases(task.path, task.passphrase, task);
+        emit({ event: 'done', passphrases });
+      }
+    }
+  } catch (error) {
+    // Who was to read it has reasons, and says them.
+    if (error instanceof StreamError && task.task === 'read') return emit({ event: 'unread' });
+    if (error instanceof StreamError)
+      throw new TorporError(
+        'failed',
+        `The other end of torpor-bundle's stream is at fault: ${error.message}. The bundle ${task.path} is as it was.`,
+        'Try again. If it comes back, it is a defect of Torpor.',
+      );
+    throw explain(error, task.path, doing);
+  }
+}
+
+process.on('SIGTERM', () => {
+  draft?.discard();
+  process.exit(143);
+});
+// Whoever is told is gone: what is done is done to its end, or fails by itself.
+process.stdout.on('error', () => {});
+
+try {
+  await run();
+  process.exit(0);
+} catch (error) {
+  draft?.discard();
+  if (!(error instanceof TorporError)) {
+    process.stderr.write(`${error instanceof Error ? error.stack : String(error)}\n`);
+    emit({
+      event: 'error',
+      code: 'failed',
+      message: `torpor-bundle has a defect: ${String(error)}`,
+      hint: '',
+    });
+  } else {
+    emit({ event: 'error', code: error.code, message: error.message, hint: error.hint });
+  }
+  process.exit(1);
+}

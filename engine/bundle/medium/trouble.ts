@@ -6,8 +6,11 @@ export class DamageError extends Error {
   override readonly name = 'DamageError';
 }
 
+/** What the kernel has answered; undefined for errors of Node's own. */
 export const errnoOf = (error: unknown): string | undefined =>
-  error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;
+  error instanceof Error && 'code' in error && /^E[A-Z0-9]+$/.test(String(error.code))
+    ? String(error.code)
+    : undefined;
 
 /** What a medium answers that is worn, or not there any more. */
 const mediumErrors = new Set(['EIO', 'ENODEV', 'ENXIO', 'ENOMEDIUM', 'ESTALE', 'EREMOTEIO', 'ESHUTDOWN']);
