@@ -214,8 +214,11 @@ describe('moving to another machine over ssh', () => {
     expect(moved.stoodStillMs).toBeGreaterThan(0);
     const left = await home.json<Workload[]>('ps');
     expect(left.map((each) => each.id)).not.toContain(id);
-    const count = async () =>
-      Number((await away.run(['exec', 'mover', '--', 'cat', join(alice.home, 'count')])).stdout);
+    const count = async () => {
+      const outcome = await away.run(['exec', 'mover', '--', 'cat', join(alice.home, 'count')]);
+      expect(outcome, outcome.stderr).toMatchObject({ code: 0 });
+      return Number(outcome.stdout);
+    };
     const first = await count();
     await vi.waitFor(async () => expect(await count()).toBeGreaterThan(first), waiting);
     await torpor(away, 'end', 'mover');
