@@ -543,6 +543,9 @@ describe('a folder', () => {
     expect(errorOf(refused)?.hint).toContain(`${path}/session`);
     expect(readdirSync(path)).toEqual(['holiday.jpg']);
     expectRefused(await read(path, [end]), 'usage', /is no bundle/);
+    const short = join(folder, 'short');
+    expectRefused(await write(short, Buffer.alloc(0), { passphrases: ['short'] }), 'usage', /fewer than 8/);
+    expect(existsSync(short)).toBe(false);
     rmSync(join(path, 'holiday.jpg'));
     mkdirSync(join(path, 'lost+found'));
     expectDone(await writeFirst());

@@ -231,7 +231,8 @@ function compose(id: Buffer, key: Buffer, wraps: readonly Wrap[]): OpenHeader {
 export async function makeHeader(passphrases: readonly string[], kdf: Kdf): Promise<OpenHeader> {
   const [id, key] = [randomBytes(16), randomBytes(keyBytes)];
   const wraps: Wrap[] = [];
-  for (const passphrase of new Set(passphrases)) wraps.push(await makeWrap(id, key, passphrase, kdf));
+  for (const passphrase of new Set(passphrases.map((each) => each.normalize('NFC'))))
+    wraps.push(await makeWrap(id, key, passphrase, kdf));
   return compose(id, key, wraps);
 }
 

@@ -1,5 +1,4 @@
 /** The streams of chunks from `torpor-pages export` and to `torpor-pages import`: items, strictly checked. */
-import { once } from 'node:events';
 import { Socket } from 'node:net';
 import { widenPipe } from '../../../native/page-cache.ts';
 import { idBytes } from './chunk-table.ts';
@@ -137,74 +136,67 @@ export function openInput(fd: number): AsyncIterable<Buffer> {
   return new Socket({ fd, readable: true, writable: false });
 }
 
-/** Items to a pipe or socket, gathered so that few writes are needed. */
+/** Items to a pipe or socket, gathered so that few writes are needed: one buffer is filled while the other is written. */
 export class Output {
   readonly #socket: Socket;
   #batch: Buffer = Buffer.allocUnsafe(pipeBytes);
+  #spare: Buffer = Buffer.allocUnsafe(pipeBytes);
   #used = 0;
-  #spare: Buffer[] = [];
+  #writing: Promise<void> = Promise.resolve();
 
   constructor(fd: number) {
     widenPipe(fd, pipeBytes);
     this.#socket = new Socket({ fd, readable: false, writable: true });
-    // Who waits for it to be drained is told; what comes after that is the same again.
+    // Whoever writes is told.
     this.#socket.on('error', () => {});
   }
 
-  /** @returns undefined where it need not be waited for. */
+  /** Of at most a chunk's length. @returns undefined where it need not be waited for. */
   item(kind: string, ...payload: readonly Uint8Array[]): Promise<void> | undefined {
     const length = payload.reduce((sum, part) => sum + part.length, 0);
-    const head = Buffer.alloc(itemHead);
-    head.write(kind, 0, 'latin1');
-    head.writeUInt32LE(length, 4);
-    return this.bytes(head, ...payload);
-  }
-
-  bytes(...parts: readonly Uint8Array[]): Promise<void> | undefined {
-    const length = parts.reduce((sum, part) => sum + part.length, 0);
-    if (this.#used + length <= this.#batch.length) {
-      this.#add(parts);
+    if (this.#used + itemHead + length <= pipeBytes) {
+      this.#add(kind, length, payload);
       return undefined;
     }
-    if (length > this.#batch.length) return this.#long(parts);
-    const flushed = this.#flush();
-    this.#add(parts);
-    return flushed;
+    return this.#flush().then(() => this.#add(kind, length, payload));
   }
 
-  async #long(parts: readonly Uint8Array[]): Promise<void> {
-    await this.#flush();
-    await this.#write(Buffer.concat(parts), () => {});
-  }
-
-  #add(parts: readonly Uint8Array[]): void {
-    for (const part of parts) {
+  #add(kind: string, length: number, payload: readonly Uint8Array[]): void {
+    this.#batch.fill(0, this.#used, this.#used + itemHead);
+    this.#batch.write(kind, this.#used, 'latin1');
+    this.#batch.writeUInt32LE(length, this.#used + 4);
+    this.#used += itemHead;
+    for (const part of payload) {
       this.#batch.set(part, this.#used);
       this.#used += part.length;
     }
   }
 
-  #flush(): Promise<void> | undefined {
-    const full = this.#batch;
-    const data = full.subarray(0, this.#used);
-    this.#batch = this.#spare.pop() ?? Buffer.allocUnsafe(pipeBytes);
+  async #flush(): Promise<void> {
+    await this.#writing;
+    this.#writing = this.#write(this.#batch.subarray(0, this.#used));
+    // Who flushes next hears of it.
+    this.#writing.catch(() => {});
+    [this.#batch, this.#spare] = [this.#spare, this.#batch];
     this.#used = 0;
-    return this.#write(data, () => this.#spare.push(full));
   }
 
-  async #write(data: Buffer, written: () => void): Promise<void> {
-    if (this.#socket.destroyed) throw new StreamError('nobody reads it any more');
-    if (this.#socket.write(data, written)) return;
-    await Promise.race([once(this.#socket, 'drain'), once(this.#socket, 'close')]);
-    if (this.#socket.destroyed) throw new StreamError('nobody reads it any more');
+  #write(data: Buffer): Promise<void> {
+    return new Promise((resolve, reject) =>
+      this.#socket.write(data, (error) => (error ? reject(new StreamError(noReader)) : resolve())),
+    );
   }
 
   /** Everything is with who reads it, and that there is no more. */
   async end(): Promise<void> {
     await this.#flush();
-    if (this.#socket.destroyed) throw new StreamError('nobody reads it any more');
-    this.#socket.end();
-    await once(this.#socket, 'finish');
+    await this.#writing;
+    await new Promise<void>((resolve, reject) => {
+      this.#socket.once('error', () => reject(new StreamError(noReader)));
+      this.#socket.end(() => resolve());
+    });
     this.#socket.destroy();
   }
 }
+
+const noReader = 'nobody reads it any more';

@@ -3,7 +3,10 @@ import { z } from 'zod';
 import { TorporError } from '../../../api/errors.ts';
 import { kdfBounds, usualKdf } from './header.ts';
 
-const text = z.string().refine((value) => !value.includes('\0'), 'has a zero byte');
+const text = z
+  .string()
+  .max(4095)
+  .refine((value) => !value.includes('\0'), 'has a zero byte');
 const path = text.regex(/^\//, 'is no absolute path');
 const passphrase = z.string().min(1).max(1024);
 const mode = z.int().min(0).max(0o777);

@@ -1,4 +1,5 @@
 /** Writes one generation of a bundle: takes chunks and lists, reads everything back, and makes it the one that counts. */
+import { rmdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { getSystemErrorName } from 'node:util';
 import { TorporError } from '../../../api/errors.ts';
@@ -27,7 +28,7 @@ export interface WriteRequest {
   form: FormKind | 'auto';
   passphrases: readonly string[];
   kdf: Kdf;
-  /** How long the bundle will be at least, as far as known. */
+  /** How many bytes will be sent, as far as known. */
   expectedBytes: number;
 }
 
@@ -119,8 +120,21 @@ export class Writing {
 
   /** @param begun gets what must be discarded if the program is ended. */
   static async begin(request: WriteRequest, begun: (draft: Draft) => void): Promise<Writing> {
-    const { path, passphrases, kdf, expectedBytes } = request;
-    const { form, bundle, lock, madeFolder } = await lookBefore(request);
+    const before = await lookBefore(request);
+    try {
+      return await Writing.#beginAfter(before, request, begun);
+    } catch (error) {
+      // Only an empty one goes.
+      if (before.madeFolder) await rmdir(request.path).catch(() => {});
+      throw error;
+    }
+  }
+
+  static async #beginAfter(
+    { form, bundle, lock, madeFolder }: Before,
+    { path, passphrases, kdf, expectedBytes }: WriteRequest,
+    begun: (draft: Draft) => void,
+  ): Promise<Writing> {
     const folder = form === 'folder' ? path : dirname(path);
     await refuseIfFull(folder, expectedBytes, path);
     const header =
