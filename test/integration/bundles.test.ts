@@ -17,6 +17,7 @@ const waiting = { timeout: 15_000, interval: 50 };
 const counter =
   'exec 3>>"$HOME/log"; i=0; while :; do i=$((i+1)); echo $i > "$HOME/count"; echo $i >&3; sleep 0.1; done';
 
+// Where making one fails, those that were made are taken away all the same.
 let alice: TestUser;
 let bob: TestUser;
 let home: TestEngine;
@@ -37,9 +38,8 @@ beforeAll(async () => {
   key = await mkdtemp('/var/tmp/torpor-key-');
 });
 afterAll(async () => {
-  for (const engine of [home, away]) await engine[Symbol.asyncDispose]();
-  for (const user of [alice, bob]) await user[Symbol.asyncDispose]();
-  await rm(key, { recursive: true, force: true });
+  for (const each of [home, away, alice, bob]) await each?.[Symbol.asyncDispose]();
+  if (key !== undefined) await rm(key, { recursive: true, force: true });
 });
 
 describe('a capsule that goes to another machine and comes home', () => {
@@ -186,7 +186,7 @@ describe('a bundle that is one file', () => {
 
 describe('moving to another machine over ssh', () => {
   it('goes on there, and is given up here only then', async () => {
-    await using server = await SshServer.start();
+    await using server = await SshServer.start(bob.name);
     const env = ['--env', `HOME=${alice.home}`];
     const words = ['--', 'xterm', '-e', 'sh', '-c', counter];
     const { id } = await torpor<Workload>(
@@ -200,7 +200,7 @@ describe('moving to another machine over ssh', () => {
       ...words,
     );
     const there = `TORPOR_STATE_DIR=${away.paths.stateDir} ${torporProgram}`;
-    const options = [...server.options, '--remote-user', bob.name, '--remote-torpor'];
+    const options = [...server.options, '--remote-torpor'];
     const nowhere = await home.run(['export', '--json', ...options, 'false', 'mover', server.address]);
     expect(nowhere).toMatchObject({ code: 1 });
     expect((await home.workload(id)).state).toBe('running');

@@ -1,9 +1,8 @@
-/** A real sshd on a port of its own, which lets this user in by a key that was made for it. */
+/** A real sshd on a port of its own, which lets a user in by a key that was made for it. */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { copyFile, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { chmod, copyFile, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { connect, createServer } from 'node:net';
-import { userInfo } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
@@ -17,17 +16,19 @@ export class SshServer implements AsyncDisposable {
   readonly #folder: string;
   readonly #child: ChildProcess;
 
-  private constructor(folder: string, port: number, child: ChildProcess) {
+  private constructor(folder: string, user: string, port: number, child: ChildProcess) {
     this.#folder = folder;
     this.#child = child;
-    this.address = `ssh://${userInfo().username}@127.0.0.1:${port}`;
+    this.address = `ssh://${user}@127.0.0.1:${port}`;
     const settings = [`IdentityFile=${join(folder, 'user')}`, 'IdentitiesOnly=yes', 'BatchMode=yes'];
     const trust = ['StrictHostKeyChecking=no', 'UserKnownHostsFile=/dev/null', 'LogLevel=ERROR'];
     this.options = [...settings, ...trust].flatMap((option) => ['--ssh-option', option]);
   }
 
-  static async start(): Promise<SshServer> {
+  static async start(user: string): Promise<SshServer> {
     const folder = await mkdtemp('/var/tmp/torpor-sshd-');
+    // sshd looks for the key as the user.
+    await chmod(folder, 0o755);
     for (const name of ['host', 'user'])
       await run('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', join(folder, name)]);
     await copyFile(join(folder, 'user.pub'), join(folder, 'authorized'));
@@ -35,7 +36,7 @@ export class SshServer implements AsyncDisposable {
     const settings = [
       ...[`Port ${port}`, 'ListenAddress 127.0.0.1', `HostKey ${join(folder, 'host')}`],
       ...[`AuthorizedKeysFile ${join(folder, 'authorized')}`, 'StrictModes no', 'UsePAM no'],
-      ...['PermitRootLogin yes', 'PasswordAuthentication no', `PidFile ${join(folder, 'pid')}`],
+      ...['PasswordAuthentication no', `PidFile ${join(folder, 'pid')}`],
     ];
     await writeFile(join(folder, 'sshd.conf'), `${settings.join('\n')}\n`);
     // Where the package has never been started it is not there.
@@ -43,7 +44,7 @@ export class SshServer implements AsyncDisposable {
     const child = spawn('/usr/sbin/sshd', ['-D', '-e', '-f', join(folder, 'sshd.conf')], { stdio: 'ignore' });
     for (const limit = Date.now() + 10_000; !(await answers(port)); await sleep(50))
       if (Date.now() > limit) throw new Error('sshd does not answer');
-    return new SshServer(folder, port, child);
+    return new SshServer(folder, user, port, child);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

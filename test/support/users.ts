@@ -15,10 +15,12 @@ export interface TestUser extends AsyncDisposable {
 export async function makeUser(name: string, uid: number): Promise<TestUser> {
   const home = `/home/${name}`;
   const remove = async () => {
-    await run('userdel', [name]).catch(() => {});
+    await run('userdel', ['--force', name]).catch(() => {});
     await rm(home, { recursive: true, force: true });
   };
   await remove();
-  await run('useradd', ['--create-home', '--home-dir', home, '--uid', String(uid), '--user-group', name]);
+  // No password fits, but the account is not locked: sshd lets nobody in who is.
+  const account = ['--password', '*', '--shell', '/bin/sh', '--uid', String(uid), '--user-group'];
+  await run('useradd', ['--create-home', '--home-dir', home, ...account, name]);
   return { name, uid, home, [Symbol.asyncDispose]: remove };
 }
