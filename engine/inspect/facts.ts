@@ -109,8 +109,6 @@ export interface ProcessFacts {
   filters: number;
   /** Its return addresses are guarded by the processor (x86 user shadow stack). */
   shadowStack: boolean;
-  /** It has lately used the wide registers of AVX-512. */
-  avx512: boolean;
   /** The processors on which it may run, as a list of numbers and ranges. */
   processors: string;
   /** Of timerfd and of POSIX timers: clocks that CRIU does not know. */

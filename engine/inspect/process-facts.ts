@@ -50,8 +50,6 @@ export async function readProcess(
     timers: timers.match(/^ID: /gm)?.length ?? 0,
     seccomp: seccompModes[field(status, 'Seccomp')] ?? 'none',
     filters: field(status, 'Seccomp_filters'),
-    // Of processors that do not have it the file is empty.
-    avx512: /^AVX512_elapsed_ms:\s*\d/m.test(textOf(`${folder}/arch_status`) ?? ''),
     processors: processorsIn(status),
     alarmClocks: /^ClockID: [89]$/m.test(timers) || open.some(isAlarmClock),
     shadowStack: /^x86_Thread_features:.*\bshstk\b/m.test(status),

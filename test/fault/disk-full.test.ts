@@ -1,6 +1,6 @@
 /** The disk is full: seen before anything is touched, or met by CRIU in the middle of its writing. */
 import { execFile } from 'node:child_process';
-import { closeSync, openSync, statfsSync, writeSync } from 'node:fs';
+import { closeSync, openSync, readdirSync, statfsSync, writeSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -34,8 +34,8 @@ afterAll(async () => {
 });
 
 /** Fills the state folder up to this many free bytes, without giving way to anything while CRIU writes beside it. */
-function leaveFree(bytes: number): void {
-  const path = join(stateDir, 'ballast');
+function leaveFree(bytes: number, name = 'ballast'): void {
+  const path = join(stateDir, name);
   const zeros = Buffer.alloc(mebibyte);
   const file = openSync(path, 'w');
   try {
@@ -55,16 +55,26 @@ function leaveFree(bytes: number): void {
 
 async function makeRoom(): Promise<void> {
   await rm(join(stateDir, 'ballast'), { force: true });
+  await rm(join(stateDir, 'ballast-before'), { force: true });
 }
 
-/** On a busy machine CRIU may have written everything before it is told of: then again. */
+/** And waits until their pages have gone too: the next suspend would not write again what is still there. */
+async function removeSnapshots(): Promise<void> {
+  for (const { id } of await engine.snapshots()) await engine.json('rm', id);
+  const packs = () => readdirSync(join(stateDir, 'packs')).filter((name) => name.endsWith('.pack'));
+  await expect.poll(packs, { timeout: 20_000 }).toEqual([]);
+}
+
+/** On a fast or a busy machine CRIU may have written everything before it is told of: then again. */
 async function suspendWhileFilling(phase: Phase, left: number): Promise<Outcome> {
   for (let tries = 1; ; tries++) {
+    // Enough for the inspection, so that little is to be filled once it is under way.
+    leaveFree(256 * mebibyte, 'ballast-before');
     const outcome = await strikeAt(engine, phase, ['suspend', 'counter'], () => leaveFree(left));
     if (outcome.code !== 0 || tries === 5) return outcome;
     await makeRoom();
     await engine.json('resume', 'counter');
-    for (const { id } of await engine.snapshots()) await engine.json('rm', id);
+    await removeSnapshots();
   }
 }
 
@@ -94,7 +104,7 @@ it('is named where a resume meets it, and the snapshot is kept', async () => {
   expectSentence(refused, 1, /counter could not be resumed: .*space.* Its snapshot \w+ is as it was\./);
   await makeRoom();
   expect(await counter.expectUsable()).toBe('suspended');
-  for (const { id } of await engine.snapshots()) await engine.json('rm', id);
+  await removeSnapshots();
   await expectTidy(engine);
 });
 

@@ -56,7 +56,6 @@ const processOf = (more: Partial<ProcessFacts> = {}): ProcessFacts => ({
   seccomp: 'none',
   filters: 0,
   shadowStack: false,
-  avx512: false,
   processors: '0-1',
   alarmClocks: false,
   namespaces: {},
@@ -426,7 +425,6 @@ describe('rules', () => {
     const of = (more: Partial<ProcessFacts>) =>
       processors(factsOf({ processes: [processOf(more)] })).map(({ verdict }) => verdict);
     expect(of({})).toEqual([]);
-    expect(of({ avx512: true })).toEqual(['handled']);
     expect(of({ processors: '1' })).toEqual(['degraded']);
   });
 

@@ -1,25 +1,9 @@
-/** The processor: what of it is in use that another one may not have, and which ones a process is bound to. */
+/** Which processors a process is bound to. What it needs of them is compared before a resume. */
 import type { Finding } from '../../../api/types.ts';
 import { named, oncePerProcess, type Rule } from '../rule.ts';
 
-export const processors: Rule = (facts) => [...wideRegisters(facts), ...bound(facts)];
-
-const wideRegisters: Rule = (facts) =>
-  facts.processes
-    .filter(({ avx512 }) => avx512)
-    .map(
-      (process): Finding => ({
-        tie: 'processor',
-        verdict: 'handled',
-        by: 'criu',
-        pid: process.pid,
-        what: `${named(process)} calculates with the wide registers of the processor (AVX-512); they are saved.`,
-        hint: 'It can be resumed only on a processor that has them too.',
-      }),
-    );
-
 /** CRIU 4.2 does not save it. */
-const bound: Rule = (facts) => {
+export const processors: Rule = (facts) => {
   const whole = facts.processes.flatMap((process) =>
     process.processors === facts.processors || process.processors === ''
       ? []
