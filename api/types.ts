@@ -309,6 +309,8 @@ export const exportOptionsSchema = z.object({
   /** They have been made by a machine: nobody can guess them, so that guessing need not be made slow. */
   isRandom: z.boolean().optional(),
   form: z.enum(bundleForms),
+  /** Torpor itself goes with it, into its folder, for machines that have none. */
+  withEngine: z.boolean().optional(),
   /** What runs is not suspended for it but goes on, and the bundle has it as it is now. */
   leaveRunning: z.boolean(),
   /** Files and folders of the user's that go with it, beside those that are open: paths as the application sees them. */

@@ -1,5 +1,5 @@
 /** Bundles the programs into `build/`: one file each, so that they start quickly and can be installed by copying. */
-import { copyFile, readdir, writeFile } from 'node:fs/promises';
+import { copyFile, cp, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { build } from 'esbuild';
 import { buildIcons } from './build-icons.ts';
@@ -23,6 +23,7 @@ await build({
   entryPoints: { 'torpor-audio': 'plugins/audio/main.ts', 'plugins/bridge': 'plugins/bridge/main.ts' },
 });
 await copyServiceFiles();
+await cp('packaging/portable', 'build/portable', { recursive: true });
 await build({
   ...program,
   entryPoints: { 'electron/main': 'main/shells/electron/main.ts' },

@@ -154,6 +154,8 @@ main() {
   if [ "$tests" = yes ]; then
     logged 'the unpacking of sound servers' 'check the network and run this again' \
       bash "$TORPOR_ROOT/scripts/setup/sound.sh" servers
+    logged 'the making of the other machine' 'check the network and run this again' \
+      as_root bash "$TORPOR_ROOT/scripts/setup/machine.sh"
   fi
   install_modules
   logged 'the native build' 'report this with the lines above' \

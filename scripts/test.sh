@@ -41,7 +41,7 @@ count 'npm run check' "$status"
 
 heading 'shell scripts'
 status=0
-shellcheck --external-sources bin/torpor .ci/run scripts/*.sh scripts/setup/*.sh || status=$?
+shellcheck --external-sources bin/torpor .ci/run scripts/*.sh scripts/setup/*.sh packaging/portable/* test/fixtures/*.sh || status=$?
 count shellcheck "$status"
 
 heading 'native programs'

@@ -27,7 +27,7 @@ export const exportBundle: Command = {
       'Writes workloads with all that they need elsewhere into one bundle at PATH: their memory, the programs, libraries and documents that they have open, and what --with names. It is encrypted: a passphrase is asked for on the terminal, or read from standard input where that is none. What runs is suspended first, all of it at one instant, and stays suspended here, with its snapshot; with --leave-running it runs on.',
       'PATH becomes a file where its name ends with .torpor, and a folder of its own otherwise. A folder that has a bundle gets only what has changed; its earlier state stays whole until the new one is written, synced and read back. When the command has ended the medium can be taken away.',
       'To ssh://USER@HOST the workloads move at once, to the Torpor there: what has to be sent goes there while they run on, then they are suspended, the last bit follows, and they are resumed there. They are given up here when they run there; whatever goes wrong before lets them run on here.',
-      'On the other machine `torpor import PATH` takes it in. What you do there comes home the same way: export there, import here.',
+      'On the other machine `torpor import PATH` takes it in; with --with-engine, `sh resume` in the folder, as root, does so where Torpor is not installed. What you do there comes home the same way: export there, import here.',
     ],
     arguments: [
       { name: 'W', kind: 'workload', repeated: true },
@@ -39,6 +39,10 @@ export const exportBundle: Command = {
         value: 'FILE',
         repeated: true,
         summary: 'A file or folder that goes with it, such as a working folder or a profile.',
+      },
+      {
+        name: 'with-engine',
+        summary: 'Put Torpor itself beside it, for machines that have none. For a folder.',
       },
       { name: 'leave-running', summary: 'Do not suspend what runs; the bundle has it as it is now.' },
       {
@@ -74,6 +78,10 @@ export const exportBundle: Command = {
         meaning: 'put both on a USB key, as a folder that is updated the next time',
       },
       {
+        command: 'torpor export --with-engine gimp /media/key/session/',
+        meaning: 'to resume it where Torpor is not installed',
+      },
+      {
         command: 'torpor export --with ~/thesis editor ~/thesis.torpor',
         meaning: 'one file, with the folder that is worked in',
       },
@@ -104,6 +112,7 @@ export const exportBundle: Command = {
     const path = resolve(given);
     const options = {
       ...{ path, passphrases, form },
+      withEngine: context.invocation.flag('with-engine'),
       leaveRunning: context.invocation.flag('leave-running'),
       data: context.invocation.values('with').map((each) => resolve(each)),
     };

@@ -16,9 +16,12 @@ import { type Caller, mayUse, type Registry } from '../workload/registry.ts';
 import type { Workloads } from '../workload/workloads.ts';
 import type { Bundled } from './contents.ts';
 import { type Written, writeBundle } from './export.ts';
+import { bringOut } from './home.ts';
 import { type Imported, readBundle } from './import.ts';
 import { Layers } from './layers.ts';
 import { machineId } from './machine.ts';
+import { refuseBesideFile } from './medium/beside.ts';
+import { openPortableEngine, type PortableFile } from './portable.ts';
 
 export interface BundleParts {
   installation: Installation;
@@ -38,6 +41,7 @@ export class Bundles {
   readonly #parts: BundleParts;
   /** Who has what is under way at a path done. */
   readonly #callers = new Map<string, number>();
+  #swept: Promise<void> = Promise.resolve();
 
   constructor(parts: BundleParts) {
     this.#parts = parts;
@@ -59,17 +63,20 @@ export class Bundles {
   ): Promise<Written> {
     const { locks, log } = this.#parts;
     return this.#atPath(caller, options.path, 'written', async (ofPath) => {
+      // Before anything is suspended for it.
+      await using engine = await this.#engineFor(options);
       const snapshots = await prepare(ofPath);
       const keys = snapshots.map(({ id, name }) => ({
         key: `snapshot ${id}`,
         what: `The snapshot of ${name}`,
       }));
-      return locks.holdAll(keys, 'exported', async (held) => {
+      return await locks.holdAll(keys, 'exported', async (held) => {
         const written = await writeBundle(
           { ...this.#parts, layers: this.layers },
           {
             ...{ snapshots, options },
             writer: await findUser(caller.uid),
+            engine: engine.files,
             progress: progressOf(options.path, 'export', tell),
             signal: AbortSignal.any([ofPath, held]),
           },
@@ -81,6 +88,24 @@ export class Bundles {
         return written;
       });
     });
+  }
+
+  /** Torpor itself, where it is to go along. @throws TorporError where it cannot. */
+  async #engineFor({
+    path,
+    form,
+    withEngine,
+  }: ExportOptions): Promise<AsyncDisposable & { files: PortableFile[] }> {
+    const { installation, store } = this.#parts;
+    if (withEngine === true && (form === 'file' || (form === 'auto' && path.endsWith('.torpor'))))
+      refuseBesideFile(path);
+    const files = withEngine === true ? await openPortableEngine(installation, store.stateDir) : [];
+    return {
+      files,
+      async [Symbol.asyncDispose]() {
+        for (const { file } of files) await file.close();
+      },
+    };
   }
 
   /** Takes a bundle in. @returns its workloads, which are suspended. @throws TorporError */
@@ -166,20 +191,48 @@ export class Bundles {
   follow(record: WorkloadRecord): void {
     const layer = layerOf(record);
     if (layer === undefined || !isAtRest(record)) return;
+    const { log } = this.#parts;
     this.layers
       .unmount(layer)
-      .catch((error: unknown) => this.#parts.log.error({ err: error, layer }, 'its root remains mounted'));
+      .catch((error: unknown) => log.error({ err: error, layer }, 'its root remains mounted'));
+    if (record.status.kind !== 'ended') return;
+    this.#afterOthers(async () => void (await this.#bringOut(layer))).catch((error: unknown) =>
+      log.error({ err: error, layer }, 'what was changed in it remains there'),
+    );
   }
 
-  /** Removes layers of which neither a workload nor a snapshot is left. */
-  async sweep(): Promise<void> {
-    const { registry, store } = this.#parts;
+  /** @returns whether nothing is in the layer only. */
+  async #bringOut(layer: string): Promise<boolean> {
+    const documents = await bringOut(this.layers, layer, this.#parts.hashes);
+    if (documents.length > 0) this.#parts.log.info({ layer, documents }, 'brought out of a layer');
+    return documents.every(({ outcome }) => outcome !== 'kept');
+  }
+
+  #afterOthers(work: () => Promise<void>): Promise<void> {
+    this.#swept = this.#swept.catch(() => {}).then(work);
+    return this.#swept;
+  }
+
+  /**
+   * Removes layers of which neither a workload nor a snapshot is left, once what their users have changed in them has been
+   * brought out.
+   */
+  sweep(): Promise<void> {
+    return this.#afterOthers(() => this.#sweep());
+  }
+
+  async #sweep(): Promise<void> {
+    const { registry, store, log } = this.#parts;
     const stored = await store.list();
     // Whose the layers are that a damaged one needs, nobody knows.
     if (stored.some((item) => item.kind === 'damaged')) return;
     const manifests = stored.flatMap((item) => (item.kind === 'complete' ? [item.manifest] : []));
     const ids = [...registry.all(), ...manifests].map(layerOf);
-    await this.layers.sweep(new Set(ids.filter((id) => id !== undefined)));
+    for (const id of await this.layers.unneeded(new Set(ids.filter((each) => each !== undefined)))) {
+      if (!(await this.#bringOut(id))) continue;
+      log.info({ layer: id }, 'removing the files of a bundle that nothing needs any more');
+      await this.layers.remove(id);
+    }
   }
 }
 

@@ -19,6 +19,8 @@ import { type Gathered, gatherFiles, type WantedFile } from './gather.ts';
 import type { Layers } from './layers.ts';
 import { machineId } from './machine.ts';
 import { MediumProgram, type ProgressOf, type Source } from './medium-program.ts';
+import { ownFiles } from './over-machine.ts';
+import type { PortableFile } from './portable.ts';
 
 const pageBytes = 4096;
 
@@ -33,6 +35,8 @@ export interface ExportJob {
   options: ExportOptions;
   /** Who writes it. */
   writer: User;
+  /** Torpor itself, to lie beside it. */
+  engine: readonly PortableFile[];
   progress: ProgressOf;
   signal: AbortSignal;
 }
@@ -117,9 +121,9 @@ async function gatherMember(
 }
 
 async function writeMembers(
-  { installation, store }: ExportParts,
+  { installation, store, layers }: ExportParts,
   members: readonly Member[],
-  { options, writer, progress, signal }: ExportJob,
+  { options, writer, engine, progress, signal }: ExportJob,
 ): Promise<Written> {
   const pipe = makePlainPipe();
   const ends = new Set([pipe.read, pipe.write]);
@@ -129,7 +133,7 @@ async function writeMembers(
   const written = new AbortController();
   const both = AbortSignal.any([signal, written.signal]);
   try {
-    await using medium = new MediumProgram(installation, writer, pipe.read, progress, both);
+    await using medium = new MediumProgram(installation, writer, pipe.read, progress, both, engine);
     closeEnd(pipe.read);
     const ready = await medium.write({ ...options, expected: expectedBytes(members) });
     const known = await medium.knownChunks();
@@ -147,11 +151,24 @@ async function writeMembers(
     closeEnd(pipe.write);
     const { contents, findings } = describe(members, await sources);
     const { bytes, written: bytesWritten, generation } = await medium.commit(contents);
+    for (const [index, { manifest }] of members.entries())
+      await noteExported(layers, layerOf(manifest).layer?.id, contents.workloads[index]);
     const memoryBytes = members.reduce((sum, { manifest }) => sum + manifest.memoryBytes, 0);
     return { form: ready.form, generation, bytes, bytesWritten, memoryBytes, findings };
   } finally {
     for (const end of ends) closeSync(end);
   }
+}
+
+/** What its user has in the layer is in the bundle now, too. */
+async function noteExported(
+  layers: Layers,
+  id: string | undefined,
+  bundled: Bundled | undefined,
+): Promise<void> {
+  const outlet = id === undefined ? undefined : await layers.outletOf(id);
+  if (id === undefined || outlet === undefined || bundled === undefined) return;
+  await layers.writeOutlet(id, { ...outlet, safe: ownFiles(bundled.layer) });
 }
 
 function expectedBytes(members: readonly Member[]): number {
@@ -220,16 +237,13 @@ function describe(
       else findings.push(unreadable(file, source.what));
     }
     findings.push(...member.gathered.findings);
-    const base = layer.flatMap((entry) =>
-      entry.kind === 'file' && entry.owner === 'user' ? { path: entry.path, sha256: entry.sha256 } : [],
-    );
     return {
       manifest: plainManifest(member.manifest),
       files,
       memory: memory.source,
       layer,
       origin: member.origin,
-      base: member.base ?? base,
+      base: member.base ?? ownFiles(layer),
     };
   });
   const contents = {

@@ -2,7 +2,7 @@
  * Which files go with a workload: those that it has mapped, open, or watches, the folders that they lie in, what its user
  * chose, and, of one that came with a bundle itself, all that it brought and has written since.
  */
-import { lstat, readFile, readlink } from 'node:fs/promises';
+import { lstat, readdir, readFile, readlink, realpath } from 'node:fs/promises';
 import { dirname, join, posix } from 'node:path';
 import { z } from 'zod';
 import { TorporError } from '../../api/errors.ts';
@@ -18,6 +18,22 @@ import { watchedPaths } from './watched.ts';
 
 /** A capsule has its own of these, which travel in CRIU's images. */
 const ownFolders = ['/proc', '/sys', '/dev', '/run', '/tmp'];
+/** What glibc installs beside libc.so.6 that programs are linked with, or that it loads itself. */
+const partsOfGlibc = [
+  ...[
+    'libm.so.6',
+    'libmvec.so.1',
+    'libpthread.so.0',
+    'libdl.so.2',
+    'librt.so.1',
+    'libutil.so.1',
+    'libanl.so.1',
+  ],
+  ...['libresolv.so.2', 'libnss_files.so.2', 'libnss_dns.so.2', 'libnss_compat.so.2', 'libnsl.so.1'],
+  ...['libBrokenLocale.so.1', 'libthread_db.so.1'],
+];
+/** Where every program looks for its loader. */
+const loaderFolders = ['/lib64', '/lib'];
 const chosenLimitMs = 10 * 60_000;
 
 /** A file that is to go with it, once it has been read. */
@@ -56,7 +72,13 @@ export async function gatherFiles(
   for (const record of records) {
     if (record.bytes !== undefined) gatherer.cannotName(record.path);
     else if (record.kind !== 'file') await gatherer.add(record.path);
-    else if (record.kept === undefined) await gatherer.add(record.path, record);
+    else if (record.kept === undefined) {
+      await gatherer.add(record.path, record);
+      if (record.role === 'library' || record.role === 'executable') {
+        await gatherer.addNames(record.path);
+        await gatherer.addParts(record.path);
+      }
+    }
   }
   const images = await readImages(imagesDir);
   for (const { path, remap, isExternal } of images.regFiles) {
@@ -90,6 +112,7 @@ class Gatherer {
   readonly #files = new Map<string, WantedFile>();
   readonly #others = new Map<string, Gathered['others'][number]>();
   readonly #findings: Finding[] = [];
+  readonly #links = new Map<string, Promise<Map<string, string[]>>>();
 
   constructor(view: CapsuleView, user: User, isOwn: (path: string) => boolean) {
     this.#view = view;
@@ -123,6 +146,49 @@ class Gatherer {
         mtimeNs: String(there.mtimeNs),
         expected: record !== undefined && record.role !== 'document' ? record.sha256 : undefined,
       });
+  }
+
+  /**
+   * Adds the links by which programs ask for a library, or for their loader: what is started there anew asks for it, too,
+   * and can only do with the one that goes along.
+   */
+  async addNames(path: string): Promise<void> {
+    const folder = posix.dirname(path);
+    for (const each of /^ld[-.]/.test(posix.basename(path)) ? [folder, ...loaderFolders] : [folder])
+      for (const link of (await this.#linksIn(each)).get(path) ?? []) await this.add(link, undefined, true);
+  }
+
+  /** Of the C library all of its parts go along: they work with those of the same build only. */
+  async addParts(path: string): Promise<void> {
+    if (posix.basename(path) !== 'libc.so.6') return;
+    for (const name of partsOfGlibc) await this.add(posix.join(posix.dirname(path), name), undefined, true);
+  }
+
+  /** The links in a folder to files, by the paths of those. */
+  #linksIn(folder: string): Promise<Map<string, string[]>> {
+    const known = this.#links.get(folder) ?? this.#readLinks(folder);
+    this.#links.set(folder, known);
+    return known;
+  }
+
+  async #readLinks(folder: string): Promise<Map<string, string[]>> {
+    const links = new Map<string, string[]>();
+    const host = await hostPath(this.#view, Buffer.from(folder));
+    const entries = await readdir(host, { withFileTypes: true }).catch(() => []);
+    for (const entry of entries.filter((each) => each.isSymbolicLink())) {
+      const link = posix.join(folder, entry.name);
+      const end = await this.#endOf(link).catch(() => '');
+      links.set(end, [...(links.get(end) ?? []), link]);
+    }
+    return links;
+  }
+
+  /** Where a link leads in the end, as the workload sees it. @throws Error where it leads nowhere, or round. */
+  async #endOf(link: string): Promise<string> {
+    const { root } = this.#view;
+    const end =
+      root === '/' ? await realpath(link) : (await hostPath(this.#view, Buffer.from(link))).toString();
+    return posix.join('/', posix.relative(root, end));
   }
 
   async #addLink(path: string, host: Buffer, owner: 'root' | 'user'): Promise<void> {

@@ -28,9 +28,12 @@ import type { Layers } from './layers.ts';
 import { importedBody } from './mapped-manifest.ts';
 import { type ListInfo, MediumProgram, type ProgressOf } from './medium-program.ts';
 import {
+  changedSince,
   fillLayer,
   hideForeign,
+  isMapped,
   type LayerPlan,
+  ownFiles,
   planLayer,
   prepareMountPoints,
   refuseInOwnFolders,
@@ -169,7 +172,7 @@ async function refuseWithoutRoom(
 
 /** Puts its snapshot into the stage, and its files over the machine's. */
 async function readMember(parts: ImportParts, job: ImportJob, opened: Opened, member: Member): Promise<void> {
-  const { bundled, user, stage, layer, plan } = member;
+  const { bundled, user, isHome, stage, layer, plan } = member;
   const { layers } = parts;
   const folders = new Set(bundled.files.map(({ path }) => dirname(path)).filter((path) => path !== '.'));
   const ofSnapshot = [
@@ -196,6 +199,9 @@ async function readMember(parts: ImportParts, job: ImportJob, opened: Opened, me
   const ofFiles = await fillLayer(bundled.layer, plan, into);
   await unpack(parts, job, opened, ofFiles, { into, owner: user });
   if (plan.kind === 'home') return;
+  const { name } = bundled.manifest;
+  const homeRoot = isHome ? bundled.origin.root : undefined;
+  await layers.writeOutlet(layer, { uid: user.uid, name, homeRoot, safe: ownFiles(bundled.layer) });
   if (bundled.manifest.kind === 'capsule')
     await prepareMountPoints(
       into,
@@ -259,9 +265,12 @@ async function takeIn(
   const ids = new Map(members.map(({ bundled, workload }) => [bundled.manifest.workload, workload]));
   const taken: TakenIn[] = [];
   const documents: HomeDocument[] = [];
-  for (const { bundled, user, plan, layer } of members) {
-    if (plan.kind !== 'home' || layer === undefined) continue;
-    documents.push(...(await bringHome(bundled, plan.files, layers.changesOf(layer), user, hashes)));
+  for (const { bundled, user, isHome, plan, layer } of members) {
+    if (!isHome || layer === undefined) continue;
+    const { origin, base, manifest } = bundled;
+    const home = { root: origin.root, base, date: manifest.takenAt };
+    const from = plan.kind === 'home' ? layers.changesOf(layer) : layers.rootOf(layer);
+    documents.push(...(await bringHome(home, changedSince(base, plan.files), from, user, hashes)));
   }
   try {
     for (const { bundled, user, workload, isHome, plan, layer, stage, storedBytes } of members) {
@@ -282,21 +291,30 @@ async function takeIn(
   }
   for (const { layer, plan } of members)
     if (layer !== undefined) await (plan.kind === 'over' ? layers.unmount(layer) : layers.remove(layer));
-  const findings: Finding[] =
-    passedOver === null
-      ? []
-      : [
-          {
-            tie: 'bundle',
-            verdict: 'degraded',
-            by: 'engine',
-            what: `The last export into this bundle was not completed; this is the one before it, of ${contents.writtenAt}.`,
-            hint: 'What was done since then is where it was exported.',
-          },
-        ];
+  const findings = members.filter(({ isHome, plan }) => isHome && plan.kind === 'over').map(goesOnApart);
+  if (passedOver !== null)
+    findings.push({
+      tie: 'bundle',
+      verdict: 'degraded',
+      by: 'engine',
+      what: `The last export into this bundle was not completed; this is the one before it, of ${contents.writtenAt}.`,
+      hint: 'What was done since then is where it was exported.',
+    });
   return {
     ...{ generation, taken, documents, findings },
     isHome: members.some(({ isHome }) => isHome),
+  };
+}
+
+/** Of what is at home, but has files mapped that are others here. */
+function goesOnApart({ bundled, plan }: Member): Finding {
+  const other = plan.files.find(isMapped)?.path ?? 'files';
+  return {
+    tie: 'bundle',
+    verdict: 'degraded',
+    by: 'engine',
+    what: `${bundled.manifest.name} goes on with ${other} of the other machine, and so with files of its own: what it writes from now on comes home when it has ended.`,
+    hint: 'To have it here at once, end the application when its documents are saved.',
   };
 }
 

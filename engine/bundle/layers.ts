@@ -1,8 +1,9 @@
 /**
  * What lies over a machine's files for workloads that came with a bundle. A layer is a folder `layers/ID` of the state
  * folder: `changes` has the bundle's files and all that the application writes from then on, `work` is the kernel's, `base.json`
- * says what the user's files were when the workload left home. Its root, the layer over the machine's `/`, is mounted
- * while somebody needs it; nothing of the machine itself changes by what happens in there.
+ * says what the user's files were when the workload left home, `outlet.json` what becomes of those that are changed. Its root,
+ * the layer over the machine's `/`, is mounted while somebody needs it; nothing of the machine itself changes by what
+ * happens in there.
  *
  * The overlay is made with `index` and `nfs_export`, so that what watches files can be checkpointed: CRIU finds
  * watched files by their handles.
@@ -10,6 +11,7 @@
 import { randomBytes } from 'node:crypto';
 import { chmod, chown, lstat, mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { z } from 'zod';
 import { TorporError } from '../../api/errors.ts';
 import type { User } from '../capsule/users.ts';
 import { runCommand } from '../command.ts';
@@ -17,6 +19,19 @@ import { privateFolder, syncFolder, writeDurable } from '../durable.ts';
 import type { Logger } from '../log.ts';
 import { readMounts } from '../mounts.ts';
 import { type Base, baseSchema } from './contents.ts';
+
+const outletSchema = z.object({
+  uid: z.int().min(0),
+  /** Of the workload. */
+  name: z.string(),
+  /** What the workload's paths are beneath on this machine, where it is at home here. */
+  homeRoot: z.string().startsWith('/').optional(),
+  /** The user's files, as they are somewhere else as well: where they came from, or where they were exported to. */
+  safe: baseSchema,
+});
+
+/** Where its user's files go when nothing needs the layer any more. */
+export type Outlet = z.infer<typeof outletSchema>;
 
 export interface LayerFolders {
   stateDir: string;
@@ -82,6 +97,16 @@ export class Layers {
     return baseSchema.parse(JSON.parse(await readFile(join(this.#folder(id), 'base.json'), 'utf8')));
   }
 
+  async writeOutlet(id: string, outlet: Outlet): Promise<void> {
+    await writeDurable(join(this.#folder(id), 'outlet.json'), JSON.stringify(outlet));
+  }
+
+  /** @returns undefined of one that was never complete. @throws Error where it cannot be read. */
+  async outletOf(id: string): Promise<Outlet | undefined> {
+    const text = await readFile(join(this.#folder(id), 'outlet.json'), 'utf8').catch(noneIfMissing);
+    return text === undefined ? undefined : outletSchema.parse(JSON.parse(text));
+  }
+
   /**
    * Has its root mounted.
    * @throws TorporError `failed` where the layer is gone or the kernel does not mount it.
@@ -139,13 +164,10 @@ export class Layers {
     await rm(this.#folder(id), { recursive: true, force: true });
   }
 
-  /** Removes those that nobody needs. */
-  async sweep(needed: ReadonlySet<string>): Promise<void> {
+  /** Those that nobody needs. */
+  async unneeded(needed: ReadonlySet<string>): Promise<string[]> {
     const names = await readdir(join(this.#folders.stateDir, 'layers')).catch(() => []);
-    for (const id of names.filter((name) => !needed.has(name) && !this.#making.has(name))) {
-      this.#log.info({ layer: id }, 'removing the files of a bundle that nothing needs any more');
-      await this.remove(id);
-    }
+    return names.filter((name) => !needed.has(name) && !this.#making.has(name));
   }
 
   #inTurn<T>(id: string, work: () => Promise<T>): Promise<T> {
@@ -154,6 +176,11 @@ export class Layers {
     this.#turns.set(id, turn);
     return turn;
   }
+}
+
+function noneIfMissing(error: NodeJS.ErrnoException): undefined {
+  if (error.code !== 'ENOENT') throw error;
+  return undefined;
 }
 
 /** In an option of the overlay a colon and a comma end a path (kernel: Documentation/filesystems/overlayfs.rst). */

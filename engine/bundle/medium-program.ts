@@ -13,6 +13,7 @@ import type { ExportOptions } from '../../api/types.ts';
 import type { User } from '../capsule/users.ts';
 import { identityOptions, lastWordsOf } from '../command.ts';
 import type { Installation } from '../installation.ts';
+import type { PortableFile } from './portable.ts';
 
 /** After SIGTERM it takes away what it has half written; that may be on a slow medium. */
 const endLimitMs = 20_000;
@@ -74,12 +75,16 @@ export type ListInfo = z.infer<typeof listSchema>;
 
 export type ProgressOf = (phase: 'write' | 'verify' | 'read', done: number, total: number) => void;
 
+/** Behind those for its input, output, errors, chunks and what it knows. */
+const firstBesideFd = 5;
+
 /** What was read of one source: a list of chunks, or why there is none. */
 export type Source = EventOf<'list'> | EventOf<'unreadable'>;
 
 /** One run of the program, for one bundle. Disposing of it ends it. */
 export class MediumProgram implements AsyncDisposable {
   readonly #child: ChildProcess;
+  readonly #beside: readonly PortableFile[];
   readonly #lines: AsyncIterator<string>;
   readonly #ended: Promise<unknown>;
   readonly #words: () => string;
@@ -89,6 +94,7 @@ export class MediumProgram implements AsyncDisposable {
 
   /**
    * @param data the end of a pipe that becomes its descriptor 3; it stays the caller's to close.
+   * @param beside files that are to lie beside a bundle that is written; they stay the caller's, too.
    */
   constructor(
     { bundleProgram, plugins }: Pick<Installation, 'bundleProgram' | 'plugins'>,
@@ -96,13 +102,15 @@ export class MediumProgram implements AsyncDisposable {
     data: number,
     progress: ProgressOf,
     signal: AbortSignal,
+    beside: readonly PortableFile[] = [],
   ) {
+    this.#beside = beside;
     const words = [
       ...[...identityOptions(user), '--pdeathsig', 'TERM', '--'],
       ...[process.execPath, bundleProgram],
     ];
     this.#child = spawn('setpriv', words, {
-      stdio: ['pipe', 'pipe', 'pipe', data, 'pipe'],
+      stdio: ['pipe', 'pipe', 'pipe', data, 'pipe', ...beside.map(({ file }) => file.fd)],
       env: { PATH: process.env.PATH, LANG: 'C.UTF-8', ...plugins.own.environment },
       cwd: '/',
     });
@@ -170,7 +178,8 @@ export class MediumProgram implements AsyncDisposable {
     expected: number;
   }): Promise<EventOf<'ready'>> {
     const kdf = isRandom ? { kdf: cheapest } : {};
-    this.#tell({ task: 'write', path, form, passphrases, sourceBytes: expected, ...kdf });
+    const hasBeside = this.#beside.length > 0;
+    this.#tell({ task: 'write', path, form, passphrases, sourceBytes: expected, hasBeside, ...kdf });
     return this.#expect('ready');
   }
 
@@ -188,7 +197,8 @@ export class MediumProgram implements AsyncDisposable {
 
   /** Makes what was written the newest generation, synced and read back. */
   async commit(contents: unknown): Promise<EventOf<'done'>> {
-    this.#tell({ task: 'commit', contents });
+    const beside = this.#beside.map(({ name, mode }, index) => ({ fd: firstBesideFd + index, name, mode }));
+    this.#tell({ task: 'commit', contents, beside });
     return this.#expect('done');
   }
 

@@ -3,7 +3,7 @@
  * from here, everything else goes into the workload's layer. A workload that has come home needs no layer: of its files
  * only those are needed that were changed on the other machine.
  */
-import { chmod, chown, lstat, mkdir } from 'node:fs/promises';
+import { chmod, chown, lstat, mkdir, readlink } from 'node:fs/promises';
 import { join, posix } from 'node:path';
 import { TorporError } from '../../api/errors.ts';
 import type { User } from '../capsule/users.ts';
@@ -11,7 +11,7 @@ import { runCommand } from '../command.ts';
 import type { FileHashes } from '../files/hashes.ts';
 import { hostPath } from '../files/paths.ts';
 import { refused } from './checks/refusal.ts';
-import type { Bundled, LayerEntry, LayerFile } from './contents.ts';
+import type { Base, Bundled, LayerEntry, LayerFile } from './contents.ts';
 
 export interface LayerPlan {
   kind: 'over' | 'home';
@@ -19,7 +19,8 @@ export interface LayerPlan {
   files: LayerFile[];
 }
 
-const isMapped = ({ role }: LayerFile) =>
+/** Whether a process has it in memory. Pure. */
+export const isMapped = ({ role }: LayerFile) =>
   role === 'executable' || role === 'library' || role === 'mapped-data';
 
 /** @param isHome the bundle was made of a workload of this user's on this machine. */
@@ -36,14 +37,22 @@ export async function planLayer(
   const replaced = needed.filter(isMapped);
   if (kind === 'job' && replaced[0] !== undefined) throw notTheSame(replaced[0].path, replaced.length);
   if (kind === 'capsule' && !(isHome && replaced.length === 0)) return { kind: 'over', files: needed };
-  const before = new Map(base.map(({ path, sha256 }) => [path, sha256]));
-  return {
-    kind: 'home',
-    files: files.filter(
-      (file) => file.owner === 'user' && !isMapped(file) && before.get(file.path) !== file.sha256,
-    ),
-  };
+  return { kind: 'home', files: changedSince(base, files) };
 }
+
+/** Of the user's own files those that are not as they were then. Pure. */
+export function changedSince(base: Base, files: readonly LayerFile[]): LayerFile[] {
+  const before = new Map(base.map(({ path, sha256 }) => [path, sha256]));
+  return files.filter(
+    (file) => file.owner === 'user' && !isMapped(file) && before.get(file.path) !== file.sha256,
+  );
+}
+
+/** What the user's own files are. Pure. */
+export const ownFiles = (layer: readonly LayerEntry[]): Base =>
+  layer.flatMap((entry) =>
+    entry.kind === 'file' && entry.owner === 'user' ? { path: entry.path, sha256: entry.sha256 } : [],
+  );
 
 function notTheSame(path: string, count: number): TorporError {
   const more = count > 1 ? ` The same goes for ${count - 1} more of its files.` : '';
@@ -118,7 +127,7 @@ async function makeParents(changes: string, path: string): Promise<void> {
  */
 export async function fillLayer(
   entries: readonly LayerEntry[],
-  { files }: LayerPlan,
+  { kind, files }: LayerPlan,
   root: string,
 ): Promise<Readonly<Record<string, unknown>>[]> {
   const wanted = new Set<LayerEntry>(files);
@@ -130,16 +139,18 @@ export async function fillLayer(
     tasks.push({ task: 'folder', path, mode, owner });
   };
   for (const entry of [...entries].sort((a, b) => (a.path < b.path ? -1 : 1))) {
-    if (entry.kind === 'file' && !wanted.has(entry)) continue;
+    if (entry.kind === 'file' ? !wanted.has(entry) : entry.kind === 'link' && kind === 'home') continue;
     const folder = await hostPath({ root }, Buffer.from(posix.dirname(entry.path)));
     const path = posix.relative(root, join(folder.toString(), posix.basename(entry.path)));
     const there = await lstat(join(root, path)).catch(() => undefined);
     if (entry.kind === 'file') {
       const { list, mode, owner, mtimeNs } = entry;
       tasks.push({ task: 'file', list, path, mode, owner, mtimeNs });
-    } else if (there === undefined && entry.kind === 'link')
-      tasks.push({ task: 'link', path, target: entry.target, owner: entry.owner });
-    else if (there === undefined && entry.kind === 'folder') makeFolder(path, entry.mode, entry.owner);
+    } else if (entry.kind === 'link') {
+      const isSame = there?.isSymbolicLink() && (await readlink(join(root, path))) === entry.target;
+      if (!isSame && !there?.isDirectory())
+        tasks.push({ task: 'link', path, target: entry.target, owner: entry.owner });
+    } else if (there === undefined && entry.kind === 'folder') makeFolder(path, entry.mode, entry.owner);
   }
   return tasks;
 }

@@ -139,6 +139,17 @@ static bool put_folder(struct tree *tree, const struct stream_item *item, struct
 	return fchmod(fd, mode | 0700) == 0 || refuse_errno(refusal, "its mode cannot be set");
 }
 
+/* Removes what a path names, where that is a file or a link. */
+static bool remove_old(const struct tree *tree, const char *path)
+{
+	const char *name;
+	struct stat there;
+	CLEANUP_FD int parent = open_parent(tree, path, &name);
+
+	return parent >= 0 && fstatat(parent, name, &there, AT_SYMLINK_NOFOLLOW) == 0 &&
+	       (S_ISREG(there.st_mode) || S_ISLNK(there.st_mode)) && unlinkat(parent, name, 0) == 0;
+}
+
 static bool put_link(struct tree *tree, const struct stream_item *item, struct refusal *refusal)
 {
 	const char *name;
@@ -146,7 +157,9 @@ static bool put_link(struct tree *tree, const struct stream_item *item, struct r
 
 	if (parent < 0)
 		return refuse_errno(refusal, "the folder that it lies in cannot be opened");
-	if (symlinkat(item->target, parent, name) != 0)
+	if (symlinkat(item->target, parent, name) != 0 &&
+	    !(errno == EEXIST && tree->replaces && remove_old(tree, item->path) &&
+	      symlinkat(item->target, parent, name) == 0))
 		return refuse_errno(refusal, "it cannot be made");
 	if (tree->has_owners && fchownat(parent, name, owner_of(tree, item->owner), group_of(tree, item->owner),
 					 AT_SYMLINK_NOFOLLOW) != 0)
@@ -176,17 +189,6 @@ static bool end_file(struct tree *tree, struct refusal *refusal)
 	tree->file = -1;
 	tree->files++;
 	return true;
-}
-
-/* Removes what a path names, where that is a file or a link. */
-static bool remove_old(const struct tree *tree, const char *path)
-{
-	const char *name;
-	struct stat there;
-	CLEANUP_FD int parent = open_parent(tree, path, &name);
-
-	return parent >= 0 && fstatat(parent, name, &there, AT_SYMLINK_NOFOLLOW) == 0 &&
-	       (S_ISREG(there.st_mode) || S_ISLNK(there.st_mode)) && unlinkat(parent, name, 0) == 0;
 }
 
 static bool put_file(struct tree *tree, const struct stream_item *item, struct refusal *refusal)

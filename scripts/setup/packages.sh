@@ -34,6 +34,7 @@ PACKAGES_TESTS=(
   openssh-server openssh-client # moving to another machine
   imagemagick python3-yaml # pictures of a display; reading electron-builder.yml
   zstd # plain criu and then zstd, in the benchmark
+  debootstrap # the other machine of the tests
 )
 
 # The other applications of `npm run test:apps`.

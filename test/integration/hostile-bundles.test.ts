@@ -265,7 +265,7 @@ describe('the catalogue of a stranger', () => {
     const changed = structuredClone(genuine);
     edit(changed);
     const request = { path, form: 'folder' as const, passphrases: [passphrase], kdf: usualKdf };
-    const writing = await Writing.begin({ ...request, expectedBytes: 0 }, () => {});
+    const writing = await Writing.begin({ ...request, expectedBytes: 0, hasBeside: false }, () => {});
     for (const list of lists) {
       const ids = Array.from(list?.chunks ?? [], (number) =>
         number === zeros ? Buffer.alloc(32) : Buffer.from(table.id(number)),
@@ -275,7 +275,7 @@ describe('the catalogue of a stranger', () => {
         sha256: Buffer.from(list?.sha256 ?? '', 'hex'),
       });
     }
-    await writing.commit(changed as unknown as Record<string, unknown>, () => {});
+    await writing.commit(changed as unknown as Record<string, unknown>, [], () => {});
     await writing.close();
   }
 

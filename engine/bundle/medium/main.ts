@@ -69,7 +69,8 @@ async function write(task: Extract<FirstTask, { task: 'write' }>, lines: Lines):
   const line = await nextLine(lines);
   if (line === undefined)
     throw new TorporError('failed', 'The export was given up before its end. The bundle is as it was.');
-  emit({ event: 'done', ...(await writing.commit(parseCommit(line).contents, progress('verify'))) });
+  const { contents, beside } = parseCommit(line);
+  emit({ event: 'done', ...(await writing.commit(contents, beside, progress('verify'))) });
   await writing.close();
 }
 

@@ -27,6 +27,8 @@ const firstTask = z.discriminatedUnion('task', [
     passphrases: z.array(passphrase).min(1),
     kdf,
     expectedBytes: z.int().min(0).default(0),
+    /** Whether files are to lie beside it, which needs a folder. */
+    hasBeside: z.boolean().default(false),
     /** Of what comes by the stream, before it is compressed: of so many it says how many have come. */
     sourceBytes: z.int().min(0).default(0),
   }),
@@ -53,7 +55,11 @@ const firstTask = z.discriminatedUnion('task', [
   }),
 ]);
 
-const commitTask = z.object({ task: z.literal('commit'), contents: z.record(z.string(), z.unknown()) });
+const commitTask = z.object({
+  task: z.literal('commit'),
+  contents: z.record(z.string(), z.unknown()),
+  beside: z.array(z.object({ fd: z.int().min(5), name: z.string().regex(/^\w[\w.-]*$/), mode })).default([]),
+});
 
 const readTask = z.discriminatedUnion('task', [
   z.object({ task: z.literal('folder'), path: text, mode, owner }),

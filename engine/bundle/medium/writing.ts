@@ -3,6 +3,7 @@ import { rmdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { getSystemErrorName } from 'node:util';
 import { TorporError } from '../../../api/errors.ts';
+import { type FileBeside, refuseBesideFile, writeBeside } from './beside.ts';
 import {
   everyNumber,
   findStored,
@@ -30,6 +31,7 @@ export interface WriteRequest {
   kdf: Kdf;
   /** How many bytes will be sent, as far as known. */
   expectedBytes: number;
+  hasBeside: boolean;
 }
 
 /** What became of an item that is no chunk. */
@@ -55,9 +57,10 @@ interface Before {
   madeFolder: boolean;
 }
 
-async function lookBefore({ path, form, passphrases }: WriteRequest): Promise<Before> {
+async function lookBefore({ path, form, passphrases, hasBeside }: WriteRequest): Promise<Before> {
   const kind = await kindOf(path);
   const wanted = form === 'auto' ? (kind === 'nothing' ? formOf(path) : kind) : form;
+  if (wanted === 'file' && hasBeside) refuseBesideFile(path);
   if (kind !== 'nothing' && kind !== wanted)
     throw new TorporError(
       'usage',
@@ -235,6 +238,7 @@ export class Writing {
    */
   async commit(
     contents: Record<string, unknown>,
+    beside: readonly FileBeside[],
     verified: (done: number, total: number) => void,
   ): Promise<Written> {
     const needed = this.#needed();
@@ -251,6 +255,7 @@ export class Writing {
         return await this.#before.stored.openPack(this.#packsBefore, number);
       });
     await this.#draft.settle();
+    const writtenBeside = await writeBeside(this.#path, beside);
     const catalogue = this.#catalogue(contents, needed, kept);
     await this.#verify(catalogue, verified);
     const bytes = encodeCatalogue(this.#header, catalogue);
@@ -260,7 +265,7 @@ export class Writing {
     const size = await this.#draft.publish(this.generation, catalogue.packs);
     return {
       bytes: size,
-      written: this.written,
+      written: this.written + writtenBeside,
       chunks: catalogue.table.count,
       generation: this.generation,
     };
