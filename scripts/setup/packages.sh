@@ -35,6 +35,7 @@ PACKAGES_TESTS=(
   imagemagick python3-yaml # pictures of a display; reading electron-builder.yml
   zstd # plain criu and then zstd, in the benchmark
   debootstrap # the other machine of the tests
+  exfat-fuse exfatprogs # a key
 )
 
 # The other applications of `npm run test:apps`.

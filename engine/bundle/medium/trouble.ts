@@ -12,8 +12,11 @@ export const errnoOf = (error: unknown): string | undefined =>
     ? String(error.code)
     : undefined;
 
-/** What a medium answers that is worn, or not there any more. */
-const mediumErrors = new Set(['EIO', 'ENODEV', 'ENXIO', 'ENOMEDIUM', 'ESTALE', 'EREMOTEIO', 'ESHUTDOWN']);
+/** What a medium answers that is worn, or not there any more; the last two of one that a program serves (FUSE). */
+const mediumErrors = new Set([
+  ...['EIO', 'ENODEV', 'ENXIO', 'ENOMEDIUM', 'ESTALE', 'EREMOTEIO', 'ESHUTDOWN'],
+  ...['ENOTCONN', 'ECONNABORTED'],
+]);
 
 /** Whether the bundle was being read or written. */
 export type Doing = 'read' | 'write';
