@@ -8,7 +8,9 @@ import { homedir } from 'node:os';
 import { sentenceOf, TorporError } from '../api/errors.ts';
 import type { RunSpec, Workload } from '../api/types.ts';
 import { Automation } from './automation/automation.ts';
+import { Bundles } from './bundles.ts';
 import { consentsOf } from './consents.ts';
+import { listDrives } from './desktop/drives.ts';
 import type { Desktop, Icon, LaunchCommand } from './desktop-parts.ts';
 import {
   type CallArguments,
@@ -52,6 +54,7 @@ export class App implements WindowHost, AsyncDisposable {
   readonly #desktop: Desktop;
   readonly #link = new EngineLink();
   readonly #workloads = new Workloads(this.#link);
+  readonly #bundles: Bundles;
   readonly #session: Session;
   readonly #automation: Automation;
   readonly #pictures: LivePictures;
@@ -68,6 +71,7 @@ export class App implements WindowHost, AsyncDisposable {
 
   constructor(desktop: Desktop) {
     this.#desktop = desktop;
+    this.#bundles = new Bundles(this.#link, () => this.#changed());
     this.#session = new Session(this.#link, this.#workloads, desktop.settings);
     this.#automation = new Automation({
       link: this.#link,
@@ -240,6 +244,7 @@ export class App implements WindowHost, AsyncDisposable {
       freedBytes: workloads.reduce((sum, { freedBytes }) => sum + freedBytes, 0),
       diskBytes: this.#disk.bytes,
       diskFreeBytes: this.#disk.free,
+      ...(this.#bundles.operation === undefined ? {} : { bundle: this.#bundles.operation }),
       paused: this.#automation.paused,
       settings: settings.value,
       shell: {
@@ -387,6 +392,17 @@ export class App implements WindowHost, AsyncDisposable {
       this.#automation.paused = paused;
       this.#changed();
     },
+    'drives.list': () => listDrives(),
+    'bundle.look': ([path]) => this.#bundles.look(path),
+    'bundle.export': async ([request]) => {
+      try {
+        return await this.#bundles.export(request);
+      } finally {
+        for (const id of request.workloads) this.#workloads.markDone(id);
+      }
+    },
+    'bundle.import': ([request]) => this.#bundles.import(request),
+    'bundle.cancel': () => this.#bundles.cancel(),
     'settings.set': ([change]) => this.#desktop.settings.set(change),
     'external.open': ([address]) => this.#desktop.openExternal(address),
   };

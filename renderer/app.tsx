@@ -14,6 +14,7 @@ import { useText } from './texts/use-text.ts';
 import { Unavailable } from './unavailable.tsx';
 
 const Launch = lazy(async () => ({ default: (await import('./launch/launch.tsx')).Launch }));
+const Bundles = lazy(async () => ({ default: (await import('./bundles/bundles.tsx')).Bundles }));
 const Snapshots = lazy(async () => ({ default: (await import('./snapshots/snapshots.tsx')).Snapshots }));
 const Seen = lazy(async () => ({ default: (await import('./seen.tsx')).Seen }));
 const Settings = lazy(async () => ({ default: (await import('./settings/settings.tsx')).Settings }));
@@ -85,6 +86,7 @@ function useTitle(place: PagePlace): string {
   switch (place.kind) {
     case 'home':
     case 'launch':
+    case 'bundles':
     case 'settings':
       return say(`nav.${place.kind}`);
     case 'snapshots': {
@@ -118,6 +120,8 @@ function Content({ place }: { place: PagePlace }) {
   switch (place.kind) {
     case 'launch':
       return <Launch />;
+    case 'bundles':
+      return <Bundles chosen={place.workload} />;
     case 'snapshots':
       return <Snapshots workload={place.workload} />;
     default:

@@ -12,6 +12,8 @@ export function placeOf(hash: string): Place {
     case 'launch':
     case 'settings':
       return { kind };
+    case 'bundles':
+      return id === '' ? { kind } : { kind, workload: id };
     case 'snapshots':
     case 'screen':
       return id === '' ? { kind: 'home' } : { kind, workload: id };
@@ -21,7 +23,8 @@ export function placeOf(hash: string): Place {
 }
 
 export function hashOf(place: Place): string {
-  return 'workload' in place ? `#/${place.kind}/${encodeURIComponent(place.workload)}` : `#/${place.kind}`;
+  const workload = 'workload' in place ? place.workload : undefined;
+  return workload === undefined ? `#/${place.kind}` : `#/${place.kind}/${encodeURIComponent(workload)}`;
 }
 
 export function go(place: Place): void {

@@ -13,6 +13,7 @@ import { type Manifest, type Origin, plainVersion, specOf } from '../../proto/ma
 import type { User } from '../capsule/users.ts';
 import type { Installation } from '../installation.ts';
 import type { SnapshotStore } from '../store/snapshot-store.ts';
+import { checkImages } from './checks/check-images.ts';
 import { type PackSource, packSources } from './chunk-programs.ts';
 import { type Base, type Bundled, type Contents, contentsVersion, type LayerEntry } from './contents.ts';
 import { type Gathered, gatherFiles, type WantedFile } from './gather.ts';
@@ -79,6 +80,20 @@ export async function writeBundle(parts: ExportParts, job: ExportJob): Promise<W
 const layerOf = (manifest: Manifest) =>
   manifest.kind === 'capsule' ? manifest.capsule : { layer: undefined };
 
+/** What every machine would refuse is said while it is still at home. @throws TorporError `blocked` */
+async function refuseUnwelcome(images: string, manifest: Manifest): Promise<void> {
+  try {
+    await checkImages(images, manifest);
+  } catch (error) {
+    if (!(error instanceof TorporError) || typeof error.details.refused !== 'string') throw error;
+    throw new TorporError(
+      'blocked',
+      `${manifest.name} cannot be taken along: ${error.details.refused}, and no machine takes that in. Nothing was written; it is suspended here.`,
+      `Go on with it here: \`torpor resume ${manifest.name}\`.`,
+    );
+  }
+}
+
 async function gatherMember(
   { store, layers }: ExportParts,
   manifest: Manifest,
@@ -91,6 +106,7 @@ async function gatherMember(
       `Resume and suspend it once: \`torpor resume ${manifest.name}\`, \`torpor suspend ${manifest.name}\`.`,
     );
   const contents = store.contentFolderOf(manifest.id);
+  await refuseUnwelcome(join(contents, 'images'), manifest);
   const spec = specOf(manifest);
   const { layer } = layerOf(manifest);
   if (layer !== undefined) await layers.mount(layer.id, spec.user);

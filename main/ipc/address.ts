@@ -2,7 +2,8 @@
 import { type Place, placeSchema } from './view.ts';
 
 export function hashOf(place: Place): string {
-  return 'workload' in place ? `#/${place.kind}/${encodeURIComponent(place.workload)}` : `#/${place.kind}`;
+  const workload = 'workload' in place ? place.workload : undefined;
+  return workload === undefined ? `#/${place.kind}` : `#/${place.kind}/${encodeURIComponent(workload)}`;
 }
 
 /** @param text with or without `#/` at its beginning. @returns undefined where it names no place */

@@ -3,11 +3,13 @@
  * comes in against it, whichever way it came.
  */
 import { z } from 'zod';
-import { intervalSchema } from '../../api/types.ts';
+import { exportResultSchema, importResultSchema, intervalSchema } from '../../api/types.ts';
 import {
   applicationSchema,
   appStateSchema,
+  bundleOnDriveSchema,
   consentViewSchema,
+  driveSchema,
   findingViewSchema,
   noticeSchema,
   placeSchema,
@@ -20,6 +22,9 @@ import {
 
 const call = <A extends z.ZodTuple, R extends z.ZodType>(args: A, result: R) => ({ args, result });
 const id = z.string().min(1).max(200);
+
+const path = z.string().min(1).max(4000);
+const passphrase = z.string().min(1).max(1000);
 
 /** What the user agrees to, by the ids of {@link consentViewSchema}. */
 const agreed = z.array(id).max(20);
@@ -108,6 +113,34 @@ export const calls = {
   'automation.pause': call(z.tuple([z.boolean()]), z.void()),
   /** The plugins for the user's workloads, each asked now. */
   'plugins.list': call(z.tuple([]), pluginReportViewSchema),
+  'drives.list': call(z.tuple([]), z.array(driveSchema)),
+  /** Whether there is a bundle at a path. */
+  'bundle.look': call(z.tuple([path]), z.object({ bundle: bundleOnDriveSchema.optional() })),
+  /** Ends when all of it is synced and read back: it is safe to remove the drive then, and not before. */
+  'bundle.export': call(
+    z.tuple([
+      z.object({
+        workloads: z.array(id).min(1).max(100),
+        path,
+        passphrase,
+        leaveRunning: z.boolean(),
+        withEngine: z.boolean(),
+      }),
+    ]),
+    exportResultSchema
+      .pick({ path: true, bytes: true, bytesWritten: true, findings: true })
+      .extend({ drive: z.string().optional() }),
+  ),
+  'bundle.import': call(
+    z.tuple([z.object({ path, passphrase, resume: z.boolean() })]),
+    importResultSchema.pick({ isHome: true, documents: true, findings: true }).extend({
+      workloads: z.array(z.object({ id: z.string(), name: z.string() })),
+      /** Where it was taken in, and did not resume. */
+      notResumed: noticeSchema.optional(),
+    }),
+  ),
+  /** Gives up what is under way; the bundle is as it was. */
+  'bundle.cancel': call(z.tuple([]), z.void()),
   'settings.set': call(z.tuple([settingsSchema.partial()]), settingsSchema),
   /** Opens a web address in the user's browser: http, https and mailto only. */
   'external.open': call(z.tuple([z.string().max(2000)]), z.void()),

@@ -18,6 +18,7 @@ export { mostKeptLast };
 export const placeSchema = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('home') }),
   z.object({ kind: z.literal('launch') }),
+  z.object({ kind: z.literal('bundles'), workload: z.string().optional() }),
   z.object({ kind: z.literal('snapshots'), workload: z.string() }),
   z.object({ kind: z.literal('settings') }),
   z.object({ kind: z.literal('screen'), workload: z.string() }),
@@ -66,6 +67,41 @@ export const operationSchema = progressViewSchema.extend({
   cancelling: z.boolean(),
 });
 export type Operation = z.infer<typeof operationSchema>;
+
+/** A bundle that is being written or read. */
+export const bundleOperationSchema = progressViewSchema.extend({
+  path: z.string(),
+  operation: z.enum(['export', 'import']),
+  phase: z.enum(['read', 'write', 'verify']),
+  /** The drive that it is on, where that can be taken away. */
+  drive: z.string().optional(),
+  cancelling: z.boolean(),
+});
+export type BundleOperation = z.infer<typeof bundleOperationSchema>;
+
+export const bundleOnDriveSchema = z.object({
+  path: z.string(),
+  name: z.string(),
+  form: z.enum(['file', 'folder']),
+  /** ISO 8601. */
+  changedAt: z.string(),
+});
+export type BundleOnDrive = z.infer<typeof bundleOnDriveSchema>;
+
+/** A mounted drive that can be taken away. */
+export const driveSchema = z.object({
+  /** Where it is mounted. */
+  path: z.string(),
+  /** Its label, or what it is. */
+  name: z.string(),
+  fileSystem: z.string(),
+  freeBytes: z.number(),
+  totalBytes: z.number(),
+  /** For this user. */
+  readOnly: z.boolean(),
+  bundles: z.array(bundleOnDriveSchema),
+});
+export type Drive = z.infer<typeof driveSchema>;
 
 /** A card of the home view. */
 export const workloadViewSchema = workloadSchema
@@ -186,6 +222,8 @@ export const appStateSchema = z.object({
   /** What all snapshots take, and what is free where they are, in bytes. */
   diskBytes: z.number(),
   diskFreeBytes: z.number(),
+  /** A bundle that is under way. */
+  bundle: bundleOperationSchema.optional(),
   /** Nothing is suspended automatically until this is over. */
   paused: z.boolean(),
   settings: settingsSchema,

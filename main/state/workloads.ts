@@ -147,7 +147,7 @@ export class Workloads extends EventEmitter<{ changed: [] }> {
   }
 
   #progress({ workload, operation, phase, bytesDone, bytesTotal }: Progress): void {
-    // Those are of bundles.
+    // Those are of bundles, by their paths (main/bundles.ts).
     if (operation === 'export' || operation === 'import') return;
     if (phase === 'done') {
       this.#operations.delete(workload);

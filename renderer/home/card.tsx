@@ -157,6 +157,9 @@ function CardMenu({ workload }: { workload: WorkloadView }) {
     command('snapshots', say('card.menu.snapshots', { count: snapshots }), 'history', () =>
       go({ kind: 'snapshots', workload: id }),
     ),
+    ...(runs || state === 'suspended'
+      ? [command('bundle', say('card.menu.bundle'), 'bundles', () => go({ kind: 'bundles', workload: id }))]
+      : []),
     ...(operation === undefined ? [{ kind: 'separator' as const, id: 'separator' }] : []),
     ...(runs && operation === undefined
       ? [{ ...command('end', say('card.menu.end'), 'end', () => setAsking('end')), danger: true }]
@@ -194,7 +197,7 @@ function CardMenu({ workload }: { workload: WorkloadView }) {
 const command = (
   id: string,
   label: string,
-  glyph: 'window' | 'camera' | 'history' | 'end' | 'trash',
+  glyph: 'window' | 'camera' | 'history' | 'bundles' | 'end' | 'trash',
   act: () => void,
 ) => ({ kind: 'command', id, label, glyph, act }) as const;
 

@@ -5,7 +5,12 @@ import { useFigures, useText } from '../texts/use-text.ts';
 import { useSuspending } from './suspend.tsx';
 
 /** Bytes, rate and time left, as far as they are known. */
-function useProgressTexts({ bytesDone, bytesTotal, bytesPerSecond, secondsLeft }: ProgressView): string[] {
+export function useProgressTexts({
+  bytesDone,
+  bytesTotal,
+  bytesPerSecond,
+  secondsLeft,
+}: ProgressView): string[] {
   const say = useText();
   const figures = useFigures();
   return [
@@ -16,7 +21,7 @@ function useProgressTexts({ bytesDone, bytesTotal, bytesPerSecond, secondsLeft }
   ].filter((text) => text !== false);
 }
 
-const shareOf = ({ bytesDone, bytesTotal }: ProgressView) =>
+export const shareOf = ({ bytesDone, bytesTotal }: ProgressView) =>
   bytesTotal > 0 ? bytesDone / bytesTotal : undefined;
 
 /** Of an application that can be used already: quieter than what one waits for. */

@@ -140,6 +140,18 @@ describe('a capsule that goes to another machine and comes home', () => {
   });
 });
 
+it('says at once of what runs as root that no machine takes it in', async () => {
+  await torpor(home, 'run', '--name', 'mighty', '--', 'xterm', '-e', 'sleep', '1000');
+  const refused = await home.run(['export', 'mighty', join(key, 'mighty')], { input: `${passphrase}\n` });
+  expect(refused).toMatchObject({ code: 3 });
+  expect(refused.stderr).toMatch(/mighty cannot be taken along: its process .+ has capabilities/);
+  expect(existsSync(join(key, 'mighty'))).toBe(false);
+  expect((await home.json<Workload[]>('ps')).find(({ name }) => name === 'mighty')).toMatchObject({
+    state: 'suspended',
+  });
+  await home.json('forget', 'mighty');
+});
+
 describe('a bundle that is one file', () => {
   it('has several workloads, and each passphrase opens it', async () => {
     const names = ['one', 'two'];

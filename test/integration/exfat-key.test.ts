@@ -2,67 +2,27 @@
  * A key as they are sold: exFAT, which knows no owners, modes or links, on a device of limited size that is pulled out while
  * it is written and that wears out. An image on a loop device; the kernel's own exFAT where it has one would do the same.
  */
-import { execFileSync, spawn, spawnSync } from 'node:child_process';
-import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Reading } from '../../engine/bundle/medium/reading.ts';
 import { fileStream, noise, type Outcome, passphrase, read, write } from '../support/bundle.ts';
+import { ExfatKey } from '../support/exfat-key.ts';
 
 const mebibyte = 1024 * 1024;
 const keyBytes = 48 * mebibyte;
 
 let folder: string;
 let mountPoint: string;
-let key: Key;
-
-/** An exFAT file system that a process of its own serves. */
-class Key {
-  readonly #image: string;
-  #device: string | undefined;
-  #server: ReturnType<typeof spawn> | undefined;
-
-  constructor(image: string) {
-    this.#image = image;
-    writeFileSync(image, '');
-    truncateSync(image, keyBytes);
-    execFileSync('mkfs.exfat', [image], { stdio: 'ignore' });
-  }
-
-  async plugIn(...options: string[]): Promise<void> {
-    this.#device = execFileSync('losetup', ['--find', '--show', this.#image], { encoding: 'utf8' }).trim();
-    const words = ['-d', '-o', ['allow_other', ...options].join(','), this.#device, mountPoint];
-    this.#server = spawn('mount.exfat-fuse', words, { stdio: 'ignore' });
-    await expect
-      .poll(() => execFileSync('stat', ['-f', '-c', '%T', mountPoint], { encoding: 'utf8' }))
-      .toMatch(/fuse/);
-  }
-
-  /** In an orderly manner, or while something is written. Safe to repeat. */
-  async pullOut(how: 'ejected' | 'torn'): Promise<void> {
-    const runs = this.#server?.exitCode === null && this.#server.signalCode === null;
-    const ended = runs && this.#server !== undefined ? once(this.#server, 'exit') : undefined;
-    if (how === 'torn') this.#server?.kill('SIGKILL');
-    // Where it never came to be mounted there is nothing to take away.
-    spawnSync('umount', how === 'torn' ? ['-l', mountPoint] : [mountPoint]);
-    await ended;
-    if (this.#device !== undefined) execFileSync('losetup', ['--detach', this.#device]);
-    this.#server = this.#device = undefined;
-  }
-
-  /** What lies behind so much of it can no longer be read. */
-  wearOut(from: number): void {
-    truncateSync(this.#image, from);
-  }
-}
+let key: ExfatKey;
 
 beforeEach(async () => {
   folder = mkdtempSync(join(tmpdir(), 'torpor-exfat-'));
   mountPoint = join(folder, 'key');
   mkdirSync(mountPoint);
-  key = new Key(join(folder, 'image'));
+  key = ExfatKey.make(join(folder, 'image'), { bytes: keyBytes, mountPoint });
   await key.plugIn();
 });
 afterEach(async () => {

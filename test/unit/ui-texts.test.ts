@@ -30,7 +30,14 @@ describe('texts', () => {
 
   it('are translated', () => {
     // Names and what is written alike in both.
-    const alike = ['app.name', 'app.title', 'progress.rate', 'settings.about', 'settings.plugins'];
+    const alike = [
+      'app.name',
+      'app.title',
+      'bundles.passphrase',
+      'progress.rate',
+      'settings.about',
+      'settings.plugins',
+    ];
     const same = Object.keys(en).filter((id) => en[id as keyof typeof en] === de[id as keyof typeof en]);
     expect(same.sort()).toEqual(alike);
   });

@@ -7,4 +7,5 @@ export const refused = (what: string): TorporError =>
     'blocked',
     `The bundle is refused: ${what}. Nothing of it was started.`,
     'Import only what you trust; if you made it yourself, export it again.',
+    { refused: what },
   );
