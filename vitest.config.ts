@@ -11,6 +11,8 @@ const tier = (name: string, testTimeout: number) => ({
     expect: { poll: { timeout: 20_000 } },
     fileParallelism: false,
     pool: 'forks' as const,
+    // Of the tests of a file that are made for it: they mostly wait, and each has an engine of its own.
+    maxConcurrency: 2,
   },
 });
 

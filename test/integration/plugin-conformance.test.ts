@@ -1,5 +1,5 @@
 /** The templates of plugins, by the rules that hold for all; what they do; and the suite of these rules itself. */
-import { execFileSync, spawnSync } from 'node:child_process';
+import { execFile, execFileSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { copyFile, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -93,19 +93,22 @@ describe.skipIf(!canCheckpoint).each(Object.entries(templates))('the template in
 });
 
 describe.skipIf(!canCheckpoint)('the conformance suite', () => {
-  const runIn = (more: Record<string, string>, ...args: string[]) => {
-    const command = ['tsx', 'scripts/test-plugin.ts', ...args];
-    const options = { cwd: root, encoding: 'utf8', env: { ...process.env, ...more } } as const;
-    const { status, stdout, stderr } = spawnSync('npx', command, options);
-    return { status, said: stdout + stderr };
-  };
+  const runIn = (more: Record<string, string>, ...args: string[]) =>
+    new Promise<{ status: unknown; said: string }>((resolve) => {
+      const command = ['tsx', 'scripts/test-plugin.ts', ...args];
+      const options = { cwd: root, env: { ...process.env, ...more } };
+      execFile('npx', command, options, (error, stdout, stderr) =>
+        resolve({ status: error === null ? 0 : error.code, said: stdout + stderr }),
+      );
+    });
   const run = (...args: string[]) => runIn({}, ...args);
 
-  it('says of a bad plugin which rules it breaks, and how', { timeout: 240_000 }, async () => {
+  // Side by side, as each has an engine of its own, and a plugin that breaks rules is mostly waited for.
+  it.concurrent('says of a bad plugin which rules it breaks, and how', { timeout: 240_000 }, async () => {
     await using plugins = await TestPlugins.create();
     const name = 'org.example.Bad';
     await plugins.add(name, { bad: { Abort: 'exit', PostResume: 'wrong-type' } });
-    const { status, said } = run('--file', join(plugins.folder, `${name}.service`));
+    const { status, said } = await run('--file', join(plugins.folder, `${name}.service`));
     expect(status).toBe(1);
     expect(said).toMatch(/^ok {2}registers within/m);
     expect(said).toMatch(
@@ -115,12 +118,20 @@ describe.skipIf(!canCheckpoint)('the conformance suite', () => {
     expect(said).toMatch(/^\d+ rules kept, \d+ broken, \d+ do not apply$/m);
   });
 
-  it('says of a plugin that does nothing that it lets go of nothing', { timeout: 240_000 }, async () => {
+  it.concurrent('says of a plugin that does nothing that it lets go of nothing', {
+    timeout: 240_000,
+  }, async () => {
     await using plugins = await TestPlugins.create();
     const name = 'org.example.Idle';
     await plugins.add(name);
     const file = ['--file', join(plugins.folder, `${name}.service`)];
-    const { status, said } = run(...file, '--application', 'exec sleep 100000', '--held', 'echo a seat');
+    const { status, said } = await run(
+      ...file,
+      '--application',
+      'exec sleep 100000',
+      '--held',
+      'echo a seat',
+    );
     expect(status).toBe(1);
     expect(said).toMatch(
       /^NO {2}lets go in PreSuspend of all that is held, .+\n {6}After PreSuspend it still holds something/m,
@@ -128,7 +139,7 @@ describe.skipIf(!canCheckpoint)('the conformance suite', () => {
     expect(said).toMatch(/^NO {2}answers the same call twice, /m);
   });
 
-  it('passes a good plugin by its name, which has let go and brought back', {
+  it.concurrent('passes a good plugin by its name, which has let go and brought back', {
     timeout: 240_000,
   }, async () => {
     const name = templates.Python;
@@ -136,7 +147,7 @@ describe.skipIf(!canCheckpoint)('the conformance suite', () => {
     await mkdir(installed);
     await copyFile(join(folder, `${name}.service`), join(installed, `${name}.service`));
     const session = { XDG_RUNTIME_DIR: folder, XDG_STATE_HOME: join(folder, 'state-by-name') };
-    const { status, said } = runIn(
+    const { status, said } = await runIn(
       { TORPOR_PLUGINS: installed },
       name,
       ...Object.entries(session).flatMap((pair) => ['--env', pair.join('=')]),
@@ -159,8 +170,8 @@ describe.skipIf(!canCheckpoint)('the conformance suite', () => {
     [['--file', '/etc/hostname'], 1, /\/etc\/hostname/],
     [['org.example.A', 'org.example.B'], 2, /^usage: /m],
     [[], 2, /^usage: /m],
-  ])('says what is wrong with its arguments %j', (args, code, sentence) => {
-    const { status, said } = run(...args);
+  ])('says what is wrong with its arguments %j', async (args, code, sentence) => {
+    const { status, said } = await run(...args);
     expect(said).toMatch(sentence);
     expect(status).toBe(code);
   });

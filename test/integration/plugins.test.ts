@@ -48,8 +48,8 @@ class Scene implements AsyncDisposable {
     return new Scene(plugins, engine);
   }
 
-  async start(): Promise<void> {
-    this.id = (await this.engine.start(['xterm'])).id;
+  async start(...inside: string[]): Promise<void> {
+    this.id = (await this.engine.start(['xterm', ...inside])).id;
   }
 
   async state(): Promise<string> {
@@ -62,7 +62,9 @@ class Scene implements AsyncDisposable {
   }
 }
 
-describe.skipIf(!canCheckpoint)('plugins', () => {
+// Side by side, as each has an engine of its own, and a plugin that does not answer is mostly waited for. What polls needs
+// the expect of its own test.
+describe.skipIf(!canCheckpoint).concurrent('plugins', () => {
   it('are called in order, are told of the workload, and get back what they gave', async () => {
     await using scene = await Scene.create();
     const { engine, plugins } = scene;
@@ -209,7 +211,9 @@ describe.skipIf(!canCheckpoint)('plugins', () => {
     },
   );
 
-  it('leave time in which a connection is made that nobody has accepted yet, and it runs on', async () => {
+  it('leave time in which a connection is made that nobody has accepted yet, and it runs on', async ({
+    expect,
+  }) => {
     await using scene = await Scene.create();
     const { engine, plugins } = scene;
     const address = join(plugins.folder, 'server');
@@ -275,7 +279,7 @@ describe.skipIf(!canCheckpoint)('plugins', () => {
     expect(await plugins.methods(a)).toEqual(['Inspect', 'PreSuspend', 'Abort']);
   });
 
-  it('are told by the next engine what the last one could not tell', async () => {
+  it('are told by the next engine what the last one could not tell', async ({ expect }) => {
     await using scene = await Scene.create({ TORPOR_PLUGIN_LIMIT_MS: '60000' });
     const { engine, plugins } = scene;
     await plugins.add(b, { state: 'known', description: { after: [a] } });
@@ -298,7 +302,7 @@ describe.skipIf(!canCheckpoint)('plugins', () => {
     expect((await plugins.calls(b)).at(-1)?.state).toBe('known');
   });
 
-  it('are called by the next engine for what came to run under the last one', async () => {
+  it('are called by the next engine for what came to run under the last one', async ({ expect }) => {
     await using scene = await Scene.create({ TORPOR_PLUGIN_LIMIT_MS: '60000' });
     const { engine, plugins } = scene;
     await plugins.add(a, { state: 'known', bad: { PostResume: 'sleep' } });
@@ -319,7 +323,7 @@ describe.skipIf(!canCheckpoint)('plugins', () => {
       .toMatchObject({ method: 'PostResume', state: 'known' });
   });
 
-  it('do not hold up a cancel, and hear of it', async () => {
+  it('do not hold up a cancel, and hear of it', async ({ expect }) => {
     await using scene = await Scene.create({ TORPOR_PLUGIN_LIMIT_MS: '60000' });
     const { engine, plugins } = scene;
     await plugins.add(a, { bad: { PreSuspend: 'sleep' } });
@@ -379,7 +383,8 @@ describe.skipIf(!canCheckpoint)('plugins', () => {
     await using scene = await Scene.create();
     const { engine, plugins } = scene;
     await plugins.add(a, { description: { beforeItRuns: true } });
-    await scene.start();
+    // Not a shell, whose first commands come and go meanwhile.
+    await scene.start('-e', 'sleep', '1000');
     await using job = await typeInShell('sleep 1000');
     const adopted = await engine.json<Suspended>('suspend', String(job.pid));
     await engine.json('suspend', scene.id);
@@ -409,7 +414,7 @@ describe.skipIf(!canCheckpoint)('plugins', () => {
     ]);
   });
 
-  it('may come by themselves, once each, and are forgotten when they go', async () => {
+  it('may come by themselves, once each, and are forgotten when they go', async ({ expect }) => {
     await using scene = await Scene.create();
     const { engine, plugins } = scene;
     await scene.start();
@@ -467,7 +472,9 @@ describe.skipIf(!canCheckpoint)('plugins', () => {
     expect(await scene.state()).toBe('suspended');
   });
 
-  it('are there as long as something runs where they want that, and come back when they end', async () => {
+  it('are there as long as something runs where they want that, and come back when they end', async ({
+    expect,
+  }) => {
     await using scene = await Scene.create();
     const { engine, plugins } = scene;
     await plugins.add(a, {}, 'X-Torpor-Resident=true');
@@ -488,7 +495,7 @@ describe.skipIf(!canCheckpoint)('plugins', () => {
     await expect.poll(pids, { timeout: 30_000 }).toEqual([]);
   });
 
-  it('of another user are not called, nor in the way of one’s own', async () => {
+  it('of another user are not called, nor in the way of one’s own', async ({ expect }) => {
     await using scene = await Scene.create();
     const { engine, plugins } = scene;
     await plugins.add(a);

@@ -99,7 +99,8 @@ function expectAll(length: number): void {
 const percents = ({ volume }: { volume: Record<string, { value_percent: string }> }) =>
   Object.values(volume).map((each) => each.value_percent);
 
-describe.skipIf(!canCheckpoint)('sound', () => {
+// Side by side, as each has an engine and a sound server of its own, and all are as long as what they play.
+describe.skipIf(!canCheckpoint).concurrent('sound', () => {
   it.each([['--latency-msec=200'], []])(
     'goes on from the very sample after a resume on a new sound server %s',
     async (...options) => {
