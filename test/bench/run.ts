@@ -10,6 +10,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { sentenceOf } from '../../api/errors.ts';
 import { applicationsReport, measureApplications } from './applications.ts';
+import { bundlesReport, measureBundles } from './bundles.ts';
 import { mebibytes, mediansOf } from './figures.ts';
 import { slowMedium, slowSpeeds } from './medium.ts';
 import { memoryChart } from './memory-chart.ts';
@@ -142,6 +143,12 @@ try {
     options.only === undefined ? (options.quick ? ['xterm'] : ['xterm', 'mousepad', 'gimp']) : [],
   );
 
+  const bundleRounds = options.quick ? 1 : 3;
+  const bundles =
+    options.only === undefined || 'bundles'.includes(options.only)
+      ? await measureBundles(work, options.quick ? 64 : 512, bundleRounds)
+      : [];
+
   const minutes = ((performance.now() - startedAt) / 60_000).toFixed(0);
   const rate = (value: number) => `${value / 1_000_000} MB/s`;
   const text = [
@@ -154,12 +161,15 @@ try {
     memoryReport(results, notes, 'benchmark-memory.svg'),
     '',
     ...(applications.length === 0 ? [] : [applicationsReport(applications, rounds), '']),
+    ...(bundles.length === 0 ? [] : [bundlesReport(bundles, bundleRounds), '']),
   ].join('\n');
   const folder = new URL(isWhole ? '../../docs' : '../../build/bench', import.meta.url).pathname;
   await mkdir(folder, { recursive: true });
   await writeFile(join(folder, 'benchmark.md'), text);
   await writeFile(join(folder, 'benchmark-memory.svg'), memoryChart(results));
-  process.stdout.write(options.json ? `${JSON.stringify({ results, applications }, null, 2)}\n` : text);
+  process.stdout.write(
+    options.json ? `${JSON.stringify({ results, applications, bundles }, null, 2)}\n` : text,
+  );
 } finally {
   await rm(work, { recursive: true, force: true });
 }

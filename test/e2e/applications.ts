@@ -5,11 +5,15 @@
 import { execFile } from 'node:child_process';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import type { RfbClient } from '../../api/rfb/client.ts';
 import { type Box, encodePng } from '../../api/rfb/picture.ts';
 
 const execute = promisify(execFile);
+
+/** GIMP takes up a tool after it has drawn what was before. */
+const noticeMs = 500;
 
 export interface Application {
   readonly name: string;
@@ -185,7 +189,9 @@ export const applications: readonly Application[] = [
     command: (home) => ['gimp', '--no-splash', join(home, 'white.png')],
     act: async (screen) => {
       await screen.click(640, 400);
+      await sleep(noticeMs);
       await screen.press('n');
+      await sleep(noticeMs);
       await drag(screen, [560, 360], [700, 440]);
     },
     actAgain: (screen) => drag(screen, [700, 360], [560, 440]),

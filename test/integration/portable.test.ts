@@ -2,17 +2,22 @@
  * A key with Torpor itself on it, at another machine: one of another release, with other libraries, without Torpor, X server
  * or Node (test/support/other-machine.ts). And home again.
  */
+import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { chmod, chown, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { chmod, chown, mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it, vi } from 'vitest';
 import { connectRfb } from '../../api/rfb/client.ts';
+import { comparePictures, type Picture } from '../../api/rfb/picture.ts';
 import type { ExportResult, ImportResult, Workload } from '../../api/types.ts';
+import { type Application, applications } from '../e2e/applications.ts';
 import { type Outcome, TestEngine } from '../support/engine.ts';
 import { OtherMachine } from '../support/other-machine.ts';
+import { waitForStableScreen } from '../support/screen.ts';
 import { makeUser, type TestUser } from '../support/users.ts';
 
+const painted = applications.find(({ name }) => name.startsWith('GIMP')) as Application;
 const passphrase = 'correct horse battery staple';
 const waiting = { timeout: 15_000, interval: 50 };
 const there = '/var/lib/torpor-engine/torpor';
@@ -55,8 +60,32 @@ const systemOf = async (): Promise<string> =>
   machine.output(['sh', '-c', 'find /etc /usr /root /home /srv -xdev -type f | sort | xargs sha256sum']);
 
 let workload: Workload;
+let picture: Picture;
 let left: number;
 let system: string;
+
+/** Paints something that is never saved. @returns what its screen shows then */
+async function paint(env: readonly string[]): Promise<Picture> {
+  await mkdir(join(carol.home, '.config', 'gtk-3.0'), { recursive: true });
+  await writeFile(join(carol.home, '.gtkrc-2.0'), 'gtk-cursor-blink = 0\n');
+  await painted.prepare?.(carol.home);
+  execFileSync('chown', ['-R', `${carol.name}:`, carol.home]);
+  const command = painted.command(carol.home);
+  const { screen = '' } = await atHome<Workload>(
+    'run',
+    ...['--name', 'gimp', '--user', carol.name, ...env, '--', ...command],
+  );
+  await vi.waitFor(
+    async () => expect(JSON.stringify(await home.json('windows', 'gimp'))).toContain('white'),
+    { timeout: 60_000, interval: 200 },
+  );
+  await waitForStableScreen(screen, { settleMs: 1500, timeoutMs: 60_000 });
+  {
+    await using client = await connectRfb(screen, { timeoutMs: 10_000 });
+    await painted.act(client);
+  }
+  return await waitForStableScreen(screen);
+}
 
 it('is written with Torpor itself beside it', async () => {
   await writeFile(join(carol.home, 'letter'), 'dear\n');
@@ -76,8 +105,11 @@ it('is written with Torpor itself beside it', async () => {
   await inTmux('send-keys', '-t', '0.1', 'Go', 'sir');
   const shown = async () => inTmux('capture-pane', '-p', '-t', '0.1');
   await vi.waitFor(async () => expect(await shown()).toMatch(/^dear\nsir/), waiting);
+  picture = await paint(env);
+  const options = ['--with-engine', '--with', carol.home];
   const result = await atHome<ExportResult>(
-    ...(['export', '--with-engine', '--with', carol.home, 'terminal', join(key, 'session')] as const),
+    'export',
+    ...[...options, 'terminal', 'gimp', join(key, 'session')],
   );
   expect(result.findings.filter(({ verdict }) => verdict !== 'handled')).toEqual([]);
   left = await count();
@@ -94,14 +126,28 @@ it('is resumed by one command on a machine that has nothing of it', async () => 
     input: `${passphrase}\n`,
   });
   expect(expectDone(outcome)).toMatch(/terminal.*\n[\s\S]*To take it home again/);
-  const [found] = await away<Workload[]>('ps');
-  expect(found).toMatchObject({ name: 'terminal', state: 'running', user: 'guest' });
-  workload = found as Workload;
+  const all = await away<Workload[]>('ps');
+  const [gimp, terminal] = all.toSorted((a, b) => a.name.localeCompare(b.name));
+  expect(gimp).toMatchObject({ name: 'gimp', state: 'running', user: 'guest' });
+  expect(terminal).toMatchObject({ name: 'terminal', state: 'running', user: 'guest' });
+  workload = terminal as Workload;
   expect(await inside(workload.id, 'id', '-u')).toBe('1777');
   await vi.waitFor(
     async () => expect(Number(await inside(workload.id, 'cat', `${carol.home}/count`))).toBeGreaterThan(left),
     waiting,
   );
+});
+
+it('shows there what was painted and not saved, and can be painted on', async () => {
+  const all = await away<Workload[]>('ps');
+  const gimp = all.find(({ name }) => name === 'gimp');
+  const socket = machine.pathOf(gimp?.screen ?? '');
+  const there = await waitForStableScreen(socket);
+  expect(comparePictures(picture, there)).toMatchObject({ equal: true });
+  await using screen = await connectRfb(socket, { timeoutMs: 10_000 });
+  await painted.actAgain(screen);
+  picture = await waitForStableScreen(socket);
+  expect(comparePictures(picture, there)).toMatchObject({ equal: false });
 });
 
 it('changes nothing of that machine', async () => {
@@ -122,7 +168,7 @@ it('comes home with what was done there', async () => {
     async () => expect(await inside(workload.id, 'cat', letter)).toBe('dear\nsir yours'),
     waiting,
   );
-  const result = await away<ExportResult>('export', 'terminal', bundle);
+  const result = await away<ExportResult>('export', 'terminal', 'gimp', bundle);
   expect(result).toMatchObject({ generation: 2 });
   const imported = await atHome<ImportResult>('import', '--resume', join(key, 'session'));
   expect(imported).toMatchObject({ isHome: true });
@@ -134,6 +180,10 @@ it('comes home with what was done there', async () => {
   const countNow = async () =>
     Number(expectDone(await home.run(['exec', 'terminal', '--', 'cat', join(carol.home, 'count')])));
   await vi.waitFor(async () => expect(await countNow()).toBeGreaterThan(brought), waiting);
+  const gimp = (await home.json<Workload[]>('ps')).find(({ name }) => name === 'gimp');
+  expect(comparePictures(picture, await waitForStableScreen(gimp?.screen ?? ''))).toMatchObject({
+    equal: true,
+  });
   // Where it has a program of the other machine in memory, as its `sleep`, what it writes is apart until it has ended.
   await home.json('end', 'terminal');
   await vi.waitFor(() => expect(count()).toBeGreaterThan(brought), waiting);
