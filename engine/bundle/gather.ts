@@ -11,10 +11,10 @@ import { type Manifest, specOf } from '../../proto/manifest.ts';
 import type { User } from '../capsule/users.ts';
 import { identityOptions, longestOutput, runCommand } from '../command.ts';
 import { readImages } from '../criu/images.ts';
+import { watchedPaths } from '../criu/watched.ts';
 import { type CapsuleView, hostPath } from '../files/paths.ts';
 import { fileRecordSchema, type RecordedFile } from '../files/record.ts';
 import type { LayerEntry, LayerFile } from './contents.ts';
-import { watchedPaths } from './watched.ts';
 
 /** A capsule has its own of these, which travel in CRIU's images. */
 const ownFolders = ['/proc', '/sys', '/dev', '/run', '/tmp'];

@@ -18,11 +18,20 @@ export function dumpMounts(capsule: CapsuleSpec): string[] {
   ];
 }
 
-/** CRIU's `external` for a restore: key to the host's folder. */
-export function restoreMounts(capsule: CapsuleSpec, runFolder: string): string[] {
+/**
+ * CRIU's `external` for a restore: key to the host's folder.
+ * @param missing mount points that are none any more @param standIn an empty folder in their place
+ */
+export function restoreMounts(
+  capsule: CapsuleSpec,
+  runFolder: string,
+  missing: readonly string[],
+  standIn: string,
+): string[] {
+  const folderOf = (path: string) => (missing.includes(path) ? standIn : hostFolder(capsule, path));
   return [
     external.mountAtRestore(runKey, runFolder),
-    ...capsule.hostMounts.map(({ key, path }) => external.mountAtRestore(key, hostFolder(capsule, path))),
+    ...capsule.hostMounts.map(({ key, path }) => external.mountAtRestore(key, folderOf(path))),
   ];
 }
 

@@ -14,6 +14,7 @@ import type { Cgroups } from '../workload/cgroup.ts';
 import type { CapsuleRecord, StatusOf } from '../workload/record.ts';
 import type { Workloads } from '../workload/workloads.ts';
 import type { Capsules } from './capsules.ts';
+import { missingMounts, standsIn } from './missing-mounts.ts';
 import { dumpMounts, restoreMounts } from './mount-keys.ts';
 import { cutRelay } from './sound.ts';
 
@@ -64,6 +65,9 @@ export async function capsuleToResume(
   const relay = join(runFolder, 'sound', 'relay');
   for (const socket of [parts.capsules.screenSocket(id), parts.capsules.busSocket(id), relay])
     await rm(socket, { force: true });
+  const missing = await missingMounts(capsule);
+  const standIn = join(runFolder, 'absent');
+  if (missing.length > 0) await mkdir(standIn, { recursive: true, mode: 0o755 });
   const cgroup = await parts.cgroups.make(id);
   const mountPoint = join(parts.workloads.scratchFolder(id), 'root');
   await mkdir(mountPoint, { recursive: true, mode: 0o700 });
@@ -73,7 +77,7 @@ export async function capsuleToResume(
   ];
   return {
     criu: parts.criu.withPrefix(prefix),
-    options: { root: mountPoint, external: restoreMounts(capsule, runFolder) },
+    options: { root: mountPoint, external: restoreMounts(capsule, runFolder, missing, standIn) },
     needsView: false,
     rewritten: new Map(),
     runFolder,
@@ -82,7 +86,7 @@ export async function capsuleToResume(
       const init = root === undefined ? undefined : await identify(root);
       return init && { init };
     },
-    findings: [],
+    findings: missing.map(standsIn),
     done: () => {},
   };
 }

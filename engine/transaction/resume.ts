@@ -11,6 +11,7 @@ import { sentenceOf, TorporError } from '../../api/errors.ts';
 import type { Finding, ResumeChoices } from '../../api/types.ts';
 import { type Manifest, specOf } from '../../proto/manifest.ts';
 import { unlessAborted } from '../abort.ts';
+import { refuseMissingMounts } from '../capsule/missing-mounts.ts';
 import { restoreClocks } from '../clocks/clocks.ts';
 import { type Claim, restoreConnections } from '../connections/restored.ts';
 import { CriuError } from '../criu/criu-error.ts';
@@ -21,7 +22,6 @@ import { UserFiles } from '../files/user-files.ts';
 import { takeInhibitors } from '../inhibitors/inhibitors.ts';
 import type { Installation } from '../installation.ts';
 import type { Logger } from '../log.ts';
-import { readMounts } from '../mounts.ts';
 import { meetNetwork } from '../network/network.ts';
 import { type MemorySource, memoryOf } from '../pages/memory-source.ts';
 import type { Pagers } from '../pages/pagers.ts';
@@ -160,11 +160,11 @@ async function resumeOnce(
   const parsed = new Tally(sizes.parsed);
   report('verify', parsed.measure);
   await refuseOtherCpu(manifest);
-  await refuseMissingMounts(manifest);
   const verified = await parts.store.verifyBeforeRestore(manifest, parsed.add);
   await using _opened = await parts.store.open(manifest);
   const contents = parts.store.contentFolderOf(manifest.id);
   const imagesDir = join(contents, 'images');
+  await refuseMissingMounts(manifest, imagesDir);
   signal.throwIfAborted();
 
   report('prepare');
@@ -330,19 +330,6 @@ async function becomeRunning(parts: ResumeParts, id: string, snapshot: string): 
   parts.workloads.watch(id);
   await parts.store.markUsed(snapshot).catch(note('that its snapshot was used'));
   parts.log.info({ workload: id, snapshot, pid: status.init.pid }, 'resumed');
-}
-
-async function refuseMissingMounts(manifest: Manifest): Promise<void> {
-  if (manifest.kind !== 'capsule' || manifest.capsule.hostMounts.length === 0) return;
-  if (manifest.capsule.layer !== undefined) return;
-  const mounted = new Set((await readMounts()).map((mount) => mount.path));
-  const missing = manifest.capsule.hostMounts.filter(({ path }) => !mounted.has(path));
-  if (missing[0] === undefined) return;
-  throw new TorporError(
-    'blocked',
-    `The application had the file system at ${missing[0].path} before it, which is not mounted now.`,
-    `Mount it (\`mount ${missing[0].path}\`) and resume again.`,
-  );
 }
 
 /** Sockets are bound where they have come to, and not where they were bound first. */
