@@ -31,16 +31,22 @@ const minorAt = 337;
 const sparseContinues = 482;
 const moreSparseContinues = 504;
 
-/** Reads an archive, checks it, and writes it with other owners. @throws TorporError `blocked`, Error of zlib. */
+/** Reads an archive, checks it, and writes it with other owners. @throws TorporError `blocked` */
 export async function mapArchive(from: string, to: string, name: string, owners: Owners): Promise<void> {
   const archive = new Archive(name, owners);
-  await pipeline(
-    createReadStream(from),
-    createGunzip(),
-    (parts: AsyncIterable<Buffer>) => archive.map(parts),
-    createGzip({ level: 1 }),
-    createWriteStream(to, { mode: 0o600 }),
-  );
+  try {
+    await pipeline(
+      createReadStream(from),
+      createGunzip(),
+      (parts: AsyncIterable<Buffer>) => archive.map(parts),
+      createGzip({ level: 1 }),
+      createWriteStream(to, { mode: 0o600 }),
+    );
+  } catch (error) {
+    const { code = '' } = error as NodeJS.ErrnoException;
+    if (code.startsWith('Z_')) throw refused(`its archive ${name} is damaged: ${(error as Error).message}`);
+    throw error;
+  }
 }
 
 type Awaits = { kind: 'header' } | { kind: 'sparse' } | { kind: 'data'; left: number; keeps: 'L' | 'K' | '' };
