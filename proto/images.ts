@@ -35,8 +35,17 @@ export const imageMagic = {
   ipcnsShm: 0x46283044,
   ghostFile: 0x52583605,
   memfd: 0x48453499,
+  fileLocks: 0x54323616,
 } as const;
 export type ImageKind = keyof typeof imageMagic;
+
+/** images/file-lock.proto. */
+export const fileLockEntry = message('file_lock_entry', {
+  flag: required(1, 'uint32'),
+  type: required(2, 'uint32'),
+  pid: required(3, 'int32'),
+  fd: required(4, 'int32'),
+});
 
 /** Which kernel objects a process has; the same number in two processes means shared. */
 export const kobjIds = message('task_kobj_ids_entry', {

@@ -1,6 +1,6 @@
 /**
  * Bundles between two engines of one machine, each with a state folder and users of its own: the other one knows nothing of
- * the first. What another release of the system adds is in test/e2e/other-machine.test.ts.
+ * the first. What another release of the system adds is in test/e2e/portable.test.ts.
  */
 import { existsSync } from 'node:fs';
 import { chown, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';

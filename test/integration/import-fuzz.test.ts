@@ -54,7 +54,7 @@ beforeAll(async () => {
   await using engine = await TestEngine.create();
   await using user = await makeUser('torpor-frank', 21506);
   const options = ['--name', 'it', '--user', user.name, '--env', `HOME=${user.home}`];
-  const inside = 'trap : USR1; exec 3>>"$HOME/log"; sleep 1000 | cat';
+  const inside = 'trap : USR1; exec 3>>"$HOME/log" 9>"$HOME/lock"; flock 9; sleep 1000 | cat';
   await engine.start(['xterm', '-e', 'sh', '-c', inside], ...options);
   await engine.json('suspend', 'it');
   const [snapshot] = await engine.snapshots();

@@ -8,6 +8,7 @@ import { join, posix } from 'node:path';
 import {
   coreEntry,
   fdinfoEntry,
+  fileLockEntry,
   fileTypes,
   type ImageKind,
   imageEntries,
@@ -29,7 +30,7 @@ import { refused } from './refusal.ts';
 const known = [
   /^(?:core|mm|fs|ids|fdinfo|pagemap|posix-timers)-\d+\.img$/,
   /^pagemap-shmem-\d+\.img$/,
-  /^(?:inventory|pstree|files|cgroup|seccomp|tty-info|tty-data|pipes-data|fifo-data|remap-fpath|memfd|sk-queues)\.img$/,
+  /^(?:inventory|pstree|files|filelocks|cgroup|seccomp|tty-info|tty-data|pipes-data|fifo-data|remap-fpath|memfd|sk-queues)\.img$/,
   /^(?:mountpoints|utsns|timens)-\d+\.img$/,
   /^ipcns-(?:var|shm)-\d+\.img$/,
   /^tmpfs-(?:dev-)?\d+\.tar\.gz\.img$/,
@@ -68,6 +69,9 @@ const threadEntry = message('core_entry', {
     message('thread_core_entry', { nice: optional(3, 'sint32'), policy: optional(4, 'uint32') }),
   ),
 });
+/** FL_POSIX, FL_FLOCK and FL_OFD of CRIU's file-lock.h: no leases. F_RDLCK and F_WRLCK of fcntl(2). */
+const ordinaryLocks = new Set([1, 2, 4]);
+const lockTypes = new Set([0, 1]);
 /** SCHED_OTHER, SCHED_BATCH and SCHED_IDLE of sched(7). */
 const ordinaryPolicies = new Set([0, 3, 5]);
 
@@ -86,6 +90,7 @@ export async function checkImages(folder: string, manifest: Manifest): Promise<v
       await checkCore(join(folder, name), name, images.processes);
     for (const name of names.filter((each) => /^fdinfo-\d+\.img$/.test(each)))
       await checkDescriptors(join(folder, name));
+    if (names.includes('filelocks.img')) await checkLocks(join(folder, 'filelocks.img'), images.processes);
     for (const file of images.regFiles) checkFile(file);
     for (const socket of images.unixSockets) {
       const { name, folder: from } = socket;
@@ -178,6 +183,17 @@ async function checkDescriptors(path: string): Promise<void> {
     const name = fileTypes[type];
     if (name === undefined || !ordinary.has(name))
       throw refused(`something is open in it of the kind ${name ?? type}`);
+  }
+}
+
+/** CRIU takes each by the descriptor that it names, whatever that is by then. */
+async function checkLocks(path: string, processes: readonly ProcessImage[]): Promise<void> {
+  for (const { flag, type, pid, fd } of readImage('fileLocks', fileLockEntry, await readFile(path))) {
+    const owner = processes.find((each) => each.pid === pid);
+    if (owner?.kind !== 'alive' || !owner.descriptors.some((each) => each.fd === fd))
+      throw refused(`it has a lock on something that no process has open (${pid}, ${fd})`);
+    if (!ordinaryLocks.has(flag) || !lockTypes.has(type))
+      throw refused(`${named(owner)} has a lock of an unknown kind`);
   }
 }
 

@@ -11,13 +11,20 @@ import { afterAll, beforeAll, expect, it, vi } from 'vitest';
 import { connectRfb } from '../../api/rfb/client.ts';
 import { comparePictures, type Picture } from '../../api/rfb/picture.ts';
 import type { ExportResult, ImportResult, Workload } from '../../api/types.ts';
-import { type Application, applications } from '../e2e/applications.ts';
 import { type Outcome, TestEngine } from '../support/engine.ts';
 import { OtherMachine } from '../support/other-machine.ts';
 import { waitForStableScreen } from '../support/screen.ts';
 import { makeUser, type TestUser } from '../support/users.ts';
+import { type Application, applications } from './applications.ts';
 
-const painted = applications.find(({ name }) => name.startsWith('GIMP')) as Application;
+/** GIMP with an unsaved picture, and where all applications are tried Firefox with a page, by what they are called here. */
+const travellers = new Map(
+  ['GIMP', ...(process.env.TORPOR_TEST_APPS === 'all' ? ['Firefox'] : [])].map((name) => {
+    const found = applications.find((each) => each.name.startsWith(name));
+    if (found === undefined) throw new Error(`there is no application ${name}`);
+    return [name.toLowerCase(), found];
+  }),
+);
 const passphrase = 'correct horse battery staple';
 const waiting = { timeout: 15_000, interval: 50 };
 const there = '/var/lib/torpor-engine/torpor';
@@ -60,31 +67,49 @@ const systemOf = async (): Promise<string> =>
   machine.output(['sh', '-c', 'find /etc /usr /root /home /srv -xdev -type f | sort | xargs sha256sum']);
 
 let workload: Workload;
-let picture: Picture;
+/** A scroll bar takes its time to fade. */
+const look = (screen: string) => waitForStableScreen(screen, { settleMs: 1500 });
+
+/** Nothing blinks or fades by itself. */
+const settings =
+  '[Settings]\ngtk-cursor-blink=false\ngtk-enable-animations=false\ngtk-overlay-scrolling=false\n';
+
+/** What the screens of the travellers show. */
+const pictures = new Map<string, Picture>();
 let left: number;
 let system: string;
 
-/** Paints something that is never saved. @returns what its screen shows then */
-async function paint(env: readonly string[]): Promise<Picture> {
-  await mkdir(join(carol.home, '.config', 'gtk-3.0'), { recursive: true });
-  await writeFile(join(carol.home, '.gtkrc-2.0'), 'gtk-cursor-blink = 0\n');
-  await painted.prepare?.(carol.home);
-  execFileSync('chown', ['-R', `${carol.name}:`, carol.home]);
-  const command = painted.command(carol.home);
+/** Does something in it that is never saved. @returns what its screen shows then */
+async function use(name: string, application: Application): Promise<Picture> {
+  const folder = join(carol.home, name);
+  await mkdir(join(folder, '.config', 'gtk-3.0'), { recursive: true });
+  await writeFile(join(folder, '.config', 'gtk-3.0', 'settings.ini'), settings);
+  await writeFile(join(folder, '.gtkrc-2.0'), 'gtk-cursor-blink = 0\n');
+  await application.prepare?.(folder);
+  execFileSync('chown', ['-R', `${carol.name}:`, folder]);
   const { screen = '' } = await atHome<Workload>(
     'run',
-    ...['--name', 'gimp', '--user', carol.name, ...env, '--', ...command],
+    ...[
+      '--name',
+      name,
+      '--user',
+      carol.name,
+      '--env',
+      `HOME=${folder}`,
+      '--',
+      ...application.command(folder),
+    ],
   );
   await vi.waitFor(
-    async () => expect(JSON.stringify(await home.json('windows', 'gimp'))).toContain('white'),
+    async () => expect(JSON.stringify(await home.json('windows', name))).toMatch(/white|Page/),
     { timeout: 60_000, interval: 200 },
   );
   await waitForStableScreen(screen, { settleMs: 1500, timeoutMs: 60_000 });
   {
     await using client = await connectRfb(screen, { timeoutMs: 10_000 });
-    await painted.act(client);
+    await application.act(client);
   }
-  return await waitForStableScreen(screen);
+  return await look(screen);
 }
 
 it('is written with Torpor itself beside it', async () => {
@@ -105,11 +130,11 @@ it('is written with Torpor itself beside it', async () => {
   await inTmux('send-keys', '-t', '0.1', 'Go', 'sir');
   const shown = async () => inTmux('capture-pane', '-p', '-t', '0.1');
   await vi.waitFor(async () => expect(await shown()).toMatch(/^dear\nsir/), waiting);
-  picture = await paint(env);
+  for (const [name, application] of travellers) pictures.set(name, await use(name, application));
   const options = ['--with-engine', '--with', carol.home];
   const result = await atHome<ExportResult>(
     'export',
-    ...[...options, 'terminal', 'gimp', join(key, 'session')],
+    ...[...options, 'terminal', ...travellers.keys(), join(key, 'session')],
   );
   expect(result.findings.filter(({ verdict }) => verdict !== 'handled')).toEqual([]);
   left = await count();
@@ -127,10 +152,9 @@ it('is resumed by one command on a machine that has nothing of it', async () => 
   });
   expect(expectDone(outcome)).toMatch(/terminal.*\n[\s\S]*To take it home again/);
   const all = await away<Workload[]>('ps');
-  const [gimp, terminal] = all.toSorted((a, b) => a.name.localeCompare(b.name));
-  expect(gimp).toMatchObject({ name: 'gimp', state: 'running', user: 'guest' });
-  expect(terminal).toMatchObject({ name: 'terminal', state: 'running', user: 'guest' });
-  workload = terminal as Workload;
+  expect(all.map(({ name }) => name).sort()).toEqual([...travellers.keys(), 'terminal'].sort());
+  for (const each of all) expect(each).toMatchObject({ state: 'running', user: 'guest' });
+  workload = all.find(({ name }) => name === 'terminal') as Workload;
   expect(await inside(workload.id, 'id', '-u')).toBe('1777');
   await vi.waitFor(
     async () => expect(Number(await inside(workload.id, 'cat', `${carol.home}/count`))).toBeGreaterThan(left),
@@ -138,16 +162,18 @@ it('is resumed by one command on a machine that has nothing of it', async () => 
   );
 });
 
-it('shows there what was painted and not saved, and can be painted on', async () => {
+it('shows there what was done and not saved, and goes on', async () => {
   const all = await away<Workload[]>('ps');
-  const gimp = all.find(({ name }) => name === 'gimp');
-  const socket = machine.pathOf(gimp?.screen ?? '');
-  const there = await waitForStableScreen(socket);
-  expect(comparePictures(picture, there)).toMatchObject({ equal: true });
-  await using screen = await connectRfb(socket, { timeoutMs: 10_000 });
-  await painted.actAgain(screen);
-  picture = await waitForStableScreen(socket);
-  expect(comparePictures(picture, there)).toMatchObject({ equal: false });
+  for (const [name, application] of travellers) {
+    const socket = machine.pathOf(all.find((each) => each.name === name)?.screen ?? '');
+    const shown = await look(socket);
+    expect(comparePictures(pictures.get(name) as Picture, shown)).toMatchObject({ equal: true });
+    await using screen = await connectRfb(socket, { timeoutMs: 10_000 });
+    await application.actAgain(screen);
+    const changed = await look(socket);
+    expect(comparePictures(shown, changed)).toMatchObject({ equal: false });
+    pictures.set(name, changed);
+  }
 });
 
 it('changes nothing of that machine', async () => {
@@ -168,7 +194,7 @@ it('comes home with what was done there', async () => {
     async () => expect(await inside(workload.id, 'cat', letter)).toBe('dear\nsir yours'),
     waiting,
   );
-  const result = await away<ExportResult>('export', 'terminal', 'gimp', bundle);
+  const result = await away<ExportResult>('export', 'terminal', ...travellers.keys(), bundle);
   expect(result).toMatchObject({ generation: 2 });
   const imported = await atHome<ImportResult>('import', '--resume', join(key, 'session'));
   expect(imported).toMatchObject({ isHome: true });
@@ -180,10 +206,11 @@ it('comes home with what was done there', async () => {
   const countNow = async () =>
     Number(expectDone(await home.run(['exec', 'terminal', '--', 'cat', join(carol.home, 'count')])));
   await vi.waitFor(async () => expect(await countNow()).toBeGreaterThan(brought), waiting);
-  const gimp = (await home.json<Workload[]>('ps')).find(({ name }) => name === 'gimp');
-  expect(comparePictures(picture, await waitForStableScreen(gimp?.screen ?? ''))).toMatchObject({
-    equal: true,
-  });
+  const all = await home.json<Workload[]>('ps');
+  for (const [name, picture] of pictures) {
+    const { screen = '' } = all.find((each) => each.name === name) as Workload;
+    expect(comparePictures(picture, await look(screen))).toMatchObject({ equal: true });
+  }
   // Where it has a program of the other machine in memory, as its `sleep`, what it writes is apart until it has ended.
   await home.json('end', 'terminal');
   await vi.waitFor(() => expect(count()).toBeGreaterThan(brought), waiting);
