@@ -301,6 +301,11 @@ export type ResumeResult = z.infer<typeof resumeResultSchema>;
 export const bundleForms = ['auto', 'file', 'folder'] as const;
 export type BundleForm = (typeof bundleForms)[number];
 
+/** Of a bundle, in characters. */
+export const shortestPassphrase = 8;
+/** The details of an error that is about the passphrase and not about the bundle. */
+export const aboutPassphrase = { about: 'passphrase' } as const;
+
 export const exportOptionsSchema = z.object({
   /** Absolute; a file, or a folder of its own. */
   path: z.string().startsWith('/'),

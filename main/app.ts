@@ -10,7 +10,6 @@ import type { RunSpec, Workload } from '../api/types.ts';
 import { Automation } from './automation/automation.ts';
 import { Bundles } from './bundles.ts';
 import { consentsOf } from './consents.ts';
-import { listDrives } from './desktop/drives.ts';
 import type { Desktop, Icon, LaunchCommand } from './desktop-parts.ts';
 import {
   type CallArguments,
@@ -71,8 +70,17 @@ export class App implements WindowHost, AsyncDisposable {
 
   constructor(desktop: Desktop) {
     this.#desktop = desktop;
-    this.#bundles = new Bundles(this.#link, () => this.#changed());
     this.#session = new Session(this.#link, this.#workloads, desktop.settings);
+    this.#bundles = new Bundles({
+      link: this.#link,
+      workloads: this.#workloads,
+      choices: () => this.#session.choices,
+      changed: () => this.#changed(),
+      ended: (end) => {
+        // Windows show it by themselves.
+        if (this.#windows.size === 0) this.tell(this.texts.bundle(end));
+      },
+    });
     this.#automation = new Automation({
       link: this.#link,
       workloads: this.#workloads,
@@ -245,6 +253,7 @@ export class App implements WindowHost, AsyncDisposable {
       diskBytes: this.#disk.bytes,
       diskFreeBytes: this.#disk.free,
       ...(this.#bundles.operation === undefined ? {} : { bundle: this.#bundles.operation }),
+      ...(this.#bundles.end === undefined ? {} : { bundleEnd: this.#bundles.end }),
       paused: this.#automation.paused,
       settings: settings.value,
       shell: {
@@ -392,7 +401,7 @@ export class App implements WindowHost, AsyncDisposable {
       this.#automation.paused = paused;
       this.#changed();
     },
-    'drives.list': () => listDrives(),
+    'drives.list': () => this.#bundles.drives(),
     'bundle.look': ([path]) => this.#bundles.look(path),
     'bundle.export': async ([request]) => {
       try {
@@ -403,6 +412,7 @@ export class App implements WindowHost, AsyncDisposable {
     },
     'bundle.import': ([request]) => this.#bundles.import(request),
     'bundle.cancel': () => this.#bundles.cancel(),
+    'bundle.dismiss': async () => this.#bundles.dismiss(),
     'settings.set': ([change]) => this.#desktop.settings.set(change),
     'external.open': ([address]) => this.#desktop.openExternal(address),
   };

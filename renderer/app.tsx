@@ -121,7 +121,7 @@ function Content({ place }: { place: PagePlace }) {
     case 'launch':
       return <Launch />;
     case 'bundles':
-      return <Bundles chosen={place.workload} />;
+      return <Bundles key={place.workload} chosen={place.workload} />;
     case 'snapshots':
       return <Snapshots workload={place.workload} />;
     default:

@@ -1,6 +1,7 @@
 /** What is around every place but a screen: the rail with the places, and the content. */
 import { type ReactNode, useEffect, useRef } from 'react';
 import type { Place } from '../main/ipc/view.ts';
+import { BundleBanner } from './bundles/banner.tsx';
 import { Glyph } from './parts/glyph.tsx';
 import { hashOf } from './place.ts';
 import { useText } from './texts/use-text.ts';
@@ -60,7 +61,10 @@ export function Frame({ place, children }: { place: Place; children: ReactNode }
         </ul>
       </nav>
       <main ref={content} id="content" tabIndex={-1} className={`content content-${place.kind}`}>
-        <div className="column">{children}</div>
+        <div className="column">
+          {place.kind !== 'bundles' && <BundleBanner />}
+          {children}
+        </div>
       </main>
     </div>
   );

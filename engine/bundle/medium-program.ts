@@ -67,6 +67,7 @@ const events = z.discriminatedUnion('event', [
     code: z.string(),
     message: z.string(),
     hint: z.string().default(''),
+    details: z.record(z.string(), z.unknown()).default({}),
   }),
 ]);
 export type MediumEvent = z.infer<typeof events>;
@@ -155,7 +156,8 @@ export class MediumProgram implements AsyncDisposable {
       }
       const event = events.parse(JSON.parse(value));
       if (event.event === 'progress') this.#progress(event.phase, event.done, event.total);
-      else if (event.event === 'error') throw new TorporError(codeOf(event.code), event.message, event.hint);
+      else if (event.event === 'error')
+        throw new TorporError(codeOf(event.code), event.message, event.hint, event.details);
       else return event;
     }
   }

@@ -3,10 +3,11 @@
  * comes in against it, whichever way it came.
  */
 import { z } from 'zod';
-import { exportResultSchema, importResultSchema, intervalSchema } from '../../api/types.ts';
+import { intervalSchema } from '../../api/types.ts';
 import {
   applicationSchema,
   appStateSchema,
+  bundleEndSchema,
   bundleOnDriveSchema,
   consentViewSchema,
   driveSchema,
@@ -113,10 +114,11 @@ export const calls = {
   'automation.pause': call(z.tuple([z.boolean()]), z.void()),
   /** The plugins for the user's workloads, each asked now. */
   'plugins.list': call(z.tuple([]), pluginReportViewSchema),
+  /** Mounted drives that can be taken away, with the bundles on them. */
   'drives.list': call(z.tuple([]), z.array(driveSchema)),
   /** Whether there is a bundle at a path. */
   'bundle.look': call(z.tuple([path]), z.object({ bundle: bundleOnDriveSchema.optional() })),
-  /** Ends when all of it is synced and read back: it is safe to remove the drive then, and not before. */
+  /** Ends when all of it is synced and read back, or has failed: the answer is part of the state, too. */
   'bundle.export': call(
     z.tuple([
       z.object({
@@ -127,20 +129,13 @@ export const calls = {
         withEngine: z.boolean(),
       }),
     ]),
-    exportResultSchema
-      .pick({ path: true, bytes: true, bytesWritten: true, findings: true })
-      .extend({ drive: z.string().optional() }),
+    bundleEndSchema,
   ),
-  'bundle.import': call(
-    z.tuple([z.object({ path, passphrase, resume: z.boolean() })]),
-    importResultSchema.pick({ isHome: true, documents: true, findings: true }).extend({
-      workloads: z.array(z.object({ id: z.string(), name: z.string() })),
-      /** Where it was taken in, and did not resume. */
-      notResumed: noticeSchema.optional(),
-    }),
-  ),
+  'bundle.import': call(z.tuple([z.object({ path, passphrase, resume: z.boolean() })]), bundleEndSchema),
   /** Gives up what is under way; the bundle is as it was. */
   'bundle.cancel': call(z.tuple([]), z.void()),
+  /** How the last one ended has been seen. */
+  'bundle.dismiss': call(z.tuple([]), z.void()),
   'settings.set': call(z.tuple([settingsSchema.partial()]), settingsSchema),
   /** Opens a web address in the user's browser: http, https and mailto only. */
   'external.open': call(z.tuple([z.string().max(2000)]), z.void()),

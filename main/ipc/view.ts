@@ -2,17 +2,20 @@
 import { z } from 'zod';
 import {
   amountSchema,
+  exportResultSchema,
   findingSchema,
   type IntervalState,
+  importResultSchema,
   mostKeptLast,
   phases,
   pluginReportSchema,
+  shortestPassphrase,
   snapshotSchema,
   usualKeepLast,
   workloadSchema,
 } from '../../api/types.ts';
 
-export { mostKeptLast };
+export { mostKeptLast, shortestPassphrase };
 
 /** Where a window is: its address is `#` and this as a path, such as `#/snapshots/1a2b3c4d`. */
 export const placeSchema = z.discriminatedUnion('kind', [
@@ -72,12 +75,51 @@ export type Operation = z.infer<typeof operationSchema>;
 export const bundleOperationSchema = progressViewSchema.extend({
   path: z.string(),
   operation: z.enum(['export', 'import']),
-  phase: z.enum(['read', 'write', 'verify']),
-  /** The drive that it is on, where that can be taken away. */
+  /** What runs is suspended in the first one, and resumed in the last; how far that is each of the workloads tells. */
+  phase: z.enum(['prepare', 'write', 'verify', 'read', 'resume']),
+  /** Ids of what is written; of what was read once it is resumed. */
+  workloads: z.array(z.string()),
+  /** The name of the drive that it is on, where that can be taken away. */
   drive: z.string().optional(),
   cancelling: z.boolean(),
 });
 export type BundleOperation = z.infer<typeof bundleOperationSchema>;
+
+/** How the last one ended; told until it is dismissed or another one begins. */
+const endSchema = z.object({
+  /** Counts them. */
+  number: z.number().int(),
+  path: z.string(),
+  drive: z.string().optional(),
+});
+const workloadNameSchema = z.object({ id: z.string(), name: z.string() });
+export const bundleEndSchema = z.discriminatedUnion('kind', [
+  /** All of it is synced and read back: the drive can be removed. */
+  endSchema
+    .extend({ kind: z.literal('exported'), workloads: z.array(workloadNameSchema) })
+    .extend(exportResultSchema.pick({ bytes: true, bytesWritten: true, findings: true }).shape),
+  endSchema
+    .extend({
+      kind: z.literal('imported'),
+      workloads: z.array(workloadNameSchema),
+      /** Where they were taken in, and did not resume. */
+      notResumed: z.object({ message: z.string(), hint: z.string() }).optional(),
+    })
+    .extend(importResultSchema.pick({ isHome: true, documents: true, findings: true }).shape),
+  endSchema.extend({
+    kind: z.literal('failed'),
+    operation: z.enum(['export', 'import']),
+    /** As the user wanted it. */
+    cancelled: z.boolean(),
+    message: z.string(),
+    hint: z.string(),
+    /** It is the passphrase that is wrong. */
+    isPassphrase: z.boolean(),
+    /** Were suspended for it, and are so still. */
+    suspended: z.array(workloadNameSchema),
+  }),
+]);
+export type BundleEnd = z.infer<typeof bundleEndSchema>;
 
 export const bundleOnDriveSchema = z.object({
   path: z.string(),
@@ -224,6 +266,7 @@ export const appStateSchema = z.object({
   diskFreeBytes: z.number(),
   /** A bundle that is under way. */
   bundle: bundleOperationSchema.optional(),
+  bundleEnd: bundleEndSchema.optional(),
   /** Nothing is suspended automatically until this is over. */
   paused: z.boolean(),
   settings: settingsSchema,

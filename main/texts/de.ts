@@ -80,6 +80,30 @@ export const de: Texts = {
       hint: 'Eines öffnen und die Tasten noch einmal drücken.',
     },
   },
+  bundle: (end) => {
+    switch (end.kind) {
+      case 'exported':
+        return {
+          level: 'info',
+          message:
+            end.drive === undefined
+              ? 'Das Bündel ist vollständig.'
+              : `${end.drive} kann jetzt entfernt werden.`,
+          hint: `${end.path} hat alles, gesichert und zurückgelesen.`,
+        };
+      case 'imported':
+        return {
+          level: 'info',
+          message: plural(language, end.workloads.length, {
+            one: 'Eine Anwendung wurde hereingeholt.',
+            other: '# Anwendungen wurden hereingeholt.',
+          }),
+          hint: '',
+        };
+      case 'failed':
+        return { level: 'error', message: end.message, hint: end.hint };
+    }
+  },
   remedies: {
     end: (name) => `${name} beenden`,
   },

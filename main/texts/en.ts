@@ -1,5 +1,5 @@
 /** The app's own texts in English: what the tray says. This is the list that every other language must have whole. */
-import type { Notice } from '../ipc/view.ts';
+import type { BundleEnd, Notice } from '../ipc/view.ts';
 import { bytes, dayAndTime, percent, plural } from './format.ts';
 
 const language = 'en';
@@ -78,6 +78,29 @@ export const en = {
       message: 'No application of Torpor has a window open.',
       hint: 'Open one, then press the keys again.',
     } as Notice,
+  },
+  /** How a bundle ended, where no window shows it. */
+  bundle: (end: BundleEnd): Notice => {
+    switch (end.kind) {
+      case 'exported':
+        return {
+          level: 'info',
+          message:
+            end.drive === undefined ? 'The bundle is complete.' : `It is safe to remove ${end.drive} now.`,
+          hint: `${end.path} has all of it, synced and read back.`,
+        };
+      case 'imported':
+        return {
+          level: 'info',
+          message: plural(language, end.workloads.length, {
+            one: 'One application was brought in.',
+            other: '# applications were brought in.',
+          }),
+          hint: '',
+        };
+      case 'failed':
+        return { level: 'error', message: end.message, hint: end.hint };
+    }
   },
   remedies: {
     end: (name: string): string => `End ${name}`,

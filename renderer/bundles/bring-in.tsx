@@ -1,26 +1,24 @@
 /** Which bundle is brought in, and its passphrase. */
-import { type FormEvent, useState } from 'react';
+import { type FormEvent, useId, useState } from 'react';
 import type { Drive } from '../../main/ipc/view.ts';
-import { useModel } from '../model.ts';
+import { type Model, useAppState, useModel } from '../model.ts';
 import { Section, SwitchRow } from '../settings/rows.tsx';
 import { useFigures, useText } from '../texts/use-text.ts';
-import type { End } from './bundles.tsx';
-import { nothingTyped, PassphraseRows } from './passphrase.tsx';
+import { nothingTyped, PassphraseRows, problemAtField } from './passphrase.tsx';
 import { TextRow } from './take-along.tsx';
 
 /** One that is typed, in place of one's path. */
 const elsewhere = '';
 
-export function BringIn({
-  drives,
-  onEnd,
-}: {
-  drives: readonly Drive[] | undefined;
-  onEnd: (end: End | undefined) => void;
-}) {
+/** What still has to be entered before it can be read, as the text that says so. */
+type Missing = 'path' | 'passphrase';
+
+export function BringIn({ drives }: { drives: readonly Drive[] | undefined }) {
+  const { bundleEnd } = useAppState();
   const model = useModel();
   const say = useText();
   const figures = useFigures();
+  const missingId = useId();
   const [chosen, setChosen] = useState<string>();
   const [typedPath, setTypedPath] = useState('');
   const [typed, setTyped] = useState(nothingTyped);
@@ -29,18 +27,22 @@ export function BringIn({
   const bundles = (drives ?? []).flatMap((drive) => drive.bundles.map((bundle) => ({ ...bundle, drive })));
   const bundle = chosen === undefined ? bundles[0] : bundles.find(({ path }) => path === chosen);
   const path = bundle?.path ?? typedPath.trim();
-  const isReady = path !== '' && typed.passphrase !== '';
+  const missing: Missing | undefined = !path.startsWith('/')
+    ? 'path'
+    : typed.passphrase === ''
+      ? 'passphrase'
+      : undefined;
 
   async function read(event: FormEvent) {
     event.preventDefault();
-    if (!isReady) return;
-    onEnd(undefined);
+    if (missing !== undefined) return;
+    const { passphrase } = typed;
+    setTyped(nothingTyped);
     try {
-      const result = await model.bridge.call('bundle.import', { path, passphrase: typed.passphrase, resume });
-      setTyped(nothingTyped);
-      onEnd({ kind: 'imported', result });
+      const end = await model.bridge.call('bundle.import', { path, passphrase, resume });
+      if (end.kind === 'imported' && resume) await openScreens(model, end.workloads);
     } catch (error) {
-      onEnd({ kind: 'failed', operation: 'import', error });
+      model.fail(error);
     }
   }
 
@@ -49,6 +51,9 @@ export function BringIn({
       <Section title={say('bundles.in')} help={say('bundles.in.help')}>
         <fieldset className="drives">
           <legend className="visually-hidden">{say('bundles.in.which')}</legend>
+          {drives !== undefined && bundles.length === 0 && (
+            <p className="row quiet">{say('bundles.in.none')}</p>
+          )}
           {bundles.map(({ path: each, name, changedAt, drive }) => (
             <label key={each} className="row pick">
               <input
@@ -84,12 +89,38 @@ export function BringIn({
             onChange={setTypedPath}
           />
         )}
-        <PassphraseRows typed={typed} isNew={false} onChange={setTyped} />
+        <PassphraseRows
+          typed={typed}
+          isNew={false}
+          problem={problemAtField(bundleEnd, 'import')}
+          onChange={setTyped}
+        />
         <SwitchRow label={say('bundles.in.resume')} isOn={resume} onChange={setResume} />
       </Section>
-      <button type="submit" className="button button-primary" disabled={!isReady}>
-        {say('bundles.read')}
-      </button>
+      <div className="bundle-do">
+        <button
+          type="submit"
+          className="button button-primary"
+          disabled={missing !== undefined}
+          aria-describedby={missingId}
+        >
+          {say('bundles.read')}
+        </button>
+        <p id={missingId} className="hint">
+          {missing !== undefined && say(`bundles.in.missing.${missing}`)}
+        </p>
+      </div>
     </form>
   );
+}
+
+/** Of what runs again, as a resume on its card does. In a plain browser one would replace this page. */
+async function openScreens(model: Model, workloads: readonly { id: string }[]): Promise<void> {
+  const { state } = model.known;
+  if (state?.shell.kind === 'browser') return;
+  for (const { id } of workloads) {
+    const now = state?.workloads.find((each) => each.id === id);
+    if (now?.kind === 'capsule' && now.state === 'running')
+      await model.bridge.call('window.open', { kind: 'screen', workload: id });
+  }
 }

@@ -1,26 +1,40 @@
 /** Taking applications along on a drive, and bringing them in from one. */
-import { useState } from 'react';
-import type { CallResult } from '../../main/ipc/schema.ts';
-import { useAppState } from '../model.ts';
+import { useEffect, useRef } from 'react';
+import { useAppState, useModel } from '../model.ts';
+import { placeOf } from '../place.ts';
 import { useText } from '../texts/use-text.ts';
 import { BringIn } from './bring-in.tsx';
-import { BroughtIn, Problem, TakenAlong } from './ends.tsx';
+import { EndOf } from './ends.tsx';
 import { BundleProgress } from './progress.tsx';
 import { TakeAlong } from './take-along.tsx';
 import { useDrives } from './use-drives.ts';
 
-/** How the last one ended that this window has asked for. */
-export type End =
-  | { kind: 'exported'; result: CallResult<'bundle.export'> }
-  | { kind: 'imported'; result: CallResult<'bundle.import'> }
-  | { kind: 'failed'; operation: 'export' | 'import'; error: unknown };
-
 /** @param chosen the workload that is to be taken along, where one was chosen on the way here */
 export function Bundles({ chosen }: { chosen: string | undefined }) {
-  const { bundle } = useAppState();
+  const { bundle, bundleEnd } = useAppState();
+  const model = useModel();
   const say = useText();
   const drives = useDrives();
-  const [end, setEnd] = useState<End>();
+  const told = useRef<HTMLDivElement>(null);
+  const isBusy = bundle !== undefined;
+  const wasBusy = useRef(isBusy);
+  const isAtField = bundleEnd?.kind === 'failed' && bundleEnd.isPassphrase;
+
+  // The form that had the focus is not there meanwhile. A passphrase that is wrong has it by itself.
+  useEffect(() => {
+    if (wasBusy.current === isBusy) return;
+    wasBusy.current = isBusy;
+    if (isBusy || !isAtField) told.current?.focus();
+  }, [isBusy, isAtField]);
+
+  // Who goes to another place has seen how it ended, and it need not be told there. An engine that is away is none.
+  useEffect(
+    () => () => {
+      if (model.known.state?.bundleEnd !== undefined && placeOf(location.hash).kind !== 'bundles')
+        void model.bridge.call('bundle.dismiss').catch((error) => model.fail(error));
+    },
+    [model],
+  );
 
   return (
     <>
@@ -28,16 +42,17 @@ export function Bundles({ chosen }: { chosen: string | undefined }) {
         <h1>{say('bundles.title')}</h1>
       </header>
       <p className="quiet">{say('bundles.text')}</p>
-      <div aria-live="polite">
-        {end?.kind === 'exported' && <TakenAlong result={end.result} />}
-        {end?.kind === 'imported' && <BroughtIn result={end.result} />}
-        {end?.kind === 'failed' && <Problem error={end.error} />}
+      {/* Focused by the program alone. */}
+      <div ref={told} tabIndex={-1} className="bundle-told">
+        {bundle !== undefined && <BundleProgress bundle={bundle} />}
+        <div aria-live="polite">
+          {bundleEnd !== undefined && !isAtField && <EndOf key={bundleEnd.number} end={bundleEnd} />}
+        </div>
       </div>
-      {bundle !== undefined && <BundleProgress bundle={bundle} />}
       {/* Kept while something is under way, so that nothing has to be entered twice. */}
-      <div hidden={bundle !== undefined}>
-        <TakeAlong chosen={chosen} drives={drives} onEnd={setEnd} />
-        <BringIn drives={drives} onEnd={setEnd} />
+      <div hidden={isBusy}>
+        <TakeAlong chosen={chosen} drives={drives} />
+        <BringIn drives={drives} />
       </div>
     </>
   );

@@ -1,11 +1,15 @@
 /** What is taken along, where to, and under which passphrase. */
 import { type FormEvent, useEffect, useId, useState } from 'react';
-import type { BundleOnDrive, Drive, WorkloadView } from '../../main/ipc/view.ts';
+import {
+  type BundleOnDrive,
+  type Drive,
+  shortestPassphrase,
+  type WorkloadView,
+} from '../../main/ipc/view.ts';
 import { useAppState, useModel } from '../model.ts';
 import { Row, Section, SwitchRow } from '../settings/rows.tsx';
 import { useFigures, useText } from '../texts/use-text.ts';
-import type { End } from './bundles.tsx';
-import { nothingTyped, PassphraseRows } from './passphrase.tsx';
+import { nothingTyped, PassphraseRows, problemAtField } from './passphrase.tsx';
 
 const usualName = 'torpor-session';
 /** A folder that is not on a drive, in place of one's path. */
@@ -14,18 +18,20 @@ const elsewhere = '';
 const canGo = ({ state }: WorkloadView) =>
   state === 'running' || state === 'napping' || state === 'suspended';
 
+/** What still has to be entered before it can be written, as the text that says so. */
+type Missing = 'workloads' | 'name' | 'path' | 'passphrase' | 'short' | 'again';
+
 export function TakeAlong({
   chosen: first,
   drives,
-  onEnd,
 }: {
   chosen: string | undefined;
   drives: readonly Drive[] | undefined;
-  onEnd: (end: End | undefined) => void;
 }) {
-  const { workloads } = useAppState();
+  const { workloads, bundleEnd } = useAppState();
   const model = useModel();
   const say = useText();
+  const missingId = useId();
   const [chosen, setChosen] = useState<ReadonlySet<string>>(new Set(first === undefined ? [] : [first]));
   const [place, setPlace] = useState<string>();
   const [name, setName] = useState(usualName);
@@ -40,24 +46,24 @@ export function TakeAlong({
   const known = useKnownBundle(path, drive);
   const isNew = known === undefined;
   const taken = offered.filter(({ id }) => chosen.has(id));
-  const isNamed = drive === undefined ? path !== '' : name.trim() !== '' && !name.includes('/');
-  const isReady =
-    taken.length > 0 && isNamed && typed.passphrase !== '' && (!isNew || typed.passphrase === typed.repeated);
+
+  const missing = ((): Missing | undefined => {
+    if (taken.length === 0) return 'workloads';
+    if (drive === undefined && !path.startsWith('/')) return 'path';
+    if (drive !== undefined && !isName(name.trim())) return 'name';
+    if (typed.passphrase === '') return 'passphrase';
+    if (!isNew) return undefined;
+    if (lengthOf(typed.passphrase) < shortestPassphrase) return 'short';
+    return typed.passphrase === typed.repeated ? undefined : 'again';
+  })();
 
   async function write(event: FormEvent) {
     event.preventDefault();
-    if (!isReady) return;
-    onEnd(undefined);
-    try {
-      const result = await model.bridge.call('bundle.export', {
-        workloads: taken.map(({ id }) => id),
-        ...{ path, passphrase: typed.passphrase, leaveRunning, withEngine },
-      });
-      setTyped(nothingTyped);
-      onEnd({ kind: 'exported', result });
-    } catch (error) {
-      onEnd({ kind: 'failed', operation: 'export', error });
-    }
+    if (missing !== undefined) return;
+    const { passphrase } = typed;
+    setTyped(nothingTyped);
+    const request = { workloads: taken.map(({ id }) => id), path, passphrase, leaveRunning, withEngine };
+    await model.bridge.call('bundle.export', request).catch((error) => model.fail(error));
   }
 
   return (
@@ -98,7 +104,12 @@ export function TakeAlong({
             {say('bundles.known')}
           </p>
         )}
-        <PassphraseRows typed={typed} isNew={isNew} onChange={setTyped} />
+        <PassphraseRows
+          typed={typed}
+          isNew={isNew}
+          problem={problemAtField(bundleEnd, 'export')}
+          onChange={setTyped}
+        />
         <SwitchRow
           label={say('bundles.leaveRunning')}
           help={say('bundles.leaveRunning.help')}
@@ -112,12 +123,28 @@ export function TakeAlong({
           onChange={setWithEngine}
         />
       </Section>
-      <button type="submit" className="button button-primary" disabled={!isReady}>
-        {isNew ? say('bundles.write') : say('bundles.update')}
-      </button>
+      <div className="bundle-do">
+        <button
+          type="submit"
+          className="button button-primary"
+          disabled={missing !== undefined}
+          aria-describedby={missingId}
+        >
+          {isNew ? say('bundles.write') : say('bundles.update')}
+        </button>
+        <p id={missingId} className="hint">
+          {missing !== undefined && say(`bundles.missing.${missing}`, { count: shortestPassphrase })}
+        </p>
+      </div>
     </form>
   );
 }
+
+/** Of a file or folder of its own, in the drive's folder. */
+const isName = (name: string) => name !== '' && name !== '.' && name !== '..' && !name.includes('/');
+
+/** As the engine counts characters. */
+const lengthOf = (passphrase: string) => [...passphrase.normalize('NFC')].length;
 
 /** The one that was chosen, and the first that can be written to until then. */
 function chooseDrive(drives: readonly Drive[] | undefined, place: string | undefined): Drive | undefined {
@@ -199,7 +226,9 @@ function DriveRows({
           <span className="meta">
             {readOnly
               ? say('bundles.drive.readOnly')
-              : say('bundles.drive.free', { bytes: figures.bytes(freeBytes), fileSystem: fileSystem || '–' })}
+              : [say('bundles.drive.free', { bytes: figures.bytes(freeBytes) }), fileSystem]
+                  .filter((each) => each !== '')
+                  .join(' · ')}
           </span>
         </label>
       ))}

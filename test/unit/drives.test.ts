@@ -1,9 +1,11 @@
 /** Which drives can be taken away, by what lsblk says of them, and which bundles are on them. */
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { driveOf } from '../../main/bundles.ts';
 import { bundleAt, bundlesIn, drivesIn } from '../../main/desktop/drives.ts';
+import type { Drive } from '../../main/ipc/view.ts';
 
 const device = (name: string, more: object = {}) => ({
   ...{ name, rm: false, hotplug: false, tran: null, label: null, model: null },
@@ -55,9 +57,48 @@ describe('drives', () => {
     expect(drives(outer).map(({ name }) => name)).toEqual(['secret']);
   });
 
+  test('what the system runs from stays, also on a card or a key', () => {
+    const card = (...mountpoints: string[]) =>
+      device('mmcblk0', {
+        hotplug: true,
+        children: [device('mmcblk0p1', { mountpoints }), device('mmcblk0p2', { mountpoints: ['/srv/data'] })],
+      });
+    for (const path of ['/', '/boot/firmware', '/home', '/usr', '/run/live/medium', '/nix/store', '/cdrom'])
+      expect(drives(card(path)), path).toEqual([]);
+    // A part of it that was mounted as one is.
+    expect(drives(card('/', '/media/me/rest')).map(({ path }) => path)).toEqual(['/media/me/rest']);
+    // These only begin like the system's.
+    for (const path of ['/homework', '/bootleg', '/data', '/run/media/me/card'])
+      expect(drives(device('mmcblk0', { hotplug: true, mountpoints: [path] })), path).toMatchObject([
+        { path },
+      ]);
+  });
+
+  test('a file system over several disks is one drive', () => {
+    const part = (name: string) => device(name, { rm: true, label: 'PAIR', mountpoints: ['/media/me/PAIR'] });
+    expect(drives(part('sdb'), part('sdc'))).toHaveLength(1);
+  });
+
   test('what lsblk never says is an error', () => {
     expect(() => drivesIn('{}')).toThrow();
     expect(() => drivesIn('lsblk: not found')).toThrow();
+  });
+});
+
+describe('the drive of a path', () => {
+  const driveAt = (path: string): Drive => ({
+    ...{ path, name: path, fileSystem: 'ext4', freeBytes: 0, totalBytes: 0, readOnly: false, bundles: [] },
+  });
+  const [outer, inner] = [driveAt('/mnt/a'), driveAt('/mnt/a/b')];
+
+  test.each([
+    ['/mnt/a/session', outer],
+    ['/mnt/a/b/session', inner],
+    ['/mnt/ab/session', undefined],
+    ['/mnt/a', undefined],
+    ['/home/me/session', undefined],
+  ])('%s', (path, expected) => {
+    expect(driveOf(path, [outer, inner])).toBe(expected);
   });
 });
 
@@ -87,6 +128,14 @@ describe('bundles on a drive', () => {
       'session folder',
       'thesis folder',
     ]);
+  });
+
+  test('links are none, since the engine does not follow them', async () => {
+    await makeFolderBundle(join(folder, 'session'));
+    await writeFile(join(folder, 'one.torpor'), '');
+    await symlink(join(folder, 'session'), join(folder, 'link'));
+    await symlink(join(folder, 'one.torpor'), join(folder, 'link.torpor'));
+    expect((await bundlesIn(folder)).map(({ name }) => name).sort()).toEqual(['one.torpor', 'session']);
   });
 
   test('nothing is none', async () => {

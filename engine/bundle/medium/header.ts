@@ -5,6 +5,7 @@
 import { randomBytes, timingSafeEqual } from 'node:crypto';
 import sodium from 'libsodium-wrappers-sumo';
 import { TorporError } from '../../../api/errors.ts';
+import { aboutPassphrase, shortestPassphrase } from '../../../api/types.ts';
 import { hmac, keyBytes, nonceBytes, seal, sha256, tagBytes, unseal } from './crypto.ts';
 
 export const headerBytes = 4096;
@@ -17,7 +18,6 @@ const checkAt = headerBytes - 32;
 export const mostWraps = 8;
 const saltBytes = 16;
 const argon2id = 1;
-export const shortestPassphrase = 8;
 
 /** Argon2id's: how often it goes over the memory, and the memory in bytes. */
 export interface Kdf {
@@ -174,6 +174,7 @@ export async function openHeader(header: Header, passphrase: string, path: strin
       'not-permitted',
       `That is not a passphrase of the bundle ${path}.`,
       'Try again. Capital letters and the keyboard layout count.',
+      aboutPassphrase,
     );
   return openHeaderByKey(header, found.key, path);
 }
@@ -202,6 +203,7 @@ function refuseIfShort(passphrase: string): void {
       'usage',
       `The passphrase has fewer than ${shortestPassphrase} characters.`,
       'Choose a longer one: some words that have nothing to do with each other are good.',
+      aboutPassphrase,
     );
 }
 

@@ -181,7 +181,8 @@ try {
       hint: '',
     });
   } else {
-    emit({ event: 'error', code: error.code, message: error.message, hint: error.hint });
+    const { code, message, hint, details } = error;
+    emit({ event: 'error', code, message, hint, details });
   }
   process.exit(1);
 }
