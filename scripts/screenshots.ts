@@ -2,17 +2,21 @@
  * Makes `docs/screenshots/`: every window of the app, light and dark, with the real engine and real applications. Needs
  * `npm run build`, a Chromium and the applications below.
  */
-import { copyFile, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { execFile } from 'node:child_process';
+import { copyFile, mkdir, mkdtemp, rm, truncate, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
 import type { Page } from 'playwright-core';
 import type { Workload } from '../api/types.ts';
 import { TestApp } from '../test/support/app.ts';
 import { TestBrowser } from '../test/support/browser.ts';
 import { TestEngine } from '../test/support/engine.ts';
 import { TestTerminal } from '../test/support/terminal.ts';
+import { makeUser } from '../test/support/users.ts';
 
+const run = promisify(execFile);
 const out = new URL('../docs/screenshots/', import.meta.url).pathname;
 const patient = { timeout: 60_000 };
 
@@ -98,6 +102,7 @@ async function make(engine: TestEngine, page: Page): Promise<void> {
   await sleep(1000);
   await shoot(page, 'snapshots');
 
+  await bundles(engine, page);
   await screens(engine, page);
   await terminals(engine, page);
   await consent(page);
@@ -109,6 +114,45 @@ async function make(engine: TestEngine, page: Page): Promise<void> {
   await page.evaluate("location.hash = '#/home'");
   await page.getByRole('heading', { name: 'Anwendungen' }).waitFor(patient);
   await shoot(page, 'home-german');
+}
+
+/** What is taken along on a drive, and what is said of that drive then. */
+async function bundles(engine: TestEngine, page: Page): Promise<void> {
+  // Nothing of root's goes along.
+  await using user = await makeUser('torpor-anna', 21510);
+  const owner = ['--user', user.name, '--env', `HOME=${user.home}`];
+  const notes = await engine.start(['mousepad'], ...owner);
+  await sleep(3000);
+  const image = join(folder, 'drive');
+  const mountPoint = '/media/Blue key';
+  const toTop = "document.querySelector('#content').scrollTo(0, 0)";
+  await writeFile(image, '');
+  await truncate(image, 4e9);
+  await run('mkfs.ext4', ['-q', '-m', '0', image]);
+  await mkdir(mountPoint, { recursive: true });
+  await run('mount', ['-o', 'loop', image, mountPoint]);
+  try {
+    await page.evaluate("location.hash = '#/bundles'");
+    const form = page.getByRole('form', { name: 'Take applications along' });
+    await form.getByRole('radio', { name: /Blue key/ }).check(patient);
+    // The one that was started last is the first.
+    await form
+      .getByRole('checkbox', { name: /Mousepad/ })
+      .first()
+      .check();
+    for (const label of ['Passphrase', 'The same once more'])
+      await form.getByLabel(label, { exact: true }).fill('correct horse battery staple');
+    await page.evaluate(toTop);
+    await shoot(page, 'bundles', { width: 1240, height: 1100 });
+    await form.getByRole('button', { name: 'Write' }).click();
+    await page.getByText('It is safe to remove Blue key now.').waitFor(patient);
+    await page.evaluate(toTop);
+    await shoot(page, 'bundles-done');
+  } finally {
+    await run('umount', [mountPoint]);
+    await rm(mountPoint, { recursive: true });
+    await engine.json('forget', notes.id);
+  }
 }
 
 /** The window of an application: while it runs and while it is suspended. */
