@@ -70,6 +70,17 @@ let workload: Workload;
 /** A scroll bar takes its time to fade. */
 const look = (screen: string) => waitForStableScreen(screen, { settleMs: 1500 });
 
+/** Some draw once more when they run again, when the rest of their memory comes. */
+const expectScreen = (screen: string, picture: Picture) =>
+  vi.waitFor(
+    async () => {
+      const shown = await look(screen);
+      expect(comparePictures(picture, shown)).toMatchObject({ equal: true });
+      return shown;
+    },
+    { timeout: 30_000, interval: 200 },
+  );
+
 /** Nothing blinks or fades by itself. */
 const settings =
   '[Settings]\ngtk-cursor-blink=false\ngtk-enable-animations=false\ngtk-overlay-scrolling=false\n';
@@ -166,8 +177,7 @@ it('shows there what was done and not saved, and goes on', async () => {
   const all = await away<Workload[]>('ps');
   for (const [name, application] of travellers) {
     const socket = machine.pathOf(all.find((each) => each.name === name)?.screen ?? '');
-    const shown = await look(socket);
-    expect(comparePictures(pictures.get(name) as Picture, shown)).toMatchObject({ equal: true });
+    const shown = await expectScreen(socket, pictures.get(name) as Picture);
     await using screen = await connectRfb(socket, { timeoutMs: 10_000 });
     await application.actAgain(screen);
     const changed = await look(socket);
@@ -209,7 +219,7 @@ it('comes home with what was done there', async () => {
   const all = await home.json<Workload[]>('ps');
   for (const [name, picture] of pictures) {
     const { screen = '' } = all.find((each) => each.name === name) as Workload;
-    expect(comparePictures(picture, await look(screen))).toMatchObject({ equal: true });
+    await expectScreen(screen, picture);
   }
   // Where it has a program of the other machine in memory, as its `sleep`, what it writes is apart until it has ended.
   await home.json('end', 'terminal');

@@ -248,6 +248,7 @@ it('refuses what is no request, and nothing of a passphrase is kept', async () =
   // The app that runs gives another address.
   await using asked = await TestApp.start(engine);
   using window = await asked.connect();
+  await window.until(({ engine: { kind } }) => kind === 'ready');
   const good = { workloads: ['1'], path: '/mnt/x', passphrase, leaveRunning: false, withEngine: false };
   for (const bad of [{ ...good, workloads: [] }, { ...good, path: '' }, { ...good, leaveRunning: 'no' }, {}])
     expect(await window.ask('bundle.export', [bad])).toMatchObject({ error: { code: 'usage' } });

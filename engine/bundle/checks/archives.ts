@@ -45,6 +45,8 @@ export async function mapArchive(from: string, to: string, name: string, owners:
   } catch (error) {
     const { code = '' } = error as NodeJS.ErrnoException;
     if (code.startsWith('Z_')) throw refused(`its archive ${name} is damaged: ${(error as Error).message}`);
+    // What is behind the end of the compressed data is left unread, and so the pipeline is given up.
+    if (code === 'ABORT_ERR') throw refused(`its archive ${name} goes on behind its end`);
     throw error;
   }
 }
