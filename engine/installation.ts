@@ -26,8 +26,8 @@ export interface Installation {
   pages: string;
   /** Reads and writes bundles on their medium. */
   bundleProgram: string;
-  /** What packs this engine for machines that have none, and the folder of its programs. */
-  portable: { pack: string; folder: string };
+  /** Packs this engine, in a folder of which it lies, for machines that have none. */
+  portablePack: string;
   /** Gives memory back to what is resumed. */
   pager: string;
   /** Answers what /proc does not tell. */
@@ -93,7 +93,7 @@ export function findInstallation(env: NodeJS.ProcessEnv = process.env): Installa
     sockdiag: join(build, 'native', 'torpor-sockdiag'),
     pages: join(build, 'native', 'torpor-pages'),
     bundleProgram: join(build, 'torpor-bundle.mjs'),
-    portable: { pack: join(build, 'portable', 'pack'), folder: build },
+    portablePack: join(build, 'portable', 'pack'),
     pager: join(build, 'native', 'torpor-pager'),
     ties: join(build, 'native', 'torpor-ties'),
     forget: join(build, 'native', 'torpor-forget'),

@@ -25,7 +25,7 @@ export interface PortableFile {
 
 /** The files of this installation's portable engine, which is made if need be. They are the caller's to close. @throws TorporError */
 export async function openPortableEngine(
-  installation: Pick<Installation, 'portable' | 'profiles'>,
+  installation: Pick<Installation, 'portablePack' | 'profiles'>,
   stateDir: string,
 ): Promise<PortableFile[]> {
   const folder = await findOrPack(installation, stateDir);
@@ -41,13 +41,13 @@ export async function openPortableEngine(
 }
 
 async function findOrPack(
-  { portable, profiles }: Pick<Installation, 'portable' | 'profiles'>,
+  { portablePack, profiles }: Pick<Installation, 'portablePack' | 'profiles'>,
   stateDir: string,
 ): Promise<string> {
   const kept = join(stateDir, 'portable');
   const node = await nodeProgram();
   const modules = dirname(dirname(createRequire(import.meta.url).resolve('koffi')));
-  const { folder: programs } = portable;
+  const programs = dirname(dirname(portablePack));
   const bundles = (await readdir(programs)).filter((name) => name.endsWith('.mjs')).sort();
   const fingerprint = await fingerprintOf([
     node,
@@ -59,11 +59,9 @@ async function findOrPack(
   if ((await readdir(kept)).includes(fingerprint)) return folder;
   const stage = await mkdtemp(join(kept, 'new-'));
   try {
-    const { status, stderr } = await runCommand(
-      portable.pack,
-      [stage, node, portable.folder, profiles.torpor, modules],
-      { timeoutMs: packLimitMs },
-    );
+    const { status, stderr } = await runCommand(portablePack, [stage, node, profiles.torpor, modules], {
+      timeoutMs: packLimitMs,
+    });
     if (status !== 0)
       throw new TorporError(
         'failed',
