@@ -2,8 +2,10 @@
  * Bundles as the engine's callers ask for them: who may have which written and taken in, one at a time at a path, and
  * what becomes of the layers that came with them.
  */
+import { closeSync } from 'node:fs';
 import { TorporError } from '../../api/errors.ts';
 import type { ExportOptions, ImportOptions, Progress } from '../../api/types.ts';
+import { makePlainPipe } from '../../native/pipe.ts';
 import { kindOf, type Manifest, specOf } from '../../proto/manifest.ts';
 import { findUser } from '../capsule/users.ts';
 import type { FileHashes } from '../files/hashes.ts';
@@ -20,7 +22,7 @@ import { bringOut } from './home.ts';
 import { type Imported, readBundle } from './import.ts';
 import { Layers } from './layers.ts';
 import { machineId } from './machine.ts';
-import { refuseBesideFile } from './medium/beside.ts';
+import { MediumProgram } from './medium-program.ts';
 import { openPortableEngine, type PortableFile } from './portable.ts';
 
 export interface BundleParts {
@@ -64,6 +66,7 @@ export class Bundles {
     const { locks, log } = this.#parts;
     return this.#atPath(caller, options.path, 'written', async (ofPath) => {
       // Before anything is suspended for it.
+      await this.#tryToWrite(caller, options, ofPath);
       await using engine = await this.#engineFor(options);
       const snapshots = await prepare(ofPath);
       const keys = snapshots.map(({ id, name }) => ({
@@ -90,15 +93,22 @@ export class Bundles {
     });
   }
 
+  /** @throws TorporError what is wrong with the place or the passphrase, as far as it can be known before. */
+  async #tryToWrite(caller: Caller, options: ExportOptions, signal: AbortSignal): Promise<void> {
+    const pipe = makePlainPipe();
+    try {
+      const writer = await findUser(caller.uid);
+      await using medium = new MediumProgram(this.#parts.installation, writer, pipe.read, () => {}, signal);
+      await medium.tryToWrite(options);
+    } finally {
+      closeSync(pipe.read);
+      closeSync(pipe.write);
+    }
+  }
+
   /** Torpor itself, where it is to go along. @throws TorporError where it cannot. */
-  async #engineFor({
-    path,
-    form,
-    withEngine,
-  }: ExportOptions): Promise<AsyncDisposable & { files: PortableFile[] }> {
+  async #engineFor({ withEngine }: ExportOptions): Promise<AsyncDisposable & { files: PortableFile[] }> {
     const { installation, store } = this.#parts;
-    if (withEngine === true && (form === 'file' || (form === 'auto' && path.endsWith('.torpor'))))
-      refuseBesideFile(path);
     const files = withEngine === true ? await openPortableEngine(installation, store.stateDir) : [];
     return {
       files,

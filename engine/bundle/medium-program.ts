@@ -62,6 +62,7 @@ const events = z.discriminatedUnion('event', [
     bytes: count,
   }),
   z.object({ event: z.literal('unread') }),
+  z.object({ event: z.literal('tried') }),
   z.object({
     event: z.literal('error'),
     code: z.string(),
@@ -166,6 +167,17 @@ export class MediumProgram implements AsyncDisposable {
     const event = await this.#next();
     if (event.event !== kind) throw new Error(`torpor-bundle said ${event.event} and not ${kind}`);
     return event as EventOf<K>;
+  }
+
+  /** Whether a bundle could be written there under these passphrases. @throws TorporError where not */
+  async tryToWrite({
+    path,
+    form,
+    passphrases,
+    withEngine = false,
+  }: Pick<ExportOptions, 'path' | 'form' | 'passphrases' | 'withEngine'>): Promise<void> {
+    this.#tell({ task: 'try', path, form, passphrases, hasBeside: withEngine });
+    await this.#expect('tried');
   }
 
   /** Opens or begins a bundle for writing. */

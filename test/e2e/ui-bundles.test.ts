@@ -1,6 +1,6 @@
 /** Taking an application along on a drive and bringing it in again, in a real browser, on a real exFAT drive. */
 import { spawnSync } from 'node:child_process';
-import { mkdir, mkdtemp, readdir, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, rm, statfs, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Locator, Page } from 'playwright-core';
 import { afterAll, beforeAll, expect, it } from 'vitest';
@@ -177,24 +177,40 @@ it('brings it in from the drive, after a wrong passphrase too', async () => {
   expect(await field(into()).inputValue()).toBe('');
 });
 
-it('says why nothing could be written, and what it has suspended for that', async () => {
-  await mkdir(join(mountPoint, 'photos/summer'), { recursive: true });
-  const terminal = out().getByRole('checkbox', { name: /terminal/ });
-  await terminal.check();
-  await out().getByLabel('Name of the bundle', { exact: true }).fill('photos');
-  for (const name of ['Passphrase', 'The same once more']) await field(out(), name).fill(passphrase);
+/** Fills the form, begins, and gives the account of how it ended. */
+async function fails(name: string, why: RegExp): Promise<Locator> {
+  await out()
+    .getByRole('checkbox', { name: /terminal/ })
+    .check(patient);
+  await out().getByLabel('Name of the bundle', { exact: true }).fill(name);
+  for (const each of ['Passphrase', 'The same once more']) await field(out(), each).fill(passphrase);
   await out().getByRole('button', { name: 'Write' }).click();
   const end = page.getByRole('region', { name: 'How it ended' });
   await end.getByRole('heading', { name: 'Nothing was taken along' }).waitFor(patient);
-  await end
-    .getByRole('alert')
-    .getByText(/is not empty, and is no bundle/)
-    .waitFor();
-  await end.getByText('This was suspended for it, and can be resumed:').waitFor();
-  await end.getByText('terminal · Suspended').waitFor();
+  await end.getByRole('alert').getByText(why).waitFor();
   expect(await page.getByText(/safe to remove/).count()).toBe(0);
+  return end;
+}
+
+it('suspends nothing where nothing could be written', async () => {
+  await mkdir(join(mountPoint, 'photos/summer'), { recursive: true });
+  const end = await fails('photos', /is not empty, and is no bundle/);
+  expect(await end.getByText('This was suspended for it').count()).toBe(0);
+  expect(await state()).toEqual(['running']);
   expect(await readdir(join(mountPoint, 'photos'))).toEqual(['summer']);
   await isAccessible();
+});
+
+it('says why it failed in the middle, and what it has suspended for that', async () => {
+  const ballast = join(mountPoint, 'film');
+  const { bavail, bsize } = await statfs(mountPoint);
+  await writeFile(ballast, Buffer.alloc(bavail * bsize - 2 ** 20));
+  const end = await fails('films', /no room left|has room for/);
+  await end.getByText('This was suspended for it, and can be resumed:').waitFor();
+  await end.getByText('terminal · Suspended').waitFor();
+  expect(await readdir(mountPoint)).not.toContain('films');
+  await isAccessible();
+  await rm(ballast);
   await engine.json('resume', 'terminal');
   await out()
     .getByRole('checkbox', { name: /terminal Running/ })

@@ -3,7 +3,7 @@
  * the first. What another release of the system adds is in test/e2e/portable.test.ts.
  */
 import { existsSync } from 'node:fs';
-import { chown, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { chown, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { ExportResult, ImportResult, Workload } from '../../api/types.ts';
@@ -45,6 +45,27 @@ afterAll(async () => {
 describe('a capsule that goes to another machine and comes home', () => {
   let there: Workload;
   let left: number;
+
+  it('is left running where it could not be written', async () => {
+    await mkdir(join(key, 'photos/summer'), { recursive: true });
+    const { id } = await torpor<Workload>(home, 'run', '--user', alice.name, '--', 'sleep', '1000');
+    const cases: [path: string, input: string, reason: string][] = [
+      [join(key, 'photos'), passphrase, 'is not empty, and is no bundle'],
+      [join(key, 'nothing/tree.torpor'), passphrase, 'is not there'],
+      [join(key, 'short'), 'short', 'fewer than 8 characters'],
+      ['/proc/torpor', passphrase, 'not there any more'],
+    ];
+    for (const [path, input, reason] of cases) {
+      const outcome = await home.run(['export', '--json', id, path], { input: `${input}\n` });
+      expect(outcome.stdout).toContain(reason);
+      expect(outcome.code).not.toBe(0);
+    }
+    expect(await home.json<Workload[]>('ps')).toMatchObject([{ id, state: 'running' }]);
+    expect(await home.snapshots()).toEqual([]);
+    expect(await readdir(key)).toEqual(['photos']);
+    await home.json('end', id);
+    await rm(join(key, 'photos'), { recursive: true });
+  });
 
   it('is written with what it needs, and stays here', async () => {
     await writeFile(join(alice.home, 'letter'), 'dear\n');

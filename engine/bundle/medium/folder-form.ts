@@ -2,7 +2,7 @@
  * A bundle as a folder: an update writes only what is new. Nothing is overwritten: packs and catalogues have names that
  * were never there, and a generation counts from the moment its catalogue has its name.
  */
-import { mkdirSync, readdirSync, renameSync, rmdirSync, rmSync } from 'node:fs';
+import { closeSync, mkdirSync, readdirSync, renameSync, rmdirSync, rmSync } from 'node:fs';
 import { mkdir, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { TorporError } from '../../../api/errors.ts';
@@ -186,9 +186,15 @@ export class FolderDraft implements Draft {
 
   /** The folder of a new bundle. @returns whether it had to be made. */
   static async makeFolder(path: string): Promise<boolean> {
-    const isMade = mkdirSync(path, { recursive: true }) !== undefined;
-    if (isMade) await syncNames(dirname(path));
-    return isMade;
+    try {
+      // Not the folder above: where the medium is not plugged in, that would be another one.
+      mkdirSync(path);
+    } catch (error) {
+      if (errnoOf(error) === 'EEXIST') return false;
+      throw error;
+    }
+    await syncNames(dirname(path));
+    return true;
   }
 
   /**
@@ -303,6 +309,8 @@ export class FolderDraft implements Draft {
     if (this.#isPublished) return;
     try {
       this.#lock[Symbol.dispose]();
+      // What is open goes under another name, in the folder that is to go, where a program serves the file system (FUSE).
+      if (this.#pack !== undefined) closeSync(this.#pack.appender.file.fd);
       for (const id of this.#made) rmSync(packPath(this.#path, id), { force: true });
       rmSync(markPath(this.#path, this.#generation), { force: true });
       if (!this.#isNew) return;

@@ -197,7 +197,8 @@ async function makeWrap(id: Buffer, key: Buffer, passphrase: string, kdf: Kdf): 
   return { ...open, sealed: Buffer.concat(sealed) };
 }
 
-function refuseIfShort(passphrase: string): void {
+/** @throws TorporError `usage` */
+export function refuseIfShort(passphrase: string): void {
   if ([...passphrase.normalize('NFC')].length < shortestPassphrase)
     throw new TorporError(
       'usage',

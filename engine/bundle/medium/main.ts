@@ -140,6 +140,9 @@ async function run(): Promise<void> {
     switch (task.task) {
       case 'write':
         return await write(task, lines);
+      case 'try':
+        await Writing.tryOut(task);
+        return emit({ event: 'tried' });
       case 'read':
         return await read(task, lines);
       case 'passphrases': {

@@ -19,19 +19,25 @@ const kdf = z
   })
   .default(usualKdf);
 
+/** What is to be written, and where. */
+const request = z.object({
+  path,
+  form: z.enum(['file', 'folder', 'auto']),
+  passphrases: z.array(passphrase).min(1),
+  /** Whether files are to lie beside it, which needs a folder. */
+  hasBeside: z.boolean().default(false),
+});
+
 const firstTask = z.discriminatedUnion('task', [
-  z.object({
+  request.extend({
     task: z.literal('write'),
-    path,
-    form: z.enum(['file', 'folder', 'auto']),
-    passphrases: z.array(passphrase).min(1),
     kdf,
     expectedBytes: z.int().min(0).default(0),
-    /** Whether files are to lie beside it, which needs a folder. */
-    hasBeside: z.boolean().default(false),
     /** Of what comes by the stream, before it is compressed: of so many it says how many have come. */
     sourceBytes: z.int().min(0).default(0),
   }),
+  /** Whether it could be written; nothing is. */
+  request.extend({ task: z.literal('try') }),
   z.object({
     task: z.literal('read'),
     path,

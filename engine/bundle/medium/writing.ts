@@ -1,5 +1,6 @@
 /** Writes one generation of a bundle: takes chunks and lists, reads everything back, and makes it the one that counts. */
-import { rmdir } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { access, rmdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { getSystemErrorName } from 'node:util';
 import { TorporError } from '../../../api/errors.ts';
@@ -19,7 +20,15 @@ import { FileDraft } from './file-form.ts';
 import { refuseIfFull } from './files.ts';
 import { FolderDraft, hasGenerations, isEmptyFolder, lockBundle } from './folder-form.ts';
 import type { Draft, FormKind } from './form.ts';
-import { addPassphrases, type Kdf, makeHeader, type OpenHeader, openHeader, parseHeader } from './header.ts';
+import {
+  addPassphrases,
+  type Kdf,
+  makeHeader,
+  type OpenHeader,
+  openHeader,
+  parseHeader,
+  refuseIfShort,
+} from './header.ts';
 import { type Pack, PackReader, PackWriter, recordBytes } from './pack.ts';
 import { type Item, StreamError } from './stream.ts';
 import { DamageError } from './trouble.ts';
@@ -57,7 +66,12 @@ interface Before {
   madeFolder: boolean;
 }
 
-async function lookBefore({ path, form, passphrases, hasBeside }: WriteRequest): Promise<Before> {
+async function lookBefore({
+  path,
+  form,
+  passphrases,
+  hasBeside,
+}: Omit<WriteRequest, 'kdf' | 'expectedBytes'>): Promise<Before> {
   const kind = await kindOf(path);
   const wanted = form === 'auto' ? (kind === 'nothing' ? formOf(path) : kind) : form;
   if (wanted === 'file' && hasBeside) refuseBesideFile(path);
@@ -119,6 +133,20 @@ export class Writing {
     this.generation = is.generation;
     this.#packs = new PackWriter(is.header, is.draft);
     this.#table = new ChunkTable(Buffer.from(is.before?.catalogue.table.bytes ?? []));
+  }
+
+  /** Whether one could be begun there under these passphrases: nothing is written. @throws TorporError where not */
+  static async tryOut(request: Omit<WriteRequest, 'kdf' | 'expectedBytes'>): Promise<void> {
+    const { path, passphrases } = request;
+    const { form, bundle, lock, madeFolder } = await lookBefore(request);
+    try {
+      for (const made of bundle === undefined ? passphrases : passphrases.slice(1)) refuseIfShort(made);
+      await access(form === 'folder' ? path : dirname(path), constants.W_OK);
+    } finally {
+      await bundle?.stored[Symbol.asyncDispose]();
+      lock?.[Symbol.dispose]();
+      if (madeFolder) await rmdir(path);
+    }
   }
 
   /** @param begun gets what must be discarded if the program is ended. */
