@@ -7,7 +7,7 @@ import type { BusConnection } from '../../api/connection.ts';
 import { sentenceOf, TorporError } from '../../api/errors.ts';
 import { pluginNamePattern } from '../../api/plugin-types.ts';
 import { unlessAborted } from '../abort.ts';
-import type { User } from '../capsule/users.ts';
+import { findUserIfAny, type User } from '../capsule/users.ts';
 import type { Logger } from '../log.ts';
 import type { Caller } from '../workload/registry.ts';
 import { ConnectedPlugin, PluginFailure } from './connected-plugin.ts';
@@ -46,6 +46,8 @@ const mostPlugins = 50;
 /** What was started for one operation is ended some time after it. */
 const idleLimitMs = 120_000;
 const idleCheckMs = 30_000;
+/** So long a user's home folder is taken for known. */
+const userMs = 60_000;
 
 const dbus = {
   destination: 'org.freedesktop.DBus',
@@ -84,6 +86,7 @@ export class PluginPrograms {
   readonly #programs = new Map<string, Started>();
   readonly #come = new Waiters();
   readonly #left = new Waiters();
+  readonly #users = new Map<number, { user: Promise<User>; askedAt: number }>();
   readonly #sweeper: NodeJS.Timeout;
   #connection: BusConnection | undefined;
   #busAddress = '';
@@ -168,7 +171,7 @@ export class PluginPrograms {
 
   /** What there is for a user. */
   async known(user: User): Promise<KnownPlugins> {
-    const { entries, problems } = await readEntries(this.#folders, user);
+    const { entries, problems } = await readEntries(this.#folders, await this.#asHere(user));
     const plugins = new Map<string, KnownPlugin>(
       entries.map((entry) => [entry.name, { name: entry.name, uid: user.uid, entry }]),
     );
@@ -178,6 +181,17 @@ export class PluginPrograms {
       plugins: [...plugins.values()],
       problems: problems.map((each) => ({ sentence: problemSentence(each), required: each.required })),
     };
+  }
+
+  /** A workload from another machine has that one's home folder: it is no place for a user's own programs. */
+  async #asHere(other: User): Promise<User> {
+    const { uid } = other;
+    const known = this.#users.get(uid);
+    if (known !== undefined && performance.now() - known.askedAt < userMs) return await known.user;
+    const user = findUserIfAny(uid).then((found) => found ?? other);
+    this.#users.set(uid, { user, askedAt: performance.now() });
+    user.catch(() => this.#users.delete(uid));
+    return await user;
   }
 
   connected(plugin: Pick<KnownPlugin, 'uid' | 'name'>): ConnectedPlugin | undefined {
@@ -261,7 +275,8 @@ export class PluginPrograms {
   }
 
   /** @throws Error where its user cannot run it. */
-  async #start(entry: PluginEntry, user: User): Promise<PluginProgram> {
+  async #start(entry: PluginEntry, of: User): Promise<PluginProgram> {
+    const user = await this.#asHere(of);
     // Of others' files nobody is told but by their own rights.
     const why = entry.isOwn ? await hindrance(entry.exec, user) : undefined;
     if (why !== undefined) throw new Error(why);

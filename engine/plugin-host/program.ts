@@ -47,7 +47,7 @@ export class PluginProgram {
       // Not `close`: a child of its own may hold the pipe for ever.
       this.#child.once('exit', (code, signal) => {
         this.#hasEnded = true;
-        const said = lastWords().trim().split('\n').at(-1) ?? '';
+        const said = lastSentence(lastWords());
         this.#child.stderr?.destroy();
         const how = signal === null ? `ended with status ${code}` : `was ended by ${signal}`;
         const sentence = `its program ${how}${said === '' ? '' : `: ${said}`}`;
@@ -70,6 +70,14 @@ export class PluginProgram {
     if (!this.#hasEnded) this.#child.kill('SIGKILL');
     await Promise.race([this.ended, sleep(endLimitMs, undefined, { ref: false })]);
   }
+}
+
+/** Of what a program has said as it ended: the error that it had, where it says so, and else its last line. Pure. */
+export function lastSentence(said: string): string {
+  const lines = said.trim().split('\n');
+  return (
+    lines.findLast((line) => /^(?:Uncaught )?\w*(?:Error|Exception)\b.*:/.test(line)) ?? lines.at(-1) ?? ''
+  );
 }
 
 /** @returns the last that it has said. */

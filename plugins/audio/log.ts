@@ -8,10 +8,11 @@ export type Log = (sentence: string) => void;
 export function openLog(env: NodeJS.ProcessEnv = process.env): Log {
   const folder = env.XDG_STATE_HOME || join(homedir(), '.local/state');
   const file = join(folder, 'torpor', 'audio.log');
-  let written = mkdir(dirname(file), { recursive: true, mode: 0o700 }).then(() => {});
+  let written = Promise.resolve();
   return (sentence) => {
     console.error(sentence);
     written = written
+      .then(() => mkdir(dirname(file), { recursive: true, mode: 0o700 }))
       .then(() => appendFile(file, `${new Date().toISOString()} ${sentence}\n`, { mode: 0o600 }))
       // A home folder that cannot be written to must not keep anybody from hearing.
       .catch(() => {});

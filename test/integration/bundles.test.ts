@@ -3,7 +3,7 @@
  * the first. What another release of the system adds is in test/e2e/portable.test.ts.
  */
 import { existsSync } from 'node:fs';
-import { chown, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { chmod, chown, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { ExportResult, ImportResult, Workload } from '../../api/types.ts';
@@ -111,8 +111,17 @@ describe('a capsule that goes to another machine and comes home', () => {
     expect(imported).toMatchObject({ isHome: false, documents: [], workloads: [{ state: 'suspended' }] });
     [there] = imported.workloads as [Workload];
     expect(there).toMatchObject({ name: 'counter', user: bob.name });
+    // Somebody else's home folder is no place for what is started for this user, outside the capsule.
+    const plugins = join(alice.home, '.local/share/torpor/plugins');
+    const trace = join(bob.home, 'trace');
+    await mkdir(plugins, { recursive: true });
+    const entry = `[D-BUS Service]\nName=org.example.Foreign\nExec=/usr/bin/touch ${trace}\n`;
+    await writeFile(join(plugins, 'org.example.Foreign.service'), entry);
+    await chmod(alice.home, 0o755);
     const resumed = await torpor<{ workload: Workload }>(away, 'resume', there.id);
-    expect(JSON.stringify(resumed)).not.toContain('"blocking"');
+    expect(JSON.stringify(resumed)).not.toMatch(/"blocking"|did not do its part/);
+    expect(existsSync(trace)).toBe(false);
+    await rm(plugins, { recursive: true, force: true });
     const inside = async (...command: string[]) =>
       (await away.run(['exec', there.id, '--', ...command])).stdout.trim();
     await vi.waitFor(
