@@ -4,6 +4,7 @@
  * outlives the engine, which finds it again by its socket (docs/decisions/0019-lazy-resume.md).
  */
 import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdir } from 'node:fs/promises';
 import { connect, type Socket } from 'node:net';
 import { dirname } from 'node:path';
@@ -52,6 +53,8 @@ export interface PagerPaths {
 const answerLimitMs = 30_000;
 /** It takes milliseconds to end. */
 const lookAgainMs = 50;
+/** What it has left behind may hold its outputs for ever; its own last words come at once. */
+const lastWordsMs = 1000;
 const mostTries = 100;
 
 export class Pager {
@@ -89,7 +92,11 @@ export class Pager {
     await new Promise<void>((resolve, reject) => {
       const refuse = (what: string) => reject(cannotRead(what));
       child.once('error', (error) => refuse(error.message));
-      child.once('exit', (status, signal) => refuse(words() || `it ended with ${signal ?? status}`));
+      child.once('exit', async (status, signal) => {
+        // What it has said last may not have come yet; what it has started may hold its outputs for longer.
+        await Promise.race([once(child, 'close'), sleep(lastWordsMs, undefined, { ref: false })]);
+        refuse(words() || `it ended with ${signal ?? status}`);
+      });
       if (child.stdout === null) return;
       createInterface({ input: child.stdout }).on('line', (line) => {
         const event = eventSchema.safeParse(JSON.parse(line));
