@@ -166,6 +166,8 @@ export const runSpecSchema = z.object({
   geometry: z.string().optional(),
   /** What the user agrees to, by the ids of {@link consentSchema}. */
   agree: z.array(z.string()).optional(),
+  /** Start it to do without what a CPU has beyond x86-64-v2, so that it can go to a machine with another one. */
+  cpuBaseline: z.boolean().optional(),
   /** Start it without application profiles. */
   withoutProfiles: z.boolean().optional(),
 });

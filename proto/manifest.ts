@@ -75,6 +75,8 @@ export const capsuleSpecSchema = z.object({
   display: z.number().int().min(0).max(59_000).optional(),
   /** Id of the desktop entry it was started from. Snapshots of the first version have none. */
   application: z.string().optional(),
+  /** It was started to do without what a CPU has beyond x86-64-v2 (engine/capsule/cpu-baseline.ts). */
+  cpuBaseline: z.literal(true).optional(),
   /** What application profiles made of its start; absent where none was for it. */
   profiles: z
     .object({

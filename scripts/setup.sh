@@ -156,6 +156,8 @@ main() {
       bash "$TORPOR_ROOT/scripts/setup/sound.sh" servers
     logged 'the making of the other machine' 'check the network and run this again' \
       as_root bash "$TORPOR_ROOT/scripts/setup/machine.sh"
+    logged 'the unpacking of a kernel' 'check the network and run this again' \
+      bash "$TORPOR_ROOT/scripts/setup/kernel.sh"
   fi
   install_modules
   logged 'the native build' 'report this with the lines above' \

@@ -30,6 +30,11 @@ export const run: Command = {
         repeated: true,
         summary: 'Agree to what the application gives up in a capsule; it is remembered.',
       },
+      {
+        name: 'cpu-baseline',
+        summary:
+          'Have it do without what only newer CPUs have, so that it can go to a machine with another CPU.',
+      },
       { name: 'no-profiles', summary: 'Start it without what application profiles would add.' },
     ],
     takesCommand: true,
@@ -38,6 +43,10 @@ export const run: Command = {
       {
         command: 'torpor run --name mail --env LANG=de_DE.UTF-8 -- thunderbird',
         meaning: 'with a name and a language',
+      },
+      {
+        command: 'torpor run --cpu-baseline -- xterm',
+        meaning: 'to take it to an older machine later',
       },
     ],
   },
@@ -60,6 +69,7 @@ export const run: Command = {
       ...(user === undefined ? {} : { user }),
       ...(geometry === undefined ? {} : { geometry }),
       ...(application === undefined ? {} : { application }),
+      ...(invocation.flag('cpu-baseline') ? { cpuBaseline: true } : {}),
       ...(invocation.flag('no-profiles')
         ? { withoutProfiles: true }
         : { agree: [...invocation.values('agree')] }),

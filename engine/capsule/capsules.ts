@@ -22,6 +22,7 @@ import type { Cgroups } from '../workload/cgroup.ts';
 import type { CapsuleRecord } from '../workload/record.ts';
 import { type Caller, mayUse, type Registry } from '../workload/registry.ts';
 import { readJson, type Workloads } from '../workload/workloads.ts';
+import { baselineEnvironment } from './cpu-baseline.ts';
 import { chooseDisplay } from './display.ts';
 import { applicationEnvironment } from './environment.ts';
 import { trimmingEnvironment } from './heaps.ts';
@@ -183,14 +184,15 @@ export class Capsules {
       application,
     });
     const hostMounts = root === '/' ? userFileSystems(await readMounts()) : [];
+    const env = {
+      ...(this.#settings.now.trimHeaps === true ? trimmingEnvironment : {}),
+      ...applied?.adjustments.environment,
+      ...withPreloads(own, applied, this.#installation),
+    };
     const capsule: CapsuleSpec = {
       command: applied?.adjustments.command ?? spec.command,
       cwd,
-      env: {
-        ...(this.#settings.now.trimHeaps === true ? trimmingEnvironment : {}),
-        ...applied?.adjustments.environment,
-        ...withPreloads(own, applied, this.#installation),
-      },
+      ...(spec.cpuBaseline === true ? { env: baselineEnvironment(env), cpuBaseline: true } : { env }),
       root,
       user,
       hostMounts: hostMounts.map((path, index) => ({ key: `host${index}`, path })),

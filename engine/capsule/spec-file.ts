@@ -33,6 +33,10 @@ export function encodeSpec(
     ['cwd', capsule.cwd],
     ...capsule.hostMounts.map(({ path }): [string, string] => ['bind', path]),
     ...libraries.map((path): [string, string] => ['preload', path]),
+    // For torpor-init itself: it has these records as its environment.
+    ...(capsule.cpuBaseline === true
+      ? [['GLIBC_TUNABLES', capsule.env.GLIBC_TUNABLES ?? ''] as [string, string]]
+      : []),
     ...Object.entries(capsule.env).map(([name, value]): [string, string] => ['env', `${name}=${value}`]),
     ...capsule.command.map((word): [string, string] => ['arg', word]),
   ];

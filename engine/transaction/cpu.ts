@@ -2,7 +2,9 @@
 import { readFile } from 'node:fs/promises';
 import { arch } from 'node:os';
 import { TorporError } from '../../api/errors.ts';
-import type { Manifest } from '../../proto/manifest.ts';
+import type { Finding } from '../../api/types.ts';
+import type { Manifest, WorkloadKind } from '../../proto/manifest.ts';
+import { baselineFeatures } from '../capsule/cpu-baseline.ts';
 
 /** The CPU's features, as the kernel names them; sorted. */
 export async function cpuFeatures(): Promise<string[]> {
@@ -38,20 +40,44 @@ export const missingFeatures = (
   here: readonly string[],
 ): string[] => there.filter((feature) => !here.includes(feature) && isUsable(feature, architecture));
 
-/** @throws TorporError `blocked` where it could not run on this machine's processor, naming what that lacks. */
-export async function refuseOtherCpu({ name, host }: Pick<Manifest, 'name' | 'host'>): Promise<void> {
+/** Of what is missing, that which it was not started to do without. Pure. */
+export const neededOf = (manifest: WorkloadKind, missing: readonly string[]): string[] =>
+  doesWithout(manifest) ? missing.filter((feature) => baselineFeatures.has(feature)) : [...missing];
+
+const doesWithout = (manifest: WorkloadKind) =>
+  manifest.kind === 'capsule' && manifest.capsule.cpuBaseline === true;
+
+/**
+ * @returns findings about what it may miss all the same.
+ * @throws TorporError `blocked` where it could not run on this machine's processor, naming what that lacks.
+ */
+export async function refuseOtherCpu(
+  manifest: Pick<Manifest, 'name' | 'host'> & WorkloadKind,
+): Promise<Finding[]> {
+  const { name, host } = manifest;
   if (host.architecture !== arch())
     throw new TorporError(
       'blocked',
       `${name} ran on a machine of another architecture (${host.architecture}; this one is ${arch()}).`,
       `Resume it on a machine with ${host.architecture}.`,
     );
-  const missing = missingFeatures(host, await cpuFeatures());
-  if (missing.length === 0) return;
+  const lacking = missingFeatures(host, await cpuFeatures());
+  const missing = neededOf(manifest, lacking);
+  if (missing.length === 0) return lacking.length === 0 ? [] : [mayMiss(name, lacking)];
   throw new TorporError(
     'blocked',
     `${name} was suspended on a CPU with features that it may use and that this one lacks: ${missing.join(', ')}.`,
-    'Resume it on the machine it comes from, or on one whose CPU has them.',
+    doesWithout(manifest)
+      ? 'Resume it on the machine it comes from, or on one whose CPU has them.'
+      : 'Resume it on the machine it comes from, or on one whose CPU has them. What is to go to such machines can be started with `torpor run --cpu-baseline`.',
     { missing },
   );
 }
+
+const mayMiss = (name: string, lacking: readonly string[]): Finding => ({
+  tie: 'cpu',
+  verdict: 'degraded',
+  by: 'engine',
+  what: `${name} was started to do without what this CPU lacks (${lacking.join(', ')}), as far as libraries can be told to. A program that finds it out by itself may end with “illegal instruction”.`,
+  hint: 'Save what you do here often. The snapshot that it is resumed from stays, also where it comes from.',
+});

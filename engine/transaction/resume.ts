@@ -159,7 +159,7 @@ async function resumeOnce(
   const sizes = sizesOf(manifest);
   const parsed = new Tally(sizes.parsed);
   report('verify', parsed.measure);
-  await refuseOtherCpu(manifest);
+  const cpuFindings = await refuseOtherCpu(manifest);
   const verified = await parts.store.verifyBeforeRestore(manifest, parsed.add);
   await using _opened = await parts.store.open(manifest);
   const contents = parts.store.contentFolderOf(manifest.id);
@@ -288,6 +288,7 @@ async function resumeOnce(
       ...place.findings,
       ...prepared.findings,
       ...lockFindings,
+      ...cpuFindings,
       clocks,
       ...connections.findings,
       ...inhibitors.findings,

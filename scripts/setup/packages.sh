@@ -35,6 +35,7 @@ PACKAGES_TESTS=(
   imagemagick python3-yaml # pictures of a display; reading electron-builder.yml
   zstd # plain criu and then zstd, in the benchmark
   debootstrap # the other machine of the tests
+  qemu-system-x86 busybox-static # and one with a kernel and a CPU of its own
   exfat-fuse exfatprogs # a key
 )
 

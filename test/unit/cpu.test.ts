@@ -1,5 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import { isUsable, missingFeatures } from '../../engine/transaction/cpu.ts';
+import { baselineEnvironment } from '../../engine/capsule/cpu-baseline.ts';
+import { isUsable, missingFeatures, neededOf } from '../../engine/transaction/cpu.ts';
+import type { WorkloadKind } from '../../proto/manifest.ts';
 
 const host = (cpuFeatures: string[], architecture = 'x64') => ({ cpuFeatures, architecture });
 
@@ -24,6 +26,26 @@ describe('features of another CPU', () => {
 
   it('takes all for usable where it knows the architecture’s names for programs’ own', () => {
     expect(isUsable('asimddp', 'arm64')).toBe(true);
+  });
+
+  it('lets go what was started to do without, and nothing else', () => {
+    const capsule = (more: object) => ({ kind: 'capsule', capsule: more }) as unknown as WorkloadKind;
+    const missing = ['avx2', 'avx512f', 'sse4_2'];
+    expect(neededOf(capsule({}), missing)).toEqual(missing);
+    expect(neededOf(capsule({ cpuBaseline: true }), missing)).toEqual(['sse4_2']);
+    expect(neededOf({ kind: 'job', job: {} } as unknown as WorkloadKind, missing)).toEqual(missing);
+  });
+
+  it('is told to libraries, beside what was told to them already', () => {
+    const environment = baselineEnvironment({
+      HOME: '/home/eve',
+      GLIBC_TUNABLES: 'glibc.malloc.tcache_count=0',
+      OPENSSL_ia32cap: '0x1',
+    });
+    expect(environment).toMatchObject({ HOME: '/home/eve', OPENSSL_ia32cap: '0x1' });
+    expect(environment.GLIBC_TUNABLES).toMatch(
+      /^glibc\.malloc\.tcache_count=0:glibc\.cpu\.hwcaps=-XSAVE,.*,-AVX512F,/,
+    );
   });
 
   it('does not mind more features than there were', () => {
