@@ -85,8 +85,11 @@ describe.skipIf(noVirtualMachine)(
       expect((await there('uname -r')).trim()).not.toBe(release());
       const said = await there('sh /media/key/session/resume --user guest');
       expect(said).toMatch(/degraded: counter was started to do without/);
-      // Plugins have a time limit, which software emulation may exceed; anything else would be a defect.
-      expect(said).not.toMatch(/did not do its part: (?!its time)/);
+      // Some are too slow under software emulation; none may end by itself.
+      const ended = await there(
+        'grep -c "its program ended with status" /var/lib/torpor/log/torpord.log || true',
+      );
+      expect(Number(ended)).toBe(0);
       await vi.waitFor(
         async () =>
           expect(Number(await there(`${torpor} exec counter -- cat ${dave.home}/count`))).toBeGreaterThan(
