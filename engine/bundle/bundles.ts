@@ -125,6 +125,8 @@ export class Bundles {
     tell: TellProgress,
   ): Promise<{ imported: Imported; records: WorkloadRecord[] }> {
     const { store, workloads, log } = this.#parts;
+    // Before all of a large bundle is read.
+    store.encryption.refuseIfLocked();
     const chosen = options.user === undefined && caller.uid === 0 ? undefined : (options.user ?? caller.uid);
     const given = chosen === undefined ? undefined : await findUser(chosen);
     if (given !== undefined && !mayUse(caller, given.uid))

@@ -12,6 +12,7 @@ import { version } from '../../package.json';
 import { type Manifest, type Origin, plainVersion, specOf } from '../../proto/manifest.ts';
 import type { User } from '../capsule/users.ts';
 import type { Installation } from '../installation.ts';
+import { isEncryptedFile } from '../store/encryption/plain-folders.ts';
 import type { SnapshotStore } from '../store/snapshot-store.ts';
 import { checkImages } from './checks/check-images.ts';
 import { type PackSource, packSources } from './chunk-programs.ts';
@@ -50,7 +51,9 @@ export type Written = Pick<
 /** What of one workload goes into the stream, in this order. */
 interface Member {
   manifest: Manifest;
+  /** Where its files lie as they are; the lists of its memory lie in `stored` only where it is encrypted. */
   contents: string;
+  stored: string;
   gathered: Gathered;
   base: Base | undefined;
   origin: Origin;
@@ -123,6 +126,7 @@ async function gatherMember(
   return {
     manifest,
     contents,
+    stored: store.folderOf(manifest.id),
     gathered,
     base: layer === undefined ? undefined : await layers.baseOf(layer.id),
     origin: layer?.origin ?? {
@@ -205,9 +209,9 @@ function sourcesOf(member: Member): { own: PackSource[]; files: PackSource[]; al
   const own: PackSource[] = [
     ...filesOf(member).map(({ path }) => ({
       kind: 'file' as const,
-      path: Buffer.from(join(member.contents, path)),
+      path: Buffer.from(join(isEncryptedFile({ path }) ? member.contents : member.stored, path)),
     })),
-    { kind: 'memory', snapshotFolder: member.contents },
+    { kind: 'memory', snapshotFolder: member.stored },
   ];
   const files = member.gathered.files.map(({ host }) => ({ kind: 'file' as const, path: host }));
   return { own, files, all: [...own, ...files] };
@@ -229,9 +233,8 @@ function describe(
     const files = filesOf(member).map(({ path, sha256 }) => {
       const source = take();
       // What is encrypted at rest has been checked when it was decrypted.
-      const isSame =
-        member.manifest.encryption !== undefined || (source.event === 'list' && source.sha256 === sha256);
-      if (source.event !== 'list' || !isSame)
+      const isDecrypted = member.manifest.encryption !== undefined && isEncryptedFile({ path });
+      if (source.event !== 'list' || !(isDecrypted || source.sha256 === sha256))
         throw new TorporError(
           'failed',
           `${path} of snapshot ${member.manifest.id} could not be read as it was written.`,

@@ -122,7 +122,11 @@ export async function readBundle(parts: ImportParts, job: ImportJob): Promise<Im
     }
     throw inWords(error, job.path);
   } finally {
-    for (const { layer } of members) if (layer !== undefined) layers.made(layer);
+    for (const { stage, layer } of members) {
+      // What is encrypted in the store still lies in memory as it was unpacked.
+      await store.settle(stage.id);
+      if (layer !== undefined) layers.made(layer);
+    }
   }
 }
 

@@ -210,7 +210,7 @@ export class SnapshotStore {
     };
   }
 
-  /** Nothing of the suspend that made it is under way any more, nor looks at CRIU's log. */
+  /** Nothing of the suspend or import that made it is under way any more, nor looks at CRIU's log. */
   async settle(id: string): Promise<void> {
     await this.#plain.removeStage(id);
   }
