@@ -1,4 +1,5 @@
 /** What is in no bundle that Torpor made of an ordinary program: all of it is refused before anything is started. */
+import { createHash } from 'node:crypto';
 import { cp, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { gunzipSync, gzipSync } from 'node:zlib';
@@ -11,9 +12,17 @@ import { openBundle } from '../../engine/bundle/medium/bundle.ts';
 import { zeros } from '../../engine/bundle/medium/chunk-table.ts';
 import { usualKdf } from '../../engine/bundle/medium/header.ts';
 import { Writing } from '../../engine/bundle/medium/writing.ts';
-import { credsEntry, fileEntry, type ImageKind, mountEntry, rewriteImage } from '../../proto/images.ts';
+import {
+  credsEntry,
+  fileEntry,
+  type ImageKind,
+  makeImage,
+  mountEntry,
+  rewriteImage,
+} from '../../proto/images.ts';
 import { type Manifest, manifestSchema, specOf } from '../../proto/manifest.ts';
-import { decode, encode, message, optional, withFields } from '../../proto/wire.ts';
+import { decode, encode, message, optional, required, withFields } from '../../proto/wire.ts';
+import { idOf } from '../support/chunk-stream.ts';
 import { TestEngine } from '../support/engine.ts';
 
 /** games and man, which every Debian has. */
@@ -107,6 +116,23 @@ const changeMount = async (at: string, values: Readonly<Record<string, unknown>>
   });
 };
 
+/** images/file-lock.proto, whole. */
+const lockEntry = message('file_lock_entry', {
+  flag: required(1, 'uint32'),
+  type: required(2, 'uint32'),
+  pid: required(3, 'int32'),
+  fd: required(4, 'int32'),
+  start: required(5, 'int64'),
+  len: required(6, 'int64'),
+});
+
+/** A POSIX lock for writing of what a process has for 0, but for what is named. */
+const locked = (values: Partial<Record<'flag' | 'type' | 'pid' | 'fd', number>> = {}) =>
+  makeImage(
+    'fileLocks',
+    encode(lockEntry, { flag: 1, type: 1, pid: aProcess, fd: 0, start: 0n, len: 0n, ...values }),
+  );
+
 const refusal = (words: string) =>
   expect.objectContaining({ code: 'blocked', message: expect.stringContaining(words) });
 const check = () => checkImages(images, manifest);
@@ -158,6 +184,27 @@ describe('images of a stranger', () => {
     ['another file system', '/tmp', { fstype: 11 }, 'that no capsule has'],
   ])('are refused with a mount that has %s', async (_what, at, values, words) => {
     await changeMount(at, values);
+    await expect(check()).rejects.toEqual(refusal(words));
+  });
+
+  it('are taken with a lock of what a process has open', async () => {
+    for (const flag of [1, 2, 4]) {
+      await writeFile(join(images, 'filelocks.img'), locked({ flag }));
+      await check();
+    }
+  });
+
+  it.each([
+    ['of a process that is not among them', { pid: 4_000_000 }, 'that no process has open (4000000, 0)'],
+    ['of no process', { pid: -1 }, 'that no process has open'],
+    ['of what its process has not open', { fd: 987 }, ', 987)'],
+    ['of no descriptor', { fd: -1 }, ', -1)'],
+    ['that is a lease', { flag: 32 }, 'a lock of an unknown kind'],
+    ['of two kinds at once', { flag: 3 }, 'a lock of an unknown kind'],
+    ['that is mandatory', { flag: 2, type: 32 }, 'a lock of an unknown kind'],
+    ['that lets go', { type: 2 }, 'a lock of an unknown kind'],
+  ])('are refused with a lock %s', async (_what, values, words) => {
+    await writeFile(join(images, 'filelocks.img'), locked(values));
     await expect(check()).rejects.toEqual(refusal(words));
   });
 
@@ -257,8 +304,11 @@ describe('the catalogue of a stranger', () => {
     await bundle.stored[Symbol.asyncDispose]();
   });
 
-  /** The next generation, of the same chunks, with other contents. */
-  async function forge(edit: (contents: Contents) => void): Promise<void> {
+  /** The next generation, with other contents, and files of its first snapshot that are none of Torpor's. */
+  async function forge(
+    edit: (contents: Contents) => void,
+    files: Readonly<Record<string, Buffer>> = {},
+  ): Promise<void> {
     const bundle = await openBundle(path, { passphrase });
     const { lists, table } = bundle.catalogue;
     await bundle.stored[Symbol.asyncDispose]();
@@ -274,6 +324,16 @@ describe('the catalogue of a stranger', () => {
         ...{ kind: 'list', bytes: list?.bytes ?? 0, ids: Buffer.concat(ids) },
         sha256: Buffer.from(list?.sha256 ?? '', 'hex'),
       });
+    }
+    for (const [number, [path, contents]] of Object.entries(files).entries()) {
+      const bytes = Buffer.concat([contents], Math.ceil(contents.length / 4096) * 4096);
+      const [id, pages] = [idOf(bytes), bytes.length / 4096];
+      const payload = Buffer.concat([id, Buffer.from([0, pages, 0, 0]), bytes]);
+      await writing.take({ kind: 'chunk', payload, id, codec: 0, pages });
+      const sha256 = createHash('sha256').update(contents).digest();
+      await writing.take({ kind: 'list', bytes: contents.length, sha256, ids: id });
+      const others = first(changed).files.filter((each) => each.path !== path);
+      first(changed).files = [...others, { path, list: lists.length + number }];
     }
     await writing.commit(changed as unknown as Record<string, unknown>, [], () => {});
     await writing.close();
@@ -322,6 +382,15 @@ describe('the catalogue of a stranger', () => {
     ['a newer version', (c) => Object.assign(c, { version: 99 }), 1, 'newer Torpor'],
   ])('is refused with %s', async (_what, edit, code, words) => {
     await forge(edit);
+    await isRefused(code, words);
+  });
+
+  it('is refused with an image that Torpor has not made', async () => {
+    await forge(() => {}, { 'images/filelocks.img': locked({ pid: 4_000_000 }) });
+    await isRefused(3, 'a lock on something that no process has open');
+  });
+
+  async function isRefused(code: number, words: string): Promise<void> {
     const refused = await away.run(['import', '--json', '--user', String(importer.uid), path], {
       input: `${passphrase}\n`,
     });
@@ -330,5 +399,6 @@ describe('the catalogue of a stranger', () => {
     expect(await away.snapshots()).toEqual([]);
     for (const name of ['staging', 'layers', 'packs'])
       expect(await readdir(join(away.paths.stateDir, name)).catch(() => [])).toEqual([]);
-  });
+    expect(await away.json<Workload[]>('ps')).toEqual([]);
+  }
 });
