@@ -273,7 +273,7 @@ function indexOf({ fields }: Message<Fields>): FieldIndex {
   return index;
 }
 
-/** Reads one message. @throws WireError on malformed bytes, a field of the wrong type or a required one missing. */
+/** Reads one message. @throws WireError on malformed bytes, a field of the wrong type, a message twice or a required field missing. */
 export function decode<F extends Fields>(spec: Message<F>, bytes: Buffer): Decoded<F> {
   const index = indexOf(spec);
   const result: Record<string, unknown> = {};
@@ -297,6 +297,9 @@ export function decode<F extends Fields>(spec: Message<F>, bytes: Buffer): Decod
     }
     const value = isScalar ? scalarFrom(type, cursor.value, cursor.content) : decode(type, cursor.content);
     if (rule === 'repeated') (result[name] as unknown[]).push(value);
+    // CRIU would put both together, and so read what nobody has seen here.
+    else if (!isScalar && result[name] !== undefined)
+      throw new WireError(`${spec.name}.${name}: there twice`);
     else result[name] = value;
   }
   for (const [name, { rule }] of index.values()) {

@@ -20,6 +20,7 @@ import type { Stage } from '../store/stage.ts';
 import { refuseOtherCpu } from '../transaction/cpu.ts';
 import { noSpace } from '../transaction/no-space.ts';
 import { checkImages } from './checks/check-images.ts';
+import { limitsHere } from './checks/limits.ts';
 import { mapIdentity } from './checks/map-identity.ts';
 import { type Unpacking, unpackStream } from './chunk-programs.ts';
 import { type Bundled, type Contents, parseContents } from './contents.ts';
@@ -196,7 +197,8 @@ async function readMember(parts: ImportParts, job: ImportJob, opened: Opened, me
     unpack(parts, job, opened, ofSnapshot, { into: stage.folder, packs: stage.packs, keys: stage.keys }),
   );
   await checkImages(stage.images, bundled.manifest);
-  await mapIdentity(stage.images, { from: specOf(bundled.manifest).user, to: user });
+  const limits = await limitsHere();
+  await mapIdentity(stage.images, { from: specOf(bundled.manifest).user, to: user, limits });
   if (layer === undefined) return;
   if (plan.kind === 'over') await hideForeign(layers.changesOf(layer), bundled.layer, user);
   const into = plan.kind === 'over' ? await layers.mount(layer, user) : layers.changesOf(layer);

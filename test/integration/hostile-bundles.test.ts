@@ -4,8 +4,9 @@ import { cp, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import type { Snapshot, Workload } from '../../api/types.ts';
+import type { ImportResult, Snapshot, Workload } from '../../api/types.ts';
 import { checkImages } from '../../engine/bundle/checks/check-images.ts';
+import { type Limit, limitsHere } from '../../engine/bundle/checks/limits.ts';
 import { mapIdentity } from '../../engine/bundle/checks/map-identity.ts';
 import type { Contents } from '../../engine/bundle/contents.ts';
 import { openBundle } from '../../engine/bundle/medium/bundle.ts';
@@ -21,7 +22,17 @@ import {
   rewriteImage,
 } from '../../proto/images.ts';
 import { type Manifest, manifestSchema, specOf } from '../../proto/manifest.ts';
-import { decode, encode, message, optional, required, withFields } from '../../proto/wire.ts';
+import {
+  decode,
+  delimitedField,
+  encode,
+  message,
+  optional,
+  rawFields,
+  repeated,
+  required,
+  withFields,
+} from '../../proto/wire.ts';
 import { idOf } from '../support/chunk-stream.ts';
 import { TestEngine } from '../support/engine.ts';
 
@@ -87,9 +98,13 @@ const changeCreds = (values: Partial<ReturnType<typeof decode<typeof credsEntry.
     ),
   );
 
-/** One more number in a thread's part of a process's image. */
-const addToThread = (field: Buffer) =>
-  change(`core-${aProcess}.img`, 'core', (core) =>
+const scheduling = message('thread', { nice: optional(3, 'sint32'), policy: optional(4, 'uint32') });
+/** SCHED_RESET_ON_FORK of sched(7). */
+const resetOnFork = 0x40000000;
+
+/** More numbers in a thread's part of a process's image; the last of a kind counts. */
+const addToThread = (field: Buffer, pid = aProcess) =>
+  change(`core-${pid}.img`, 'core', (core) =>
     withFields(core, 'core', (number, thread) => (number === 5 ? Buffer.concat([thread, field]) : undefined)),
   );
 
@@ -155,9 +170,39 @@ describe('images of a stranger', () => {
     await expect(check()).rejects.toEqual(refusal(`(pid ${aProcess})`));
   });
 
-  it('are refused where a process runs in real time', async () => {
-    await addToThread(encode(message('thread', { policy: optional(4, 'uint32') }), { policy: 1 }));
-    await expect(check()).rejects.toEqual(refusal('runs in real time'));
+  it.each([
+    ['runs in real time', { policy: 1, nice: 0 }, 'runs in real time'],
+    ['has a deadline', { policy: 6, nice: 0 }, 'runs in real time'],
+    ['comes before all others', { policy: 0, nice: -1 }, 'comes before all others'],
+  ])('are refused where a process %s', async (_what, values, words) => {
+    await addToThread(encode(scheduling, values));
+    await expect(check()).rejects.toEqual(refusal(words));
+    await expect(check()).rejects.toEqual(refusal(`(pid ${aProcess})`));
+  });
+
+  it('are refused where the init comes before all others', async () => {
+    await addToThread(encode(scheduling, { policy: 0, nice: -20 }), 1);
+    await expect(check()).rejects.toEqual(refusal('(pid 1) comes before all others'));
+  });
+
+  it('are taken with a process that has asked for less, or that nothing is inherited', async () => {
+    await addToThread(encode(scheduling, { policy: 5 | resetOnFork, nice: 19 }));
+    await check();
+  });
+
+  it('are refused where one thing is said in two parts, which CRIU would put together', async () => {
+    await change(`core-${aProcess}.img`, 'core', (core) =>
+      Buffer.concat(
+        Array.from(rawFields(core, 'core'), ({ number, content, whole }) => {
+          if (number !== 5) return whole;
+          const others = Array.from(rawFields(content, 'thread')).filter((each) => each.number !== 4);
+          const silent = Buffer.concat(others.map((each) => each.whole));
+          const asks = Buffer.concat([silent, encode(scheduling, { policy: 1 })]);
+          return Buffer.concat([delimitedField(5, asks), delimitedField(5, silent)]);
+        }),
+      ),
+    );
+    await expect(check()).rejects.toMatchObject({ message: expect.stringContaining('twice') });
   });
 
   it.each([
@@ -230,7 +275,11 @@ describe('images of a stranger', () => {
 });
 
 describe('identities', () => {
-  const map = () => mapIdentity(images, { from: specOf(manifest).user, to: importer });
+  const map = async (limits?: readonly Limit[]) =>
+    mapIdentity(images, {
+      ...{ from: specOf(manifest).user, to: importer },
+      limits: limits ?? (await limitsHere()),
+    });
 
   it('are all those of the importing user afterwards, and nobody has a capability', async () => {
     await map();
@@ -258,6 +307,89 @@ describe('identities', () => {
           return undefined;
         }),
       );
+  });
+
+  describe('get limits', () => {
+    const none = 2n ** 64n - 1n;
+    const limitsEntry = message('task_rlimits_entry', {
+      limits: repeated(
+        1,
+        message('rlimit_entry', { soft: required(1, 'uint64'), hard: required(2, 'uint64') }),
+      ),
+    });
+    /** Of the task in a process's image, with what is given in place of it. */
+    async function changeTask(edit: (number: number, content: Buffer) => Buffer | undefined, more?: Buffer) {
+      await change(`core-${aProcess}.img`, 'core', (core) =>
+        withFields(core, 'core', (number, task) =>
+          number === 3 ? Buffer.concat([withFields(task, 'task', edit), more ?? Buffer.alloc(0)]) : undefined,
+        ),
+      );
+    }
+    const give = (...given: { soft: bigint; hard: bigint }[]) =>
+      changeTask((number) => (number === 8 ? encode(limitsEntry, { limits: given }) : undefined));
+    async function given() {
+      let found: { soft: bigint; hard: bigint }[] = [];
+      await changeTask((number, content) => {
+        if (number === 8) found = decode(limitsEntry, content).limits;
+        return undefined;
+      });
+      return found;
+    }
+
+    it('that are as high as here at most, and keep what is lower', async () => {
+      await give(
+        { soft: none, hard: none },
+        { soft: 3n, hard: none },
+        { soft: 3n, hard: 4n },
+        { soft: 50n, hard: 60n },
+      );
+      await map(Array.from({ length: 4 }, () => ({ soft: 10n, hard: 20n })));
+      expect(await given()).toEqual([
+        { soft: 20n, hard: 20n },
+        { soft: 3n, hard: 20n },
+        { soft: 3n, hard: 4n },
+        { soft: 20n, hard: 20n },
+      ]);
+    });
+
+    it("those of here where the bundle has none, instead of CRIU's", async () => {
+      await give({ soft: 1n, hard: 1n });
+      const here = [
+        { soft: 5n, hard: 5n },
+        { soft: 6n, hard: 7n },
+      ];
+      await map(here);
+      expect(await given()).toEqual([{ soft: 1n, hard: 1n }, here[1]]);
+    });
+
+    it('and nothing else of what this kernel has no limits of', async () => {
+      await give({ soft: 1n, hard: 1n }, { soft: 2n, hard: 2n });
+      await map([{ soft: 1n, hard: 1n }]);
+      expect(await given()).toEqual([{ soft: 1n, hard: 1n }]);
+    });
+
+    it('in one part only', async () => {
+      const highest = Array.from({ length: 8 }, () => ({ soft: none, hard: none }));
+      await give(...highest);
+      await changeTask(() => undefined, delimitedField(8, encode(limitsEntry, { limits: highest })));
+      await expect(check()).rejects.toMatchObject({ message: expect.stringContaining('twice') });
+    });
+  });
+
+  it('are nobody else’s where the kernel notes who logged in', async () => {
+    const login = message('task', { loginuid: optional(13, 'uint32') });
+    const found: (number | undefined)[] = [];
+    const withTask = (edit: (task: Buffer) => Buffer) =>
+      change(`core-${aProcess}.img`, 'core', (core) =>
+        withFields(core, 'core', (number, task) => (number === 3 ? edit(task) : undefined)),
+      );
+    await withTask((task) => Buffer.concat([task, encode(login, { loginuid: 0 })]));
+    await map();
+    await withTask((task) => {
+      found.push(decode(login, task).loginuid);
+      return task;
+    });
+    expect(found).toEqual([undefined]);
   });
 
   /** Of an archive with something in it, the first header. */
@@ -388,6 +520,25 @@ describe('the catalogue of a stranger', () => {
   it('is refused with an image that Torpor has not made', async () => {
     await forge(() => {}, { 'images/filelocks.img': locked({ pid: 4_000_000 }) });
     await isRefused(3, 'a lock on something that no process has open');
+  });
+
+  it('has no higher limits than what is started there, once it is resumed', async () => {
+    await forge(() => {});
+    const lower = ['prlimit', '--nofile=1500:2000', '--memlock=65536:65536', '--core=0:0', '--'];
+    await using poor = await TestEngine.create({ prefix: lower });
+    const user = ['--user', String(importer.uid)];
+    const outcome = await poor.run(['import', '--json', ...user, path], { input: `${passphrase}\n` });
+    expect(outcome, outcome.stderr).toMatchObject({ code: 0 });
+    const [taken] = (JSON.parse(outcome.stdout) as ImportResult).workloads as [Workload];
+    await poor.json('resume', taken.id);
+    const started = await poor.json<Workload>('run', ...user, '--', 'sleep', '1000');
+    const hardLimits = async ({ id }: Workload) => {
+      const { pids } = await poor.workload(id);
+      return Promise.all(pids.map(async (pid) => (await limitsHere(pid)).map(({ hard }) => hard)));
+    };
+    const [expected] = await hardLimits(started);
+    expect(expected?.[7]).toBe(2000n);
+    for (const limits of await hardLimits(taken)) expect(limits).toEqual(expected);
   });
 
   async function isRefused(code: number, words: string): Promise<void> {

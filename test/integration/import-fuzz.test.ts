@@ -19,7 +19,8 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { TorporError } from '../../api/errors.ts';
 import { checkImages } from '../../engine/bundle/checks/check-images.ts';
-import { mapIdentity } from '../../engine/bundle/checks/map-identity.ts';
+import { limitsHere } from '../../engine/bundle/checks/limits.ts';
+import { type IdentityChange, mapIdentity } from '../../engine/bundle/checks/map-identity.ts';
 import { type Contents, parseContents } from '../../engine/bundle/contents.ts';
 import { fillLayer, planLayer, refuseInOwnFolders } from '../../engine/bundle/over-machine.ts';
 import type { User } from '../../engine/capsule/users.ts';
@@ -44,6 +45,7 @@ let folder: string;
 let genuine: string;
 let taken: string;
 let manifest: Manifest;
+let change: IdentityChange;
 let manifestThere: Manifest;
 let names: string[];
 
@@ -67,7 +69,8 @@ beforeAll(async () => {
   names = readdirSync(genuine).filter((name) => !name.startsWith('pagemap'));
   cpSync(genuine, taken, { recursive: true });
   await checkImages(genuine, manifest);
-  await mapIdentity(taken, { from: specOf(manifest).user, to: importer });
+  change = { from: specOf(manifest).user, to: importer, limits: await limitsHere() };
+  await mapIdentity(taken, change);
   await checkImages(taken, manifestThere);
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -94,7 +97,7 @@ async function attempt(name: string, input: Buffer): Promise<string> {
   mkdirSync(alone);
   writeFileSync(join(alone, name), input);
   try {
-    await mapIdentity(alone, { from: specOf(manifest).user, to: importer });
+    await mapIdentity(alone, change);
   } catch (error) {
     if (!isAnswer(error)) throw error;
     return (error as Error).message;

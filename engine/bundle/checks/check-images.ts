@@ -24,6 +24,7 @@ import {
   type RegFileImage,
   readImages,
 } from '../../criu/images.ts';
+import { limitsEntry } from './limits.ts';
 import { refused } from './refusal.ts';
 
 /** Names of images that a checkpoint of Torpor's has, and that do nothing but what is looked at here. */
@@ -63,7 +64,10 @@ const setIdBits = 0o6000;
 
 /** Scheduling and the order in which the kernel ends processes, as an ordinary program has them. */
 const threadEntry = message('core_entry', {
-  task: optional(3, message('task_core_entry', { oomScoreAdjust: optional(14, 'int32') })),
+  task: optional(
+    3,
+    message('task_core_entry', { limits: optional(8, limitsEntry), oomScoreAdjust: optional(14, 'int32') }),
+  ),
   thread: optional(
     5,
     message('thread_core_entry', { nice: optional(3, 'sint32'), policy: optional(4, 'uint32') }),
@@ -74,6 +78,8 @@ const ordinaryLocks = new Set([1, 2, 4]);
 const lockTypes = new Set([0, 1]);
 /** SCHED_OTHER, SCHED_BATCH and SCHED_IDLE of sched(7). */
 const ordinaryPolicies = new Set([0, 3, 5]);
+/** SCHED_RESET_ON_FORK, which only takes from what is started later. */
+const resetOnFork = 0x40000000;
 
 /**
  * @param folder CRIU's images.
@@ -152,9 +158,9 @@ async function checkCore(path: string, name: string, processes: readonly Process
   const [core] = readImage('core', coreEntry, image);
   for (const entry of imageEntries('core', image)) {
     const { task, thread } = decode(threadEntry, entry);
-    if (!ordinaryPolicies.has(thread?.policy ?? 0)) throw refused(`${named(owner)} runs in real time`);
-    if ((thread?.nice ?? 0) < 0 && owner.pid !== 1)
-      throw refused(`${named(owner)} comes before all others (nice)`);
+    if (!ordinaryPolicies.has((thread?.policy ?? 0) & ~resetOnFork))
+      throw refused(`${named(owner)} runs in real time`);
+    if ((thread?.nice ?? 0) < 0) throw refused(`${named(owner)} comes before all others (nice)`);
     if ((task?.oomScoreAdjust ?? 0) < 0)
       throw refused(`${named(owner)} is kept when memory runs out (oom_score_adj)`);
   }

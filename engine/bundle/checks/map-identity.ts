@@ -1,14 +1,24 @@
 /**
- * The identities in a checkpoint become those of this machine: whoever the application's user was is the importing user,
- * and nobody keeps a capability. That holds for a capsule's init too, which is root at home: its memory comes from a
+ * The identities and limits in a checkpoint become those of this machine: whoever the application's user was is the importing user,
+ * and nobody keeps a capability or a limit that is higher than here. That holds for a capsule's init too, which is root at home: its memory comes from a
  * stranger, and all it does for a capsule that runs is to reap. Fields are those of CRIU 4.2's images/*.proto.
  */
 import { readdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { credsEntry, type ImageKind, rewriteImage } from '../../../proto/images.ts';
-import { decode, encode, message, optional, rawFields, required, withFields } from '../../../proto/wire.ts';
+import {
+  decode,
+  delimitedField,
+  encode,
+  message,
+  optional,
+  rawFields,
+  required,
+  withFields,
+} from '../../../proto/wire.ts';
 import type { User } from '../../capsule/users.ts';
 import { mapArchive } from './archives.ts';
+import { type Limit, lowerLimits } from './limits.ts';
 import { refused } from './refusal.ts';
 
 /** The group of terminals, which has this number on every Debian; a terminal's device belongs to it. */
@@ -17,6 +27,8 @@ const terminals = 5;
 export interface IdentityChange {
   from: Pick<User, 'uid' | 'gid'>;
   to: Pick<User, 'uid' | 'gid' | 'groups'>;
+  /** The highest that they get. */
+  limits: readonly Limit[];
 }
 
 /** @throws TorporError `blocked` where something belongs to somebody else, WireError where an image is damaged. */
@@ -82,18 +94,30 @@ const entries =
   (image, owners) =>
     rewriteImage(kind, image, (entry) => map(entry, owners));
 
+const taskOfCore = 3;
+const limitsOfTask = 8;
+const loginOfTask = 13;
 const threadOfCore = 5;
 const credsOfThread = 10;
 
-const mapCore = entries('core', (core, { change: { to } }) =>
-  withFields(core, 'core_entry', (number, thread) =>
-    number !== threadOfCore
-      ? undefined
-      : withFields(thread, 'thread_core_entry', (inThread, content) =>
-          inThread !== credsOfThread ? undefined : mapCreds(content, to),
-        ),
-  ),
+const mapCore = entries('core', (core, { change: { to, limits } }) =>
+  withFields(core, 'core_entry', (number, content) => {
+    if (number === taskOfCore) return mapTask(content, limits);
+    if (number !== threadOfCore) return undefined;
+    return withFields(content, 'thread_core_entry', (inThread, creds) =>
+      inThread !== credsOfThread ? undefined : mapCreds(creds, to),
+    );
+  }),
 );
+
+/** Who logged in, as the kernel's audit notes it, is nobody of this machine. */
+function mapTask(task: Buffer, limits: readonly Limit[]): Buffer {
+  const parts = Array.from(rawFields(task, 'task_core_entry'), ({ number, content, whole }) => {
+    if (number === loginOfTask) return Buffer.alloc(0);
+    return number === limitsOfTask ? delimitedField(number, lowerLimits(content, limits)) : whole;
+  });
+  return Buffer.concat(parts);
+}
 
 function mapCreds(content: Buffer, { uid, gid, groups }: IdentityChange['to']): Buffer {
   const creds = decode(credsEntry, content);
