@@ -261,7 +261,8 @@ describe('moving to another machine over ssh', () => {
       expect(outcome, outcome.stderr).toMatchObject({ code: 0 });
       return Number(outcome.stdout);
     };
-    const first = await count();
+    // The file is none that it has open, and so is there with its next round only.
+    const first = await vi.waitFor(count, waiting);
     await vi.waitFor(async () => expect(await count()).toBeGreaterThan(first), waiting);
     await torpor(away, 'end', 'mover');
   });
