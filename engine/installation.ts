@@ -123,8 +123,12 @@ export function findInstallation(env: NodeJS.ProcessEnv = process.env): Installa
       torpor: join(build, 'plugins'),
       own: {
         places: { '@NODE@': process.execPath, '@BUILD@': build },
-        // In a package what runs the engine is Electron, which is Node only where it is told so.
-        environment: env.ELECTRON_RUN_AS_NODE ? { ELECTRON_RUN_AS_NODE: env.ELECTRON_RUN_AS_NODE } : {},
+        environment: {
+          // In a package what runs the engine is Electron, which is Node only where it is told so.
+          ...(env.ELECTRON_RUN_AS_NODE ? { ELECTRON_RUN_AS_NODE: env.ELECTRON_RUN_AS_NODE } : {}),
+          // On somebody else's machine nothing is left in a home folder.
+          ...(env.TORPOR_PORTABLE ? { TORPOR_PORTABLE: env.TORPOR_PORTABLE } : {}),
+        },
       },
       machine: env.TORPOR_PLUGINS
         ? [env.TORPOR_PLUGINS]
