@@ -20,7 +20,7 @@ const slow = 900_000;
 const counting = 'i=0; while :; do i=$((i+1)); echo $i > $HOME/count; sleep 0.1; done';
 const torpor = '/var/lib/torpor-engine/torpor';
 
-let dave: TestUser;
+let grace: TestUser;
 let home: TestEngine;
 let folder: string;
 let mountPoint: string;
@@ -41,7 +41,7 @@ describe.skipIf(noVirtualMachine)(
   `a virtual machine${noVirtualMachine ? ` (${noVirtualMachine})` : ''}`,
   () => {
     beforeAll(async () => {
-      dave = await makeUser('torpor-dave', 21505);
+      grace = await makeUser('torpor-grace', 21505);
       home = await TestEngine.create();
       folder = await mkdtemp('/var/tmp/torpor-key-');
       mountPoint = join(folder, 'key');
@@ -50,7 +50,7 @@ describe.skipIf(noVirtualMachine)(
       await key.plugIn();
     });
     afterAll(async () => {
-      for (const each of [machine, home, dave]) await each?.[Symbol.asyncDispose]();
+      for (const each of [machine, home, grace]) await each?.[Symbol.asyncDispose]();
       await key?.pullOut('torn');
       if (folder !== undefined) await rm(folder, { recursive: true, force: true });
     });
@@ -58,18 +58,18 @@ describe.skipIf(noVirtualMachine)(
     let left: number;
 
     it('is gone to with a key', async () => {
-      const env = ['--env', 'SHELL=/bin/sh', '--env', `HOME=${dave.home}`];
+      const env = ['--env', 'SHELL=/bin/sh', '--env', `HOME=${grace.home}`];
       const words = ['--', 'xterm', '-e', 'sh', '-c', counting];
       for (const [name, ...options] of [['counter', '--cpu-baseline'], ['other']] as const)
-        await atHome<Workload>('run', ...options, '--name', name, '--user', dave.name, ...env, ...words);
-      const count = async () => Number(await readFile(join(dave.home, 'count'), 'utf8'));
+        await atHome<Workload>('run', ...options, '--name', name, '--user', grace.name, ...env, ...words);
+      const count = async () => Number(await readFile(join(grace.home, 'count'), 'utf8'));
       await vi.waitFor(async () => expect(await count()).toBeGreaterThan(3), waiting);
-      await atHome<ExportResult>('export', '--with', dave.home, 'other', join(mountPoint, 'other'));
+      await atHome<ExportResult>('export', '--with', grace.home, 'other', join(mountPoint, 'other'));
       await atHome<ExportResult>(
         'export',
         '--with-engine',
         '--with',
-        dave.home,
+        grace.home,
         'counter',
         join(mountPoint, 'session'),
       );
@@ -92,7 +92,7 @@ describe.skipIf(noVirtualMachine)(
       expect(Number(ended)).toBe(0);
       await vi.waitFor(
         async () =>
-          expect(Number(await there(`${torpor} exec counter -- cat ${dave.home}/count`))).toBeGreaterThan(
+          expect(Number(await there(`${torpor} exec counter -- cat ${grace.home}/count`))).toBeGreaterThan(
             left,
           ),
         patient,
@@ -116,7 +116,7 @@ describe.skipIf(noVirtualMachine)(
       const imported = await atHome<ImportResult>('import', '--resume', join(mountPoint, 'session'));
       expect(imported).toMatchObject({ isHome: true });
       const count = async () =>
-        Number(expectDone(await home.run(['exec', 'counter', '--', 'cat', join(dave.home, 'count')])));
+        Number(expectDone(await home.run(['exec', 'counter', '--', 'cat', join(grace.home, 'count')])));
       const brought = await count();
       expect(brought).toBeGreaterThan(left);
       await vi.waitFor(async () => expect(await count()).toBeGreaterThan(brought), waiting);
