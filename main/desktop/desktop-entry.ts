@@ -57,10 +57,12 @@ export function parseDesktopEntry(text: string, locale: Locale): DesktopEntry | 
   const name = localized(main, 'Name');
   if (name === '') throw new BrokenEntry('it has no Name');
   const exec = plain('Exec');
-  if (exec === '' && main.get('DBusActivatable') !== 'true') throw new BrokenEntry('it has no Exec');
+  const noDisplay = main.get('NoDisplay') === 'true';
+  // One that is not displayed may be there for its icon alone, by which a desktop knows a program's windows.
+  if (exec === '' && main.get('DBusActivatable') !== 'true' && !noDisplay)
+    throw new BrokenEntry('it has no Exec');
   const only = list(main.get('OnlyShowIn'));
   const not = list(main.get('NotShowIn'));
-  const noDisplay = main.get('NoDisplay') === 'true';
   return {
     name,
     genericName: localized(main, 'GenericName'),

@@ -40,6 +40,7 @@ describe('an entry', () => {
     expect(entry('Name=x\nExec=x\nOnlyShowIn=GNOME;').isShown(['ubuntu', 'GNOME'])).toBe(true);
     expect(entry('Name=x\nExec=x\nNotShowIn=KDE;').isShown(['KDE'])).toBe(false);
     expect(entry('Name=x\nExec=x').isShown([])).toBe(true);
+    expect(entry('Name=x\nIcon=x\nNoDisplay=true')).toMatchObject({ exec: '' });
   });
 
   it('has the actions that are whole', () => {
