@@ -229,8 +229,15 @@ it('lets go of what the application releases while the bridge leaves', async () 
   await vi.waitFor(() => expect(saver.asked).toHaveLength(1), patience);
   for (const each of saver.asked.splice(0)) saver.bus.send(newReply(each, 'u', [4]));
   const [cookie] = await asked;
-  // Sent before the bridge leaves, and read by it after it has begun to.
+  // Sent before the bridge leaves, which may read it when it has begun to.
   const released = call(app, screenSaver('UnInhibit'), 'u', [cookie]).catch(() => []);
+  // The bus has passed it on when it answers what was sent after it.
+  await call(app, {
+    destination: 'org.freedesktop.DBus',
+    path: '/org/freedesktop/DBus',
+    interface: 'org.freedesktop.DBus',
+    member: 'GetId',
+  });
   const suspending = bridge.preSuspend(workload());
   await vi.waitFor(() => expect(saver.asked.map((each) => readBody(each))).toEqual([[4]]), patience);
   for (const each of saver.asked.splice(0)) saver.bus.send(newReply(each));
