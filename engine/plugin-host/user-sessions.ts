@@ -8,6 +8,7 @@ import { z } from 'zod';
 import type { User } from '../capsule/users.ts';
 import { writeQuickly } from '../durable.ts';
 import type { Logger } from '../log.ts';
+import type { Caller } from '../workload/registry.ts';
 
 const wanted =
   /^(DBUS_(SESSION|SYSTEM)_BUS_ADDRESS|XDG_(RUNTIME_DIR|CURRENT_DESKTOP|SESSION_TYPE|(CONFIG|DATA|CACHE|STATE)_HOME)|PULSE_(SERVER|COOKIE|RUNTIME_PATH|CLIENTCONFIG)|PIPEWIRE_(REMOTE|RUNTIME_DIR)|DISPLAY|WAYLAND_DISPLAY|XAUTHORITY|LANG|LANGUAGE|LC_[A-Z]+|TZ)$/;
@@ -68,6 +69,11 @@ export class UserSessions {
       return at < 1 ? [] : [[each.slice(0, at), each.slice(at + 1)]];
     });
     this.note(uid, Object.fromEntries(pairs));
+  }
+
+  /** The same from whoever calls. */
+  async noteCaller({ uid, pid }: Caller): Promise<void> {
+    if (pid !== undefined) await this.noteProcess(uid, pid);
   }
 
   /** The environment of a program of the user's session. */
