@@ -299,6 +299,76 @@ export const resumeResultSchema = z.object({
 });
 export type ResumeResult = z.infer<typeof resumeResultSchema>;
 
+/** What had a session saved: its user, the machine's shutdown of whichever kind, or a battery that is nearly empty. */
+export const sessionReasons = ['user', 'reboot', 'kexec', 'power-off', 'shutdown', 'low-battery'] as const;
+export type SessionReason = (typeof sessionReasons)[number];
+
+/** In characters. */
+export const longestSessionName = 64;
+
+export const sessionSaveOptionsSchema = suspendOptionsSchema.extend({
+  /** What cannot be suspended runs on, and the others are suspended all the same. */
+  partial: z.boolean().optional(),
+  /** A session that has the name, and is still suspended, loses it. */
+  replace: z.boolean().optional(),
+  /** For root; `user` where it is not given. */
+  reason: z.enum(sessionReasons).optional(),
+});
+export type SessionSaveOptions = z.infer<typeof sessionSaveOptionsSchema>;
+
+export const sessionMemberSchema = z.object({
+  workload: z.string(),
+  name: z.string(),
+  user: z.string(),
+  snapshot: z.string(),
+  /**
+   * `ready`: a restore of the session resumes it. `running`: it runs. `later`: it was suspended anew since, and is left to its later
+   * snapshot. `gone`: its snapshot was removed.
+   */
+  state: z.enum(['ready', 'running', 'later', 'gone']),
+  /** When its user last typed or pointed at something in it, ISO 8601, as far as that is known. */
+  lastUsedAt: z.string().optional(),
+});
+export type SessionMember = z.infer<typeof sessionMemberSchema>;
+
+export const sessionSchema = z.object({
+  id: z.string(),
+  name: z.string(),
+  /** ISO 8601. */
+  savedAt: z.string(),
+  reason: z.enum(sessionReasons),
+  /** What its snapshots keep of memory, in bytes. */
+  memoryBytes: z.number().int(),
+  /** Those the caller may see, in the order in which a restore brings them back: the last used one first. */
+  members: z.array(sessionMemberSchema),
+});
+export type Session = z.infer<typeof sessionSchema>;
+
+/** A workload that a session was saved or restored without, and why. */
+export const leftOutSchema = z.object({
+  workload: z.string(),
+  name: z.string(),
+  what: z.string(),
+  hint: z.string(),
+  findings: z.array(findingSchema),
+});
+export type LeftOut = z.infer<typeof leftOutSchema>;
+
+export const sessionSaveResultSchema = z.object({
+  session: sessionSchema,
+  suspended: z.array(suspendResultSchema),
+  left: z.array(leftOutSchema),
+});
+export type SessionSaveResult = z.infer<typeof sessionSaveResultSchema>;
+
+export const sessionRestoreResultSchema = z.object({
+  session: sessionSchema,
+  /** In the order in which they came back. */
+  resumed: z.array(resumeResultSchema),
+  left: z.array(leftOutSchema),
+});
+export type SessionRestoreResult = z.infer<typeof sessionRestoreResultSchema>;
+
 /** How a bundle lies on its medium; `auto`: as what is there already, else a file where the name ends with `.torpor`. */
 export const bundleForms = ['auto', 'file', 'folder'] as const;
 export type BundleForm = (typeof bundleForms)[number];

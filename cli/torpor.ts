@@ -11,6 +11,7 @@ import { exec, screenshot, windows } from './commands/inside.ts';
 import { doctor, documentation } from './commands/machine.ts';
 import { plugins } from './commands/plugins.ts';
 import { profiles } from './commands/profiles.ts';
+import { session } from './commands/session.ts';
 import { keep, rm, snapshots, verify } from './commands/snapshots.ts';
 import { gc, settings } from './commands/store.ts';
 import { resume, suspend } from './commands/suspend-resume.ts';
@@ -28,6 +29,7 @@ const commands: Command[] = [
   inspect,
   suspend,
   resume,
+  session,
   attach,
   exec,
   screenshot,

@@ -23,6 +23,7 @@ import { Insides } from './operations/insides.ts';
 import type { EngineParts, OperationParts } from './operations/parts.ts';
 import { References } from './operations/references.ts';
 import { Resumes } from './operations/resumes.ts';
+import { SessionOperations } from './operations/sessions.ts';
 import { Snapshots } from './operations/snapshots.ts';
 import { Suspends } from './operations/suspends.ts';
 import { Turns } from './operations/turns.ts';
@@ -38,6 +39,7 @@ export class Engine implements Handlers {
   readonly #suspends: Suspends;
   readonly #resumes: Resumes;
   readonly #snapshots: Snapshots;
+  readonly #sessions: SessionOperations;
   readonly #turns: Turns;
   readonly #bundles: BundleOperations;
   readonly #administration: Administration;
@@ -51,6 +53,7 @@ export class Engine implements Handlers {
     this.#suspends = new Suspends(all);
     this.#resumes = new Resumes(all);
     this.#snapshots = new Snapshots(all);
+    this.#sessions = new SessionOperations(all, this.#suspends, this.#resumes);
     this.#turns = new Turns(all, this.#suspends, this.#snapshots);
     this.#bundles = new BundleOperations(all, this.#suspends);
     this.#administration = new Administration(all);
@@ -60,9 +63,16 @@ export class Engine implements Handlers {
   readonly inspect: Handlers['inspect'] = (...args) => this.#suspends.inspect(...args);
   readonly suspend: Handlers['suspend'] = (caller, target, options) =>
     this.#suspends.suspend(caller, target, options);
-  readonly suspendSet: Handlers['suspendSet'] = (...args) => this.#suspends.suspendSet(...args);
-  readonly resume: Handlers['resume'] = (...args) => this.#resumes.resume(...args);
-  readonly resumeSet: Handlers['resumeSet'] = (...args) => this.#resumes.resumeSet(...args);
+  readonly suspendSet: Handlers['suspendSet'] = (caller, targets, options) =>
+    this.#suspends.suspendSet(caller, targets, options);
+  readonly resume: Handlers['resume'] = (caller, target, options) =>
+    this.#resumes.resume(caller, target, options);
+  readonly resumeSet: Handlers['resumeSet'] = (caller, targets, choices) =>
+    this.#resumes.resumeSet(caller, targets, choices);
+  readonly saveSession: Handlers['saveSession'] = (...args) => this.#sessions.saveSession(...args);
+  readonly restoreSession: Handlers['restoreSession'] = (...args) => this.#sessions.restoreSession(...args);
+  readonly sessions: Handlers['sessions'] = (...args) => this.#sessions.sessions(...args);
+  readonly forgetSession: Handlers['forgetSession'] = (...args) => this.#sessions.forgetSession(...args);
   readonly exec: Handlers['exec'] = (...args) => this.#insides.exec(...args);
   readonly windows: Handlers['windows'] = (...args) => this.#insides.windows(...args);
   readonly windowIcon: Handlers['windowIcon'] = (...args) => this.#insides.windowIcon(...args);

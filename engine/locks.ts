@@ -96,4 +96,9 @@ export class Locks {
   }
 }
 
-const cancelled = () => new TorporError('failed', 'It was cancelled; everything is as it was before.');
+const cancelled = () =>
+  new TorporError('failed', 'It was cancelled; everything is as it was before.', '', { cancelled: true });
+
+/** Whether something failed because it was given up. */
+export const wasCancelled = (error: unknown) =>
+  error instanceof TorporError && error.details.cancelled === true;

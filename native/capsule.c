@@ -2,7 +2,7 @@
  * torpor-capsule: the host's side of a capsule.
  *   start SPEC                                    makes a capsule; prints {"pid":N} of its init
  *   exec PID [options] -- CMD ARG...              runs a command in the capsule of init PID
- *   windows PID [options] -- list | activate ID | close | icon ID
+ *   windows PID [options] -- list | activate ID | close | icon ID | idle
  *                                                 sees and moves the windows of the application in the capsule
  *   with-root ROOT MOUNTPOINT [--bind PATH]... [--cgroup DIR]... -- CMD ARG...
  *                                                 runs a command that sees ROOT mounted, and PATHs of the host in it

@@ -249,6 +249,15 @@ static int icon(struct x_connection *x, uint32_t id)
 	return 0;
 }
 
+static int idle(struct x_connection *x)
+{
+	uint32_t milliseconds;
+	if (x_idle(x, &milliseconds) < 0)
+		die("the X server of the capsule does not know how long nobody has used it");
+	printf("%u\n", milliseconds);
+	return 0;
+}
+
 static uint32_t window_id(const char *text)
 {
 	char *end;
@@ -274,6 +283,8 @@ int ask_of_windows(unsigned int display, char *const *request)
 		status = close_all(&x);
 	else if (strcmp(task, "icon") == 0)
 		status = icon(&x, window_id(request[1]));
+	else if (strcmp(task, "idle") == 0)
+		status = idle(&x);
 	else
 		die("nobody knows how to %s windows", task);
 	x_close(&x);

@@ -1,6 +1,6 @@
 /*
  * X Window System Protocol, version 11: connection set-up (chapter 8), InternAtom, GetProperty, SendEvent and
- * GetInputFocus (chapter 9). Strings and lists are padded to four bytes. The server is the user's process: nothing that
+ * GetInputFocus and QueryExtension (chapter 9), and QueryInfo of the extension MIT-SCREEN-SAVER. Strings and lists are padded to four bytes. The server is the user's process: nothing that
  * it answers is taken for true without a look at its length.
  */
 #include "x11.h"
@@ -21,6 +21,8 @@
 #define OPCODE_GET_PROPERTY 20
 #define OPCODE_SEND_EVENT 25
 #define OPCODE_GET_INPUT_FOCUS 43
+#define OPCODE_QUERY_EXTENSION 98
+#define SCREEN_SAVER_QUERY_INFO 1
 #define ERROR 0
 #define REPLY 1
 #define EVENT_CLIENT_MESSAGE 33
@@ -157,20 +159,29 @@ void x_close(struct x_connection *x)
 	x->fd = -1;
 }
 
-uint32_t x_atom(struct x_connection *x, const char *name)
+/* A request that consists of a name. Its reply is of the fixed length. */
+static int ask_for_name(struct x_connection *x, uint8_t opcode, const char *name, uint8_t reply[REPLY_BYTES])
 {
-	uint8_t request[64] = {OPCODE_INTERN_ATOM, 0};
+	uint8_t request[64] = {opcode, 0};
 	uint16_t name_length = (uint16_t)strlen(name);
 	size_t length = 8 + ((name_length + 3u) & ~3u);
 	if (length > sizeof(request))
-		return 0;
+		return -1;
 	uint16_t words = (uint16_t)(length / 4);
 	memcpy(request + 2, &words, sizeof(words));
 	memcpy(request + 4, &name_length, sizeof(name_length));
 	memcpy(request + 8, name, name_length);
-	uint8_t reply[REPLY_BYTES];
-	uint32_t extra, atom;
+	uint32_t extra;
 	if (send_all(x->fd, request, length) < 0 || receive_reply(x->fd, reply, &extra) != ANSWER_REPLY || extra)
+		return -1;
+	return 0;
+}
+
+uint32_t x_atom(struct x_connection *x, const char *name)
+{
+	uint8_t reply[REPLY_BYTES];
+	uint32_t atom;
+	if (ask_for_name(x, OPCODE_INTERN_ATOM, name, reply) < 0)
 		return 0;
 	memcpy(&atom, reply + 8, sizeof(atom));
 	return atom;
@@ -234,6 +245,23 @@ int x_tell_root(struct x_connection *x, uint32_t window, uint32_t message, const
 	_Static_assert(sizeof(request) == 44, "as the protocol has it");
 	memcpy(request.data, data, sizeof(request.data));
 	return send_all(x->fd, &request, sizeof(request));
+}
+
+int x_idle(struct x_connection *x, uint32_t *milliseconds)
+{
+	uint8_t reply[REPLY_BYTES];
+	if (ask_for_name(x, OPCODE_QUERY_EXTENSION, "MIT-SCREEN-SAVER", reply) < 0 || !reply[8])
+		return -1;
+	struct {
+		uint8_t opcode, task;
+		uint16_t words;
+		uint32_t drawable;
+	} request = {reply[9], SCREEN_SAVER_QUERY_INFO, 2, x->root};
+	uint32_t extra;
+	if (send_all(x->fd, &request, sizeof(request)) < 0 || receive_reply(x->fd, reply, &extra) != ANSWER_REPLY || extra)
+		return -1;
+	memcpy(milliseconds, reply + 16, sizeof(*milliseconds));
+	return 0;
 }
 
 int x_await(struct x_connection *x)

@@ -1,5 +1,5 @@
 /*
- * As much of the X11 protocol as Torpor needs: properties of windows, messages to the window manager. By it pid 1 knows
+ * As much of the X11 protocol as Torpor needs: properties of windows, messages to the window manager, idle time. By it pid 1 knows
  * whether a window manager is there and how many windows it manages, and torpor-capsule what windows these are.
  */
 #ifndef TORPOR_X11_H
@@ -46,6 +46,9 @@ void x_free(struct x_value *value);
 
 /* Sends the window manager a message about a window. Returns 0, or -1. */
 int x_tell_root(struct x_connection *x, uint32_t window, uint32_t message, const uint32_t data[X_MESSAGE_WORDS]);
+
+/* How long nobody has typed or pointed at anything, in milliseconds. Returns 0, or -1 where the server does not know. */
+int x_idle(struct x_connection *x, uint32_t *milliseconds);
 
 /* Waits until the server has done all it was asked. Returns 0, or -1. */
 int x_await(struct x_connection *x);

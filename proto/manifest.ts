@@ -236,6 +236,8 @@ const common = z.object({
   startedAt: z.string(),
   takenAt: z.string(),
   leftRunning: z.boolean(),
+  /** When its user last typed or pointed at something in it, as far as that is known. */
+  lastUsedAt: z.string().optional(),
   /** The engine took it by itself, and removes it when enough later ones have been taken so. */
   atInterval: z.boolean().optional(),
   memoryBytes: z.number().int().nonnegative(),

@@ -1,22 +1,15 @@
 /** Suspending and resuming. */
 import { TorporError } from '../../api/errors.ts';
-import {
-  clockChoices,
-  connectionChoices,
-  longestWait,
-  lostSocketChoices,
-  type ResumeResult,
-  type SuspendResult,
-  socketChoices,
-} from '../../api/types.ts';
+import { clockChoices, lostSocketChoices, type ResumeResult, type SuspendResult } from '../../api/types.ts';
 import type { Command, Context } from '../context.ts';
 import { bytes, findingsText, printable, seconds, workloadJson } from '../format.ts';
 import { untilInterrupted } from '../interrupt.ts';
 import { withOutcome } from '../lost-engine.ts';
 import { withProgress } from '../progress.ts';
+import { choiceOf, secondsOf, socketOptions, suspendChoices } from '../suspend-choices.ts';
 
 /** A snapshot with what the suspend did beside it. */
-function suspendJson(result: SuspendResult): object {
+export function suspendJson(result: SuspendResult): object {
   return {
     ...result.snapshot,
     state: result.workload.state,
@@ -26,7 +19,7 @@ function suspendJson(result: SuspendResult): object {
   };
 }
 
-function suspendText(result: SuspendResult): string {
+export function suspendText(result: SuspendResult): string {
   const { snapshot, workload } = result;
   const what =
     result.freedBytes > 0
@@ -56,36 +49,6 @@ async function targetsOf(context: Context): Promise<readonly string[]> {
   return given;
 }
 
-/** Undefined where the user leaves it to the engine. @throws TorporError `usage`. */
-function choiceOf<T extends string>(
-  context: Context,
-  option: string,
-  choices: readonly T[],
-  what: string,
-): T | undefined {
-  const given = context.invocation.value(option);
-  const choice = choices.find((each) => each === given);
-  if (choice !== undefined || given === undefined) return choice;
-  throw new TorporError(
-    'usage',
-    `"${given}" is nothing that can become of ${what}.`,
-    `Give --${option} one of: ${choices.join(', ')}.`,
-  );
-}
-
-/** @throws TorporError `usage`. */
-function secondsOf(context: Context, option: string): number | undefined {
-  const given = context.invocation.value(option);
-  if (given === undefined) return undefined;
-  const count = /^\d{1,4}$/.test(given) ? Number(given) : -1;
-  if (count >= 0 && count <= longestWait) return count;
-  throw new TorporError(
-    'usage',
-    `"${given}" is no number of seconds.`,
-    `Give --${option} a number from 0 to ${longestWait}.`,
-  );
-}
-
 export const suspend: Command = {
   definition: {
     name: 'suspend',
@@ -98,18 +61,7 @@ export const suspend: Command = {
     options: [
       { name: 'all', summary: 'All running workloads.' },
       { name: 'leave-running', summary: 'Take the snapshot and let the application run on.' },
-      {
-        name: 'external-sockets',
-        value: 'reconnect|hang-up|block',
-        summary:
-          'What becomes of unix sockets to programs outside: connected again at the resume, found closed, or nothing is suspended. By default that is a matter of what is known of each (docs/decisions/0016-services.md); what is not known blocks.',
-      },
-      {
-        name: 'connections',
-        value: 'keep|close',
-        summary:
-          'What becomes of TCP connections: they go on after the resume where both ends still agree, which is the default for a job, or are closed as if the other side had hung up, which is the default for an application.',
-      },
+      ...socketOptions,
     ],
     examples: [
       { command: 'torpor suspend gimp', meaning: 'suspend GIMP' },
@@ -124,13 +76,7 @@ export const suspend: Command = {
   },
   async run(context) {
     const targets = await targetsOf(context);
-    const externalSockets = choiceOf(context, 'external-sockets', socketChoices, 'external sockets');
-    const connections = choiceOf(context, 'connections', connectionChoices, 'network connections');
-    const options = {
-      leaveRunning: context.invocation.flag('leave-running'),
-      ...(externalSockets === undefined ? {} : { externalSockets }),
-      ...(connections === undefined ? {} : { connections }),
-    };
+    const options = { leaveRunning: context.invocation.flag('leave-running'), ...suspendChoices(context) };
     const single = targets.length === 1 && !context.invocation.flag('all');
     const [first = ''] = targets;
     const results =
@@ -151,11 +97,11 @@ export const suspend: Command = {
   },
 };
 
-function resumeJson({ workload, findings, resumeMs, criuMs, pluginsMs }: ResumeResult): object {
+export function resumeJson({ workload, findings, resumeMs, criuMs, pluginsMs }: ResumeResult): object {
   return { ...workloadJson(workload), findings, resumeMs, criuMs, pluginsMs };
 }
 
-function resumeText({ workload, findings, resumeMs }: ResumeResult): string {
+export function resumeText({ workload, findings, resumeMs }: ResumeResult): string {
   const notable = findings.filter(({ verdict, tie }) => verdict !== 'handled' || tie === 'session');
   return [
     `${printable(workload.name)} runs again after ${seconds(resumeMs)} (${workload.id}).`,

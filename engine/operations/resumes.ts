@@ -19,7 +19,13 @@ export class Resumes {
     this.#parts = parts;
   }
 
-  async resume(caller: Caller, target: string, options: ResumeOptions): Promise<ResumeResult> {
+  /** @param inSession others of its session are resumed beside it, so that nothing is to be said of them. */
+  async resume(
+    caller: Caller,
+    target: string,
+    options: ResumeOptions,
+    { inSession = false }: { inSession?: boolean } = {},
+  ): Promise<ResumeResult> {
     const requestedAt = performance.now();
     await this.#parts.userSessions.noteCaller(caller);
     const { record, snapshot } = await this.#parts.references.chooseSnapshot(target, caller);
@@ -54,7 +60,7 @@ export class Resumes {
             return {
               workload: await this.#parts.descriptions.describe(this.#parts.registry.get(next.id) ?? next),
               ...outcome,
-              findings: [...outcome.findings, ...companionsLeft(snapshot.manifest, [])],
+              findings: [...outcome.findings, ...(inSession ? [] : companionsLeft(snapshot.manifest, []))],
               resumeMs,
             };
           } catch (error) {
@@ -70,6 +76,7 @@ export class Resumes {
     caller: Caller,
     targets: readonly string[],
     choices: ResumeChoices,
+    { inSession = false }: { inSession?: boolean } = {},
   ): Promise<ResumeResult[]> {
     const requestedAt = performance.now();
     await this.#parts.userSessions.noteCaller(caller);
@@ -116,7 +123,10 @@ export class Resumes {
             workload: await this.#parts.descriptions.describe(this.#parts.registry.get(record.id) ?? record),
             criuMs: outcomes[index]?.criuMs ?? 0,
             pluginsMs: outcomes[index]?.pluginsMs ?? 0,
-            findings: [...(outcomes[index]?.findings ?? []), ...companionsLeft(manifest, manifests)],
+            findings: [
+              ...(outcomes[index]?.findings ?? []),
+              ...(inSession ? [] : companionsLeft(manifest, manifests)),
+            ],
             resumeMs,
           })),
         );

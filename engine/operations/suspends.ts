@@ -11,8 +11,10 @@ import { reportOf } from '../inspect/inspector.ts';
 import { disown } from '../job/disown.ts';
 import { companionsOf, type Member, refuseOverlap } from '../job/members.ts';
 import type { Secondary } from '../locks.ts';
+import type { SessionTitle } from '../store/sessions.ts';
+import { terminalUsedAt } from '../terminal/used.ts';
 import type { SuspendPlace } from '../transaction/place.ts';
-import { suspendSet } from '../transaction/set.ts';
+import { MemberError, suspendSet } from '../transaction/set.ts';
 import {
   refuseIfBlocked,
   type SuspendOperation,
@@ -63,10 +65,10 @@ export class Suspends {
     const work = async ([record]: WorkloadRecord[], signal: AbortSignal) => {
       if (record === undefined) throw new Error('nothing to suspend');
       const now = this.#runningNow(record);
-      if (now.kind === 'capsule') await this.#parts.windows.settled(now.id);
+      const lastUsedAt = await this.#settle(now);
       using reporter = reporterFor(this.#parts, now, 'suspend');
       const pluginTime = this.#parts.plugins.time();
-      const operation = { report: reporter.report, signal, pluginTime, atInterval };
+      const operation = { report: reporter.report, signal, pluginTime, lastUsedAt, atInterval };
       const outcome = await untilCalm((freezeSeconds) => {
         signal.throwIfAborted();
         const place = this.#placeOf(now, freezeSeconds);
@@ -75,6 +77,15 @@ export class Suspends {
       return this.#suspendResult(caller, now, outcome, options, operation);
     };
     return this.#withRecords(caller, [target], options, work, secondary);
+  }
+
+  /** Nobody asks anything of it any more. @returns when it was last used, as far as that is known. */
+  async #settle(record: WorkloadRecord & { status: StatusOf<'running'> }): Promise<Date | undefined> {
+    const { windows } = this.#parts;
+    if (record.kind === 'job') return terminalUsedAt(await this.pidsOf(record));
+    const lastUsedAt = await windows.lastUsedAt({ ...record, status: record.status });
+    await windows.settled(record.id);
+    return lastUsedAt;
   }
 
   /** A workload as it is by now. @throws TorporError `failed` where it does not run. */
@@ -104,9 +115,10 @@ export class Suspends {
     caller: Caller,
     targets: readonly string[],
     options: SuspendOptions,
+    title?: SessionTitle,
   ): Promise<SuspendResult[]> {
     return this.#withRecords(caller, targets, options, (records, signal) =>
-      this.#suspendRecords(caller, records, options, signal),
+      this.#suspendRecords(caller, records, options, signal, title),
     );
   }
 
@@ -115,16 +127,17 @@ export class Suspends {
     records: readonly WorkloadRecord[],
     options: SuspendOptions,
     signal: AbortSignal,
+    title: SessionTitle | undefined,
   ): Promise<SuspendResult[]> {
     const running = records.map((record) => this.#runningNow(record));
-    const capsules = running.filter(({ kind }) => kind === 'capsule');
-    await Promise.all(capsules.map(({ id }) => this.#parts.windows.settled(id)));
+    const lastUsed = await Promise.all(running.map((record) => this.#settle(record)));
     const reporters = running.map((record) => reporterFor(this.#parts, record, 'suspend'));
     try {
-      const operations = new Map(
+      const operations = new Map<string, SuspendOperation>(
         running.map(({ id }, index) => {
           const report = reporters[index]?.report ?? (() => {});
-          return [id, { report, signal, pluginTime: this.#parts.plugins.time() }];
+          const pluginTime = this.#parts.plugins.time();
+          return [id, { report, signal, pluginTime, lastUsedAt: lastUsed[index] }];
         }),
       );
       const operationOf = ({ id }: WorkloadRecord) => {
@@ -135,7 +148,7 @@ export class Suspends {
       const outcomes = await untilCalm((freezeSeconds) => {
         const placeOf = (record: (typeof running)[number]) => this.#placeOf(record, freezeSeconds);
         signal.throwIfAborted();
-        return suspendSet(this.#parts, running, placeOf, options, operationOf, signal);
+        return suspendSet(this.#parts, running, placeOf, options, operationOf, signal, title);
       });
       const results = running.map((record, index) => {
         const outcome = outcomes[index];
@@ -190,7 +203,11 @@ export class Suspends {
           if (typeof member.meant !== 'number') records.push(member.meant);
           else {
             const companions = companionsOf(member, members);
-            const record = await this.#adopt(member.meant, member.id, caller, options, companions);
+            const record = await this.#adopt(member.meant, member.id, caller, options, companions).catch(
+              (error: unknown) => {
+                throw ofMember(error, member, members);
+              },
+            );
             adopted.push(record.id);
             records.push(record);
           }
@@ -198,7 +215,9 @@ export class Suspends {
         return await work(records, signal);
       } catch (error) {
         for (const id of adopted) await disown(this.#parts, id);
-        throw error;
+        const failed =
+          error instanceof MemberError ? members.find(({ id }) => id === error.member) : undefined;
+        throw failed === undefined ? error : ofMember(error, failed, members);
       }
     };
     return this.#parts.locks.holdAll(keys, 'suspended', whileHeld, secondary);
@@ -263,4 +282,21 @@ export class Suspends {
     }
     return undefined;
   }
+}
+
+const nameOf = (meant: Member['meant']) => (typeof meant === 'number' ? `Process ${meant}` : meant.name);
+
+/** The failure of one of several, by which its caller knows it. */
+function ofMember(
+  error: unknown,
+  { meant }: Pick<Member, 'meant'>,
+  all: readonly Pick<Member, 'meant'>[],
+): unknown {
+  if (error instanceof MemberError) {
+    if (typeof meant === 'number') error.member = `process ${meant}`;
+    return error;
+  }
+  if (!(error instanceof TorporError) || all.length < 2) return error;
+  const others = all.filter((each) => each.meant !== meant).map((each) => nameOf(each.meant));
+  return new MemberError(typeof meant === 'number' ? `process ${meant}` : meant.id, error, others);
 }

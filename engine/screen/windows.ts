@@ -82,6 +82,12 @@ export class CapsuleWindows {
     return encode({ width, height, data, channels: 4 });
   }
 
+  /** When somebody last typed or pointed at something in it; undefined where its X server does not say. */
+  async lastUsedAt(record: RunningRecord): Promise<Date | undefined> {
+    const answer = await this.#ask(record, 'idle').catch(() => '');
+    return /^\d+\n$/.test(answer) ? new Date(Date.now() - Number(answer)) : undefined;
+  }
+
   /** Waits until nobody asks about the windows of this workload. */
   async settled(id: string): Promise<void> {
     await Promise.allSettled(this.#asking.get(id) ?? []);

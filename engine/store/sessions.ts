@@ -1,19 +1,32 @@
 /**
  * Sessions: sets of workloads that were suspended at one instant. That a session's file is there is what makes all its
- * snapshots valid at once: it is written, durably, when every one of them is, and before any process is ended.
+ * snapshots valid at once: it is written, durably, when every one of them is, and before any process is ended. Those that
+ * were saved under a name keep it here, too.
  */
 import { readdir, readFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { sessionReasons } from '../../api/types.ts';
 import { privateFolder, syncFolder, writeDurable } from '../durable.ts';
 
-export const sessionSchema = z.object({
+/** What a session was saved as; of what one command suspended without a name there is none. */
+const titleSchema = z.object({
+  name: z.string(),
+  /** Whose name for it that is. */
+  uid: z.number().int().nonnegative(),
+  reason: z.enum(sessionReasons),
+});
+export type SessionTitle = z.infer<typeof titleSchema>;
+
+const storedSessionSchema = z.object({
   version: z.literal(1),
   id: z.string().regex(/^[0-9a-f]{12}$/),
   takenAt: z.string(),
   members: z.array(z.object({ workload: z.string(), name: z.string(), snapshot: z.string() })).min(1),
+  title: titleSchema.optional(),
 });
-export type Session = z.infer<typeof sessionSchema>;
+export type StoredSession = z.infer<typeof storedSessionSchema>;
+export type TitledSession = StoredSession & { title: SessionTitle };
 
 export class Sessions {
   readonly #folder: string;
@@ -33,7 +46,7 @@ export class Sessions {
   }
 
   /** When this has returned, the session exists; where it throws, it does not. */
-  async commit(session: Session): Promise<void> {
+  async commit(session: StoredSession): Promise<void> {
     try {
       await writeDurable(this.#path(session.id), JSON.stringify(session, null, 1));
     } catch (error) {
@@ -48,6 +61,24 @@ export class Sessions {
     return (await stat(this.#path(id)).catch(() => undefined)) !== undefined;
   }
 
+  /** Those that were saved under a name, the newest first. */
+  async titled(): Promise<TitledSession[]> {
+    const all = await Promise.all(
+      (await readdir(this.#folder)).map((name) => this.read(name.replace(/\.json$/, ''))),
+    );
+    return all
+      .flatMap((session) => {
+        const title = session?.title;
+        return session === undefined || title === undefined ? [] : [{ ...session, title }];
+      })
+      .sort((a, b) => (a.takenAt < b.takenAt ? 1 : -1));
+  }
+
+  /** Takes its name away. Its snapshots know each other as before. */
+  async forgetTitle({ title: _title, ...session }: TitledSession): Promise<void> {
+    await writeDurable(this.#path(session.id), JSON.stringify(session, null, 1));
+  }
+
   /** Removes those of which no snapshot is left, as when all were removed. */
   async sweep(snapshots: readonly string[]): Promise<void> {
     const left = new Set(snapshots);
@@ -59,11 +90,11 @@ export class Sessions {
   }
 
   /** Undefined where there is none, or its file is damaged. */
-  async read(id: string): Promise<Session | undefined> {
+  async read(id: string): Promise<StoredSession | undefined> {
     const text = await readFile(this.#path(id), 'utf8').catch(() => undefined);
     if (text === undefined) return undefined;
     try {
-      return sessionSchema.parse(JSON.parse(text));
+      return storedSessionSchema.parse(JSON.parse(text));
     } catch {
       return undefined;
     }

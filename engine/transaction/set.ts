@@ -14,7 +14,7 @@ import type { Facts } from '../inspect/facts.ts';
 import type { Installation } from '../installation.ts';
 import { isAlive } from '../process.ts';
 import { type EndsBetween, endsBetween, nothingBetween, refuseTwoReaders } from '../sockets/between.ts';
-import type { Sessions } from '../store/sessions.ts';
+import type { Sessions, SessionTitle } from '../store/sessions.ts';
 import type { StatusOf, WorkloadRecord } from '../workload/record.ts';
 import { Meeting } from './meeting.ts';
 import type { SuspendPlace } from './place.ts';
@@ -43,7 +43,8 @@ export interface SetMember {
 
 /**
  * Suspends running workloads at one instant.
- * @throws TorporError of the one that failed; all run on then.
+ * @param title what the session is saved as, if it gets a name.
+ * @throws MemberError of the one that failed; all run on then.
  */
 export async function suspendSet(
   parts: SetParts,
@@ -52,10 +53,11 @@ export async function suspendSet(
   options: SuspendOptions,
   operationOf: (record: WorkloadRecord) => SuspendOperation,
   signal: AbortSignal,
+  title?: SessionTitle,
 ): Promise<SuspendOutcome[]> {
   using _places = await parts.criu.forSet(records.length, signal);
   const members = records.map((record) => ({ record, place: placeOf(record) }));
-  const set = new SuspendSet(parts, members, options.leaveRunning);
+  const set = new SuspendSet(parts, members, options.leaveRunning, title);
   const onAbort = () => set.fail(undefined, signal.reason);
   signal.addEventListener('abort', onAbort, { once: true });
   try {
@@ -79,16 +81,28 @@ export async function suspendSet(
   }
 }
 
+/** One member failed, so all run on. */
+export class MemberError extends TorporError {
+  /** Which one failed: the id of a workload, or `process PID` of what would have become one. */
+  member: string;
+  /** Its own failure, without a word of the others. */
+  readonly own: TorporError;
+
+  constructor(member: string, own: TorporError, others: readonly string[]) {
+    const run =
+      others.length === 1 ? 'was not suspended either and runs' : 'were not suspended either and run';
+    const so = others.length === 0 ? '' : ` So ${others.join(', ')} ${run} on.`;
+    super(own.code, `${own.message}${so}`, own.hint, own.details, { cause: own.cause });
+    this.member = member;
+    this.own = own;
+  }
+}
+
 function failure(records: readonly Running[], error: unknown, index: number): unknown {
-  if (!(error instanceof TorporError) || records.length < 2) return error;
-  const others = records.filter((_record, each) => each !== index).map(({ name }) => name);
-  return new TorporError(
-    error.code,
-    `${error.message} So ${others.join(', ')} ${others.length === 1 ? 'was' : 'were'} not suspended either and ${others.length === 1 ? 'runs' : 'run'} on.`,
-    error.hint,
-    error.details,
-    { cause: error.cause },
-  );
+  const member = records[index];
+  if (!(error instanceof TorporError) || member === undefined) return error;
+  const others = records.filter((each) => each !== member).map(({ name }) => name);
+  return new MemberError(member.id, error, others);
 }
 
 class SuspendSet {
@@ -96,6 +110,7 @@ class SuspendSet {
   readonly #members: readonly { record: Running; place: SuspendPlace }[];
   readonly #records: readonly Running[];
   readonly #leaveRunning: boolean;
+  readonly #title: SessionTitle | undefined;
   readonly #membership: SessionMembership;
   readonly #frozen: Meeting;
   readonly #committed: Meeting;
@@ -113,12 +128,14 @@ class SuspendSet {
     parts: SetParts,
     members: readonly { record: Running; place: SuspendPlace }[],
     leaveRunning: boolean,
+    title: SessionTitle | undefined,
   ) {
     const records = members.map(({ record }) => record);
     this.#parts = parts;
     this.#members = members;
     this.#records = records;
     this.#leaveRunning = leaveRunning;
+    this.#title = title;
     this.#membership = {
       id: randomBytes(6).toString('hex'),
       members: records.map(({ id, name }) => ({ workload: id, name })),
@@ -195,6 +212,7 @@ class SuspendSet {
       id: this.#membership.id,
       takenAt: new Date().toISOString(),
       members,
+      ...(this.#title === undefined ? {} : { title: this.#title }),
     });
     this.#isCommitted = true;
     log.info({ session: this.#membership.id, members }, 'session committed');

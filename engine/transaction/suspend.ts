@@ -98,6 +98,8 @@ export interface SuspendOperation {
   report: Report;
   signal: AbortSignal;
   pluginTime: PluginTime;
+  /** When its user last typed or pointed at something in it, as far as that is known. */
+  lastUsedAt?: Date | undefined;
   /** Nobody asked for this very snapshot: it is one of those taken at an interval. */
   atInterval?: boolean;
 }
@@ -112,7 +114,7 @@ export async function suspend(
   record: WorkloadRecord & { status: StatusOf<'running'> },
   place: SuspendPlace,
   options: SuspendOptions,
-  { report, signal, pluginTime, atInterval = false }: SuspendOperation,
+  { report, signal, pluginTime, lastUsedAt, atInterval = false }: SuspendOperation,
   member?: SetMember,
 ): Promise<SuspendOutcome> {
   const requestedAt = performance.now();
@@ -202,6 +204,7 @@ export async function suspend(
         startedAt: record.startedAt,
         takenAt: new Date().toISOString(),
         leftRunning: leaveRunning,
+        ...(lastUsedAt === undefined ? {} : { lastUsedAt: lastUsedAt.toISOString() }),
         ...(atInterval ? { atInterval } : {}),
         memoryBytes: inspection.memoryBytes,
         processes: facts.processes.map(({ pid, name }) => ({ pid, name })),
