@@ -43,6 +43,8 @@ import { Profiles } from './profiles/profiles.ts';
 import { Removal } from './removal.ts';
 import { CapsuleWindows } from './screen/windows.ts';
 import { EngineSettings } from './settings.ts';
+import { Policies } from './shutdown/policies.ts';
+import { guardShutdown } from './shutdown/shutdown.ts';
 import { Encryption } from './store/encryption/encryption.ts';
 import { PagesProgram } from './store/pages-program.ts';
 import { PublishedPictures } from './store/published-pictures.ts';
@@ -103,6 +105,7 @@ async function main(onDemand: boolean): Promise<void> {
   const store = await SnapshotStore.open(paths.stateDir, pages, log, { encryption, runDir: paths.runDir });
   const settings = await EngineSettings.open(paths.stateDir, log);
   const sessions = await Sessions.open(paths.stateDir);
+  const policies = await Policies.open(paths.stateDir, log);
   const registry = await Registry.open(paths.stateDir, log);
   const cgroups = await Cgroups.find(paths.tag);
   const workloads = new Workloads(paths, registry, cgroups, log);
@@ -213,6 +216,7 @@ async function main(onDemand: boolean): Promise<void> {
       settings,
       locks,
       sessions,
+      policies,
       pictures,
       criu,
       inspector,
@@ -279,6 +283,10 @@ async function main(onDemand: boolean): Promise<void> {
   }
   plugins.settle(owed);
   for (const record of registry.all()) residents.follow(record);
+  await using guard =
+    bus.kind === 'system'
+      ? await guardShutdown({ connection: bus.connection, registry, policies, engine, log })
+      : undefined;
   const address: EngineAddress = { pid: process.pid, address: bus.address, version };
   await writeDurable(paths.addressFile, JSON.stringify(address), 0o644);
   await chmod(paths.addressFile, 0o644);
@@ -290,6 +298,7 @@ async function main(onDemand: boolean): Promise<void> {
     if (onDemand) whenIdle(paths, engine, () => service?.lastCall ?? 0, resolve);
   });
   log.info({ reason }, 'engine stops');
+  await guard?.beforeEnd();
   intervals.stop();
   unwritten.endAll();
   workloads.stop();

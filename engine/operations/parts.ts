@@ -21,6 +21,7 @@ import type { Profiles } from '../profiles/profiles.ts';
 import type { Removal } from '../removal.ts';
 import type { CapsuleWindows } from '../screen/windows.ts';
 import type { EngineSettings } from '../settings.ts';
+import type { Policies } from '../shutdown/policies.ts';
 import type { PublishedPictures } from '../store/published-pictures.ts';
 import type { Quota } from '../store/quota.ts';
 import type { Sessions } from '../store/sessions.ts';
@@ -50,6 +51,7 @@ export interface EngineParts {
   settings: EngineSettings;
   locks: Locks;
   sessions: Sessions;
+  policies: Policies;
   pictures: PublishedPictures;
   criu: CriuClient;
   inspector: Inspector;
