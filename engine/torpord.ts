@@ -15,6 +15,7 @@ import { keepDescriptorsFromChildren } from '../native/inherited-descriptors.ts'
 import { version } from '../package.json';
 import { specOf } from '../proto/manifest.ts';
 import { Bundles } from './bundle/bundles.ts';
+import { Polkit } from './bus/authorization.ts';
 import { chooseBus } from './bus/choose-bus.ts';
 import { BusService } from './bus/service.ts';
 import { Capsules } from './capsule/capsules.ts';
@@ -236,9 +237,14 @@ async function main(onDemand: boolean): Promise<void> {
     (progress, ownerUid) => service?.emit('progress', ownerUid, progress),
   );
   const properties = { Version: version, StateDir: paths.stateDir };
-  await using bus = await chooseBus(paths, log, async (connection, address) => {
-    const candidate = new BusService(connection, engine, properties, log, (name) =>
-      pluginPrograms.isPlugin(name),
+  await using bus = await chooseBus(paths, log, async (connection, address, kind) => {
+    const candidate = new BusService(
+      connection,
+      engine,
+      properties,
+      log,
+      (name) => pluginPrograms.isPlugin(name),
+      kind === 'system' ? new Polkit(connection, log) : undefined,
     );
     pluginPrograms.attach(connection, address);
     await candidate.start();

@@ -31,14 +31,14 @@ function systemBusAddress(): string | undefined {
 export async function chooseBus(
   paths: EnginePaths,
   log: Logger,
-  start: (connection: BusConnection, address: string) => Promise<void>,
+  start: (connection: BusConnection, address: string, kind: ChosenBus['kind']) => Promise<void>,
 ): Promise<ChosenBus> {
   const system =
     paths.tag === 'default' || paths.stateDir === defaultStateDir ? systemBusAddress() : undefined;
   if (system !== undefined) {
     try {
       const connection = await BusConnection.open(system);
-      await start(connection, system);
+      await start(connection, system, 'system');
       return {
         kind: 'system',
         address: system,
@@ -51,7 +51,7 @@ export async function chooseBus(
   }
   const daemon: PrivateBus = await startPrivateBus(paths);
   const connection = await BusConnection.open(daemon.address);
-  await start(connection, daemon.address);
+  await start(connection, daemon.address, 'private');
   return {
     kind: 'private',
     address: daemon.address,
