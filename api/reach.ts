@@ -14,7 +14,7 @@ import {
 } from './client.ts';
 import { BusConnection } from './connection.ts';
 import { TorporError } from './errors.ts';
-import { type EnginePaths, enginePaths } from './paths.ts';
+import { type EnginePaths, enginePaths, systemBusAddress } from './paths.ts';
 
 const startLimitMs = 40_000;
 
@@ -42,11 +42,45 @@ async function hasEngine(address: string): Promise<boolean> {
   }
 }
 
+/** Has the system bus start the engine, as far as a package has been installed that lets it. @returns whether it has. */
+async function startByBus(paths: EnginePaths): Promise<boolean> {
+  const address = paths.tag === 'default' ? systemBusAddress() : undefined;
+  if (address === undefined) return false;
+  try {
+    await using connection = await BusConnection.open(address);
+    const order = new Message({
+      destination: 'org.freedesktop.DBus',
+      path: '/org/freedesktop/DBus',
+      interface: 'org.freedesktop.DBus',
+      member: 'StartServiceByName',
+      signature: 'su',
+      body: [busName, 0],
+    });
+    await connection.call(order);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** An engine has its name before it says where it is. */
+async function untilThere(paths: EnginePaths, options?: ClientOptions): Promise<EngineClient | undefined> {
+  for (const end = Date.now() + startLimitMs; Date.now() < end; await sleep(20)) {
+    const client = await tryConnect(paths, options);
+    if (client !== undefined) return client;
+  }
+  return undefined;
+}
+
 /** @throws TorporError saying why there is no engine and what to do. */
 export async function reachEngine(options?: ClientOptions): Promise<EngineClient> {
   const paths = enginePaths();
   const running = await tryConnect(paths, options);
   if (running !== undefined) return running;
+  if (await startByBus(paths)) {
+    const started = await untilThere(paths, options);
+    if (started !== undefined) return started;
+  }
   if (process.getuid?.() !== 0) {
     throw new TorporError(
       'not-permitted',

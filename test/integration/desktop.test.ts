@@ -1,7 +1,7 @@
 /** What the app knows of a desktop: files that the test writes, and this machine's own applications. */
 import { execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, readFile, readlink, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -221,6 +221,22 @@ it('an address is handed to the desktop’s own opener', async () => {
     timeout: 20_000,
   });
   vi.unstubAllEnvs();
+});
+
+it('starts with the log-in by the unit of a package, where that starts this very program', async () => {
+  const packaged = new URL('../../packaging/systemd/user/torpor-app.service', import.meta.url).pathname;
+  const path = join(home, '.config/autostart/torpor.desktop');
+  const link = join(home, '.config/systemd/user/graphical-session.target.wants/torpor-app.service');
+  await setAutostart(own(), '/elsewhere/torpor', true, packaged);
+  expect(existsSync(link)).toBe(false);
+  expect(await readFile(path, 'utf8')).not.toContain('systemd');
+  await setAutostart(own(), '/usr/bin/torpor', true, packaged);
+  expect(await readlink(link)).toBe(packaged);
+  // A desktop that has systemd start its entries does not start it a second time.
+  expect(await readFile(path, 'utf8')).toContain('X-systemd-skip=true');
+  await setAutostart(own(), '/usr/bin/torpor', true, packaged);
+  await setAutostart(own(), '/usr/bin/torpor', false, packaged);
+  expect([path, link].filter(existsSync)).toEqual([]);
 });
 
 it('entries are written that other programs accept, run what they say, and are removed', async () => {

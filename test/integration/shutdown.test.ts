@@ -52,6 +52,13 @@ const askFor = (member: 'Reboot' | 'PowerOff') =>
     ...['--method', `org.freedesktop.login1.Manager.${member}`, 'false'],
   );
 
+it('is started by whoever logs in, where it does not run', async () => {
+  const login = () => machine.torpor(['session', 'restore', '--at-login'], user.uid);
+  expect(await login()).toMatchObject({ code: 5, stderr: expect.stringContaining('is not running') });
+  await machine.startWhenCalled();
+  expect(await login()).toMatchObject({ code: 0, stdout: expect.stringContaining('Nothing is restored') });
+});
+
 describe('with the real log-in manager', () => {
   let systemd: StandIn;
 

@@ -27,6 +27,7 @@ const config = `<busconfig><type>system</type><listen>unix:path=${socket}</liste
 <allow own_prefix="io.github.torpor.Test"/><allow send_destination_prefix="io.github.torpor.Test"/></policy>
 <policy user="root"><allow own="*"/><allow send_destination="*"/></policy>
 <include>${packaged}/io.github.torpor.Engine1.conf</include>
+<servicedir>/run/dbus/services</servicedir>
 <include ignore_missing="yes">/usr/share/dbus-1/system.d/org.freedesktop.PolicyKit1.conf</include></busconfig>`;
 
 export interface ListedInhibitor {

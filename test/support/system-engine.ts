@@ -3,7 +3,8 @@
  * that neither another one nor an engine of this machine gets in the way.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { appendFile, mkdir, readdir, readFile, rm, rmdir, writeFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { appendFile, mkdir, readdir, readFile, rmdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { vi } from 'vitest';
@@ -16,6 +17,7 @@ import { end } from './programs.ts';
 const runDir = '/run/torpor';
 const torpord = new URL('../../build/torpord.mjs', import.meta.url).pathname;
 const fixture = new URL('../fixtures/power_services.py', import.meta.url).pathname;
+const activation = new URL('../../packaging/dbus/io.github.torpor.Engine1.service', import.meta.url).pathname;
 const python = '/usr/bin/python3';
 
 export class SystemEngine implements AsyncDisposable {
@@ -52,18 +54,38 @@ export class SystemEngine implements AsyncDisposable {
     const env = { ...process.env, TORPOR_STATE_DIR: '', UV_THREADPOOL_SIZE: '64' };
     this.#engine = await this.services.start([...before, process.execPath, torpord], 0, env);
     await this.soon(async () => {
-      await readFile(this.services.seen(join(runDir, 'engine.json')));
+      await readFile(this.#address);
     });
   }
 
-  /** Ends the engine, and leaves what it has started. */
-  async stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
-    await end(this.#engine, signal);
-    await rm(this.services.seen(join(runDir, 'engine.json')), { force: true });
+  /** Has the bus start the engine when somebody calls it, as a package has it. */
+  async startWhenCalled(): Promise<void> {
+    const packaged = await readFile(activation, 'utf8');
+    const folder = this.services.seen('/run/dbus/services');
+    await mkdir(folder, { recursive: true });
+    // By the program of this checkout, and without the systemd that would have the unit.
+    const own = packaged
+      .replace(/^Exec=.*$/m, `Exec=/usr/bin/env UV_THREADPOOL_SIZE=64 ${process.execPath} ${torpord}`)
+      .replace(/^SystemdService=.*$/m, '');
+    await writeFile(join(folder, 'engine.service'), own);
+    const bus = ['--dest', 'org.freedesktop.DBus', '--object-path', '/org/freedesktop/DBus'];
+    await this.services.call(...bus, '--method', 'org.freedesktop.DBus.ReloadConfig');
   }
 
-  get pid(): number {
-    return this.#engine?.pid ?? 0;
+  /** Ends the engine, and leaves what it has started. */
+  async stop(): Promise<void> {
+    const there = await readFile(this.#address, 'utf8').catch(() => '{}');
+    const { pid = 0 } = JSON.parse(there) as { pid?: number };
+    // One that the bus has started is not this program's child.
+    if (pid !== 0 && pid !== this.#engine?.pid) killIfThere(pid, 'SIGTERM');
+    await end(this.#engine, 'SIGTERM');
+    await this.soon(async () => {
+      if (existsSync(this.#address)) throw new Error('the engine is still there');
+    });
+  }
+
+  get #address(): string {
+    return this.services.seen(join(runDir, 'engine.json'));
   }
 
   /** Runs `torpor` to its end. */
