@@ -2,15 +2,19 @@
  * What a shutdown, or a battery that is nearly empty, does to applications: the default engine on a system bus, beside a real
  * log-in manager, whose last step finds a stand-in of systemd.
  */
+import { execFile } from 'node:child_process';
 import { once } from 'node:events';
 import { chmod, mkdir, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { Session, SessionPolicy, Workload } from '../../api/types.ts';
 import { type StandIn, SystemEngine } from '../support/system-engine.ts';
 import { makeUser, type TestUser } from '../support/users.ts';
 import { canCheckpoint } from './criu-fixture.ts';
+
+const run = promisify(execFile);
 
 let machine: SystemEngine;
 let user: TestUser;
@@ -59,14 +63,24 @@ it('is started by whoever logs in, where it does not run', async () => {
   expect(await login()).toMatchObject({ code: 0, stdout: expect.stringContaining('Nothing is restored') });
 });
 
+async function limit(time: string): Promise<void> {
+  const folder = machine.services.seen('/run/systemd/logind.conf.d');
+  await mkdir(folder, { recursive: true });
+  await writeFile(`${folder}/test.conf`, `[Login]\nInhibitDelayMaxSec=${time}\n`);
+}
+
+const ownerOf = [
+  ...['--dest', 'org.freedesktop.DBus', '--object-path', '/org/freedesktop/DBus'],
+  ...['--method', 'org.freedesktop.DBus.GetNameOwner', 'io.github.torpor.Engine1'],
+];
+const uniqueName = (said: string) => /:[\d.]+/.exec(said)?.[0] ?? '';
+
 describe('with the real log-in manager', () => {
   let systemd: StandIn;
 
   beforeEach(async () => {
     systemd = await machine.standIn('systemd1');
-    const folder = machine.services.seen('/run/systemd/logind.conf.d');
-    await mkdir(folder, { recursive: true });
-    await writeFile(`${folder}/test.conf`, '[Login]\nInhibitDelayMaxSec=60\n');
+    await limit('60s');
     await machine.services.startLogind();
     await machine.start();
   });
@@ -164,6 +178,42 @@ describe('with the real log-in manager', () => {
       }
     },
   );
+
+  it.runIf(canCheckpoint)(
+    'what takes longer than the log-in manager waits is named, and saved before the engine ends',
+    async () => {
+      await machine.services.endLogind();
+      await limit('500ms');
+      await machine.services.startLogind();
+      await start('app');
+      await isHeld([ours]);
+      await askFor('Reboot');
+      await soon(async () => expect(await systemd.said()).toContain('StartUnit reboot.target'));
+      expect(await machine.console()).toBe(
+        'Torpor: app of torpor-sd-1 was not saved before the shutdown: There was not enough time for it.\r\n',
+      );
+      // As systemd does then.
+      await machine.stop();
+      await machine.start();
+      expect(await states()).toEqual([['app', 'suspended']]);
+    },
+  );
+
+  it('nobody but the log-in manager announces a shutdown', async () => {
+    await start('app');
+    await isHeld([ours]);
+    const before = await machine.log();
+    const [program = '', ...args] = machine.services.commandAs(user.uid);
+    const engine = uniqueName(await machine.services.call(...ownerOf));
+    for (const target of [[], ['--dest', engine]])
+      await run(program, [
+        ...[...args, 'gdbus', 'emit', '--system', ...target, '--object-path', '/org/freedesktop/login1'],
+        ...['--signal', 'org.freedesktop.login1.Manager.PrepareForShutdown', 'true'],
+      ]);
+    await sleep(1000);
+    expect((await machine.log()).slice(before.length)).not.toContain('saving');
+    expect(await states()).toEqual([['app', 'running']]);
+  });
 
   it.runIf(canCheckpoint)('a shutdown that does not take place has all run on', async () => {
     await systemd.order('fail');
