@@ -319,6 +319,13 @@ export const sessionPolicySchema = z.object({
 });
 export type SessionPolicy = z.infer<typeof sessionPolicySchema>;
 
+/** A policy, as it is now. */
+export const sessionPolicyStateSchema = sessionPolicySchema.extend({
+  /** Whether the engine is told of shutdowns: where it is not, nothing is saved by itself, whatever was chosen. */
+  isTold: z.boolean(),
+});
+export type SessionPolicyState = z.infer<typeof sessionPolicyStateSchema>;
+
 /** What is not given stays as it is. */
 export const sessionPolicyChangeSchema = sessionPolicySchema.partial().extend({
   /** For all users who have not chosen themselves; for root. */

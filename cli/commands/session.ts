@@ -7,8 +7,8 @@ import {
   type SaveEvent,
   type Session,
   type SessionMember,
-  type SessionPolicy,
   type SessionPolicyChange,
+  type SessionPolicyState,
   type SessionRestoreResult,
   type SessionSaveResult,
   saveEvents,
@@ -175,10 +175,13 @@ function eventsOf(context: Context): SaveEvent[] | undefined {
   });
 }
 
-function policyText({ saveAt, jobs, restoreAtLogin: restores }: SessionPolicy): string {
+function policyText({ saveAt, jobs, restoreAtLogin: restores, isTold }: SessionPolicyState): string {
   const what = jobs ? 'What runs, jobs too, is' : 'What runs in capsules is';
   return [
     saveAt.length === 0 ? 'Nothing is saved by itself.' : `${what} saved by itself at: ${saveAt.join(', ')}.`,
+    ...(isTold || saveAt.length === 0
+      ? []
+      : ['But nothing is: the engine is told of shutdowns only on a system bus with a log-in manager.']),
     restores ? 'It is restored at the next log-in.' : 'It is not restored by itself.',
   ].join('\n');
 }

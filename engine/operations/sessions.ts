@@ -12,8 +12,8 @@ import {
   type ResumeResult,
   type Session,
   type SessionMember,
-  type SessionPolicy,
   type SessionPolicyChange,
+  type SessionPolicyState,
   type SessionReason,
   type SessionRestoreOptions,
   type SessionRestoreResult,
@@ -198,11 +198,12 @@ export class SessionOperations {
     );
   }
 
-  async policy({ uid }: Caller): Promise<SessionPolicy> {
-    return this.#parts.policies.of(uid);
+  async policy({ uid }: Caller): Promise<SessionPolicyState> {
+    const { policies } = this.#parts;
+    return { ...policies.of(uid), isTold: policies.isTold };
   }
 
-  async setPolicy(caller: Caller, change: SessionPolicyChange): Promise<SessionPolicy> {
+  async setPolicy(caller: Caller, change: SessionPolicyChange): Promise<SessionPolicyState> {
     if (change.machine && caller.uid !== 0)
       throw new TorporError(
         'not-permitted',

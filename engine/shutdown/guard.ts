@@ -97,11 +97,16 @@ export class ShutdownGuard implements AsyncDisposable {
     });
   }
 
+  /** Whether there is a log-in manager, which tells of shutdowns. */
+  get isTold(): boolean {
+    return this.#peer?.isThere === true;
+  }
+
   /** To be called whenever there may be more to save, or less. */
   update(): void {
     this.#changes = this.#changes.then(async () => {
       if (this.#preparing) return;
-      const isWanted = this.#peer?.isThere === true && !this.#ending.signal.aborted && this.#parts.hasWork();
+      const isWanted = this.isTold && !this.#ending.signal.aborted && this.#parts.hasWork();
       if (!isWanted) this.#release();
       else if (this.#held === undefined) await this.#take();
     });
@@ -125,7 +130,7 @@ export class ShutdownGuard implements AsyncDisposable {
       this.#limitMs = Number(await this.#peer?.property('InhibitDelayMaxUSec')) / 1000;
       const held = await inhibit(this.#ending.signal);
       // The log-in manager that has granted it may have gone meanwhile.
-      if (this.#peer?.isThere === true && !this.#ending.signal.aborted) this.#held = held;
+      if (this.isTold && !this.#ending.signal.aborted) this.#held = held;
       else held[Symbol.dispose]();
       log.info({ limitMs: this.#limitMs }, 'a shutdown waits for what is to be saved');
     } catch (error) {

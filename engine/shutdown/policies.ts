@@ -35,6 +35,7 @@ export class Policies {
   #chosen: Chosen;
   #writing: Promise<unknown> = Promise.resolve();
   readonly #changed: (() => void)[] = [];
+  #asksWhetherTold = () => false;
 
   private constructor(file: string, chosen: Chosen) {
     this.#file = file;
@@ -57,6 +58,15 @@ export class Policies {
 
   onChange(listener: () => void): void {
     this.#changed.push(listener);
+  }
+
+  /** Has it known whether somebody tells of shutdowns. */
+  follow(isTold: () => boolean): void {
+    this.#asksWhetherTold = isTold;
+  }
+
+  get isTold(): boolean {
+    return this.#asksWhetherTold();
   }
 
   of(uid: number): SessionPolicy {

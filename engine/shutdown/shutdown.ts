@@ -63,6 +63,7 @@ export async function guardShutdown(parts: ShutdownParts): Promise<Guarded> {
   registry.onChange(() => guard.update());
   registry.onForgotten(() => guard.update());
   policies.onChange(() => guard.update());
+  policies.follow(() => guard.isTold);
   const battery = await watchBattery(
     connection,
     () => void guard.save('low-battery', Date.now() + batteryTimeMs),

@@ -61,6 +61,11 @@ it('is started by whoever logs in, where it does not run', async () => {
   expect(await login()).toMatchObject({ code: 5, stderr: expect.stringContaining('is not running') });
   await machine.startWhenCalled();
   expect(await login()).toMatchObject({ code: 0, stdout: expect.stringContaining('Nothing is restored') });
+  // There is no log-in manager, and nobody is to think that there were.
+  expect(await machine.torpor(['session', 'policy'], user.uid)).toMatchObject({
+    code: 0,
+    stdout: expect.stringContaining('But nothing is'),
+  });
 });
 
 async function limit(time: string): Promise<void> {
@@ -94,7 +99,9 @@ describe('with the real log-in manager', () => {
     await isHeld([]);
     const { id } = await start('app');
     await isHeld([ours]);
-    expect(await policy('--save-at', 'none')).toEqual({ saveAt: [], jobs: false, restoreAtLogin: false });
+    expect(await policy('--save-at', 'none')).toEqual({
+      ...{ saveAt: [], jobs: false, restoreAtLogin: false, isTold: true },
+    });
     await isHeld([]);
     await policy('--save-at', 'power-off');
     await isHeld([ours]);
