@@ -4,7 +4,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { appendFile, mkdir, readdir, readFile, rmdir, writeFile } from 'node:fs/promises';
+import { appendFile, mkdir, readdir, readFile, rm, rmdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { vi } from 'vitest';
@@ -77,8 +77,11 @@ export class SystemEngine implements AsyncDisposable {
     const there = await readFile(this.#address, 'utf8').catch(() => '{}');
     const { pid = 0 } = JSON.parse(there) as { pid?: number };
     // One that the bus has started is not this program's child.
-    if (pid !== 0 && pid !== this.#engine?.pid) killIfThere(pid, 'SIGTERM');
+    const isOwn = pid === this.#engine?.pid;
+    if (pid !== 0 && !isOwn) killIfThere(pid, 'SIGTERM');
     await end(this.#engine, 'SIGTERM');
+    // One that had to be killed has left it.
+    if (isOwn) await rm(this.#address, { force: true });
     await this.soon(async () => {
       if (existsSync(this.#address)) throw new Error('the engine is still there');
     });
