@@ -25,10 +25,11 @@ import { noticeOf } from './notice.ts';
 import { LivePictures } from './pictures/pictures.ts';
 import { endProcess, withRemedies } from './remedies.ts';
 import { Session } from './session.ts';
+import { Sessions } from './sessions.ts';
 import type { Shell, WindowHost } from './shells/shell.ts';
 import { screenOf } from './shells/windows.ts';
 import { EngineLink } from './state/engine-link.ts';
-import { snapshotView, workloadView } from './state/view.ts';
+import { sessionView, snapshotView, workloadView } from './state/view.ts';
 import { Workloads } from './state/workloads.ts';
 import type { Texts } from './texts/en.ts';
 import { languageIn, textsIn } from './texts/texts.ts';
@@ -55,6 +56,7 @@ export class App implements WindowHost, AsyncDisposable {
   readonly #workloads = new Workloads(this.#link);
   readonly #bundles: Bundles;
   readonly #session: Session;
+  readonly #sessions: Sessions;
   readonly #automation: Automation;
   readonly #pictures: LivePictures;
   readonly #windows = new Map<string, Send>();
@@ -71,6 +73,13 @@ export class App implements WindowHost, AsyncDisposable {
   constructor(desktop: Desktop) {
     this.#desktop = desktop;
     this.#session = new Session(this.#link, this.#workloads, desktop.settings);
+    this.#sessions = new Sessions({
+      link: this.#link,
+      workloads: this.#workloads,
+      choices: () => this.#session.choices,
+      hold: (ids) => this.#pictures.hold(ids),
+      changed: () => this.#changed(),
+    });
     this.#bundles = new Bundles({
       link: this.#link,
       workloads: this.#workloads,
@@ -199,7 +208,7 @@ export class App implements WindowHost, AsyncDisposable {
 
   async #refresh(): Promise<void> {
     if (this.#link.state.kind !== 'ready') return;
-    await this.#workloads.refresh().catch(() => {});
+    await Promise.all([this.#workloads.refresh().catch(() => {}), this.#sessions.read()]);
   }
 
   async call(
@@ -249,6 +258,9 @@ export class App implements WindowHost, AsyncDisposable {
     return {
       engine: this.#link.state,
       workloads,
+      sessions: this.#sessions
+        .all()
+        .map((session) => sessionView(session, workloads, this.#workloads.snapshots)),
       freedBytes: workloads.reduce((sum, { freedBytes }) => sum + freedBytes, 0),
       diskBytes: this.#disk.bytes,
       diskFreeBytes: this.#disk.free,
@@ -311,7 +323,7 @@ export class App implements WindowHost, AsyncDisposable {
       return this.#inspect(id);
     },
     'workload.suspend': async ([id, { keepRunning }]) => {
-      using _hold = await this.#pictures.hold(id);
+      using _hold = await this.#pictures.hold([id]);
       try {
         const { freedBytes } = await this.#link.client().suspend(id, { leaveRunning: keepRunning });
         return { freedBytes };
@@ -338,7 +350,7 @@ export class App implements WindowHost, AsyncDisposable {
         return;
       }
       const { intervalKeepLast: keepLast } = this.#desktop.settings.value;
-      using _hold = await this.#pictures.hold(id);
+      using _hold = await this.#pictures.hold([id]);
       await this.#link.client().setInterval(id, { everySeconds, keepLast });
     },
 
@@ -397,6 +409,9 @@ export class App implements WindowHost, AsyncDisposable {
 
     'session.suspendAll': () => this.#session.suspendAll(),
     'session.resumeLast': () => this.#session.resumeLast(),
+    'session.save': ([request]) => this.#sessions.save(request),
+    'session.restore': ([name]) => this.#sessions.restore(name),
+    'session.forget': ([name]) => this.#sessions.forget(name),
     'automation.pause': async ([paused]) => {
       this.#automation.paused = paused;
       this.#changed();
