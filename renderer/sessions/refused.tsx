@@ -49,6 +49,8 @@ export function RefusedDialog({
 
 /** What the engine says, with what blocks it: in English. */
 export function Reasons({ message, hint, findings }: Pick<Refusal, 'message' | 'hint' | 'findings'>) {
+  // The sentence has the first of them already.
+  const others = findings.filter(({ what }) => !message.includes(what));
   return (
     <>
       <div className="problem" lang="en">
@@ -57,9 +59,9 @@ export function Reasons({ message, hint, findings }: Pick<Refusal, 'message' | '
           {hint !== '' && <p className="hint">{hint}</p>}
         </div>
       </div>
-      {findings.length > 0 && (
+      {others.length > 0 && (
         <ul className="findings" lang="en">
-          {findings.map((finding) => (
+          {others.map((finding) => (
             <li key={finding.what} className="finding finding-blocking">
               <Glyph name="alert" />
               <div className="finding-text">
