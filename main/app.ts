@@ -6,7 +6,7 @@ import { existsSync } from 'node:fs';
 import { readFile, statfs } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { sentenceOf, TorporError } from '../api/errors.ts';
-import type { RunSpec, Workload } from '../api/types.ts';
+import type { ResumeChoices, RunSpec, Workload } from '../api/types.ts';
 import { Automation } from './automation/automation.ts';
 import { Bundles } from './bundles.ts';
 import { consentsOf } from './consents.ts';
@@ -24,7 +24,6 @@ import type { AppState, FindingView, Notice, Place, WorkloadView } from './ipc/v
 import { noticeOf } from './notice.ts';
 import { LivePictures } from './pictures/pictures.ts';
 import { endProcess, withRemedies } from './remedies.ts';
-import { Session } from './session.ts';
 import { Sessions } from './sessions.ts';
 import type { Shell, WindowHost } from './shells/shell.ts';
 import { screenOf } from './shells/windows.ts';
@@ -55,7 +54,6 @@ export class App implements WindowHost, AsyncDisposable {
   readonly #link = new EngineLink();
   readonly #workloads = new Workloads(this.#link);
   readonly #bundles: Bundles;
-  readonly #session: Session;
   readonly #sessions: Sessions;
   readonly #automation: Automation;
   readonly #pictures: LivePictures;
@@ -72,18 +70,17 @@ export class App implements WindowHost, AsyncDisposable {
 
   constructor(desktop: Desktop) {
     this.#desktop = desktop;
-    this.#session = new Session(this.#link, this.#workloads, desktop.settings);
     this.#sessions = new Sessions({
       link: this.#link,
       workloads: this.#workloads,
-      choices: () => this.#session.choices,
+      choices: () => this.#choices,
       hold: (ids) => this.#pictures.hold(ids),
       changed: () => this.#changed(),
     });
     this.#bundles = new Bundles({
       link: this.#link,
       workloads: this.#workloads,
-      choices: () => this.#session.choices,
+      choices: () => this.#choices,
       changed: () => this.#changed(),
       ended: (end) => {
         // Windows show it by themselves.
@@ -116,6 +113,11 @@ export class App implements WindowHost, AsyncDisposable {
     await this.#applyShortcut();
   }
 
+  /** How the user wants applications to come back. */
+  get #choices(): ResumeChoices {
+    return this.#desktop.settings.value.resumeEagerly ? { eager: true } : {};
+  }
+
   get #language(): 'en' | 'de' {
     return languageIn(this.#desktop.settings.value.language, this.#desktop.locale);
   }
@@ -133,7 +135,7 @@ export class App implements WindowHost, AsyncDisposable {
   /** To be called when the user's session ends: does what the settings say, and resolves when that is done. */
   async sessionEnds(): Promise<void> {
     if (this.#desktop.settings.value.atLogout === 'suspend' && this.#link.state.kind === 'ready')
-      await this.#session.suspendAll();
+      await this.#sessions.suspendAll();
   }
 
   /** Calls the listener with every new state, such as for the tray. */
@@ -368,7 +370,7 @@ export class App implements WindowHost, AsyncDisposable {
       await this.#resume(id, snapshot.workload);
     },
     'snapshot.resumeCopy': async ([id]) => {
-      const { workload } = await this.#link.client().resume(id, { copy: true, ...this.#session.choices });
+      const { workload } = await this.#link.client().resume(id, { copy: true, ...this.#choices });
       return workload.id;
     },
     'snapshot.keep': async ([id, keep]) => {
@@ -407,8 +409,8 @@ export class App implements WindowHost, AsyncDisposable {
       await this.#link.client().activateWindow(id, window);
     },
 
-    'session.suspendAll': () => this.#session.suspendAll(),
-    'session.resumeLast': () => this.#session.resumeLast(),
+    'session.suspendAll': () => this.#sessions.suspendAll(),
+    'session.resumeLast': () => this.#sessions.resumeLast(),
     'session.save': ([request]) => this.#sessions.save(request),
     'session.restore': ([name]) => this.#sessions.restore(name),
     'session.forget': ([name]) => this.#sessions.forget(name),
@@ -456,7 +458,7 @@ export class App implements WindowHost, AsyncDisposable {
   }
 
   suspendAll(): Promise<{ suspended: number; failed: Notice[] }> {
-    return this.#session.suspendAll();
+    return this.#sessions.suspendAll();
   }
 
   async #inspect(id: string): Promise<FindingView[]> {
@@ -468,7 +470,7 @@ export class App implements WindowHost, AsyncDisposable {
 
   async #resume(target: string, workload = target): Promise<void> {
     try {
-      await this.#link.client().resume(target, { copy: false, ...this.#session.choices });
+      await this.#link.client().resume(target, { copy: false, ...this.#choices });
     } finally {
       this.#workloads.markDone(workload);
     }

@@ -41,8 +41,6 @@ export interface SettingsStore {
   /** @throws TorporError `usage` where it does not fit. */
   set(change: { [K in keyof Settings]?: Settings[K] | undefined }): Promise<Settings>;
   onChange(listener: (settings: Settings) => void): void;
-  /** Ids of what was suspended together last. */
-  lastSession: readonly string[];
 }
 
 export interface Desktop {

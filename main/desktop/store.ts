@@ -1,4 +1,4 @@
-/** What the app remembers: settings, when applications were used, what was suspended together last. Kept by `conf`. */
+/** What the app remembers: settings, and when applications were used. Kept by `conf`. */
 import { renameSync } from 'node:fs';
 import { join } from 'node:path';
 import Conf from 'conf';
@@ -11,7 +11,6 @@ import type { Folders } from './folders.ts';
 interface Remembered {
   settings: Partial<Settings>;
   used: Record<string, string>;
-  lastSession: string[];
 }
 
 const fileName = 'app';
@@ -61,13 +60,6 @@ export class AppStore implements SettingsStore, UseLog {
     this.#listeners.push(listener);
   }
 
-  get lastSession(): readonly string[] {
-    return this.#conf.get('lastSession');
-  }
-  set lastSession(ids: readonly string[]) {
-    this.#keep('lastSession', [...ids]);
-  }
-
   get used(): Readonly<Record<string, string>> {
     return this.#conf.get('used');
   }
@@ -91,11 +83,10 @@ function openConf(cwd: string): { conf: Conf<Remembered>; problem: Notice | unde
       cwd,
       configName: fileName,
       clearInvalidConfig: false,
-      defaults: { settings: {}, used: {}, lastSession: [] },
+      defaults: { settings: {}, used: {} },
       schema: {
         settings: { type: 'object' },
         used: { type: 'object', additionalProperties: { type: 'string' } },
-        lastSession: { type: 'array', items: { type: 'string' } },
       },
     });
   try {

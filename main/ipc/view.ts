@@ -177,6 +177,8 @@ export type WorkloadView = z.infer<typeof workloadViewSchema>;
 
 /** A session that has a name, its members in the order in which a restore brings them back. */
 export const sessionViewSchema = sessionSchema.extend({
+  /** What was suspended all at once last; its name is the program's. */
+  isLast: z.boolean(),
   members: z.array(
     sessionMemberSchema.extend({
       /** As of a workload; see {@link workloadViewSchema}. */

@@ -8,6 +8,7 @@ import type {
   SnapshotView,
   WorkloadView,
 } from '../ipc/view.ts';
+import { lastSession } from '../sessions.ts';
 
 /** Path of a workload's icon on the app's origin. */
 export function iconPath(workload: Pick<Workload, 'name'>, application: Application | undefined): string {
@@ -77,6 +78,7 @@ export function sessionView(
 ): SessionView {
   return {
     ...session,
+    isLast: session.name === lastSession,
     members: session.members.map((member) => {
       const known = workloads.find(({ id }) => id === member.workload);
       const snapshot = snapshots.find(({ id }) => id === member.snapshot);

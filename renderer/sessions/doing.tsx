@@ -9,12 +9,14 @@ import { useModel } from '../model.ts';
 import { placeOf } from '../place.ts';
 import { useText } from '../texts/use-text.ts';
 import { RefusedDialog } from './refused.tsx';
+import { useSessionTitle } from './title.ts';
 
 export type SaveRequest = CallArguments<'session.save'>[0];
 
 /** What is under way, with the ids of the workloads that it has. */
 export interface Doing {
   kind: 'save' | 'restore';
+  /** As the user sees it. */
   name: string;
   workloads: readonly string[];
 }
@@ -45,6 +47,7 @@ export function useSessionsDoing(): SessionsDoing {
 export function SessionsProvider({ children }: { children: ReactNode }) {
   const model = useModel();
   const say = useText();
+  const titleOf = useSessionTitle();
   const [doing, setDoing] = useState<Doing>();
   const [end, setEnd] = useState<SessionEnd>();
   const [refused, setRefused] = useState<{ request: SaveRequest; refusal: Refusal }>();
@@ -91,17 +94,20 @@ export function SessionsProvider({ children }: { children: ReactNode }) {
   );
 
   const restore = useCallback(
-    ({ name, members }: SessionView) => {
-      const workloads = members.filter(({ state }) => state === 'ready').map(({ workload }) => workload);
+    (session: SessionView) => {
+      const workloads = session.members
+        .filter(({ state }) => state === 'ready')
+        .map(({ workload }) => workload);
+      const name = titleOf(session);
       return during({ kind: 'restore', name, workloads }, async () => {
-        const restored = await model.bridge.call('session.restore', name);
+        const restored = await model.bridge.call('session.restore', session.name);
         ended(
           { ...restored, kind: 'restore', name },
           say('sessions.done.restore', { name, count: restored.resumed }),
         );
       });
     },
-    [model, say, during, ended],
+    [model, say, titleOf, during, ended],
   );
 
   const dismiss = useCallback(() => setEnd(undefined), []);

@@ -11,6 +11,7 @@ import { useFigures, useText } from '../texts/use-text.ts';
 import { type Doing, useSessionsDoing } from './doing.tsx';
 import { SessionEndNote } from './end.tsx';
 import { canBeSaved, SaveDialog } from './save.tsx';
+import { useSessionTitle } from './title.ts';
 
 export function Sessions() {
   const { sessions, workloads } = useAppState();
@@ -108,7 +109,8 @@ function Step({ workload, isWaiting }: { workload: WorkloadView; isWaiting: bool
 }
 
 function SessionCard({ session }: { session: SessionView }) {
-  const { name, savedAt, reason, memoryBytes, members } = session;
+  const { savedAt, reason, memoryBytes, members } = session;
+  const name = useSessionTitle()(session);
   const say = useText();
   const figures = useFigures();
   const now = useNow();
@@ -117,7 +119,7 @@ function SessionCard({ session }: { session: SessionView }) {
   const canRestore = members.some(({ state }) => state === 'ready');
   const titleId = `session-${session.id}`;
   return (
-    <article className="session" aria-labelledby={titleId} data-session={name}>
+    <article className="session" aria-labelledby={titleId} data-session={session.name}>
       <header className="session-head">
         <div className="session-head-text">
           <h2 id={titleId}>{name}</h2>
@@ -140,7 +142,7 @@ function SessionCard({ session }: { session: SessionView }) {
             {say('sessions.restore')}
           </button>
         )}
-        <SessionMenu name={name} />
+        <SessionMenu session={session} title={name} />
       </header>
       <ul className="session-members" aria-label={say('sessions.members.name', { name })}>
         {members.map((member) => (
@@ -162,14 +164,14 @@ function SessionCard({ session }: { session: SessionView }) {
   );
 }
 
-function SessionMenu({ name }: { name: string }) {
+function SessionMenu({ session, title: name }: { session: SessionView; title: string }) {
   const model = useModel();
   const say = useText();
   const [isAsking, setAsking] = useState(false);
 
   async function forget() {
     try {
-      await model.bridge.call('session.forget', name);
+      await model.bridge.call('session.forget', session.name);
       model.announce(say('sessions.forgotten', { name }));
     } catch (error) {
       model.fail(error);

@@ -195,6 +195,7 @@ export const de: Catalogue = {
   'sessions.title': 'Sitzungen',
   'sessions.text':
     'Was zu einer Sitzung gehört, wurde im selben Augenblick schlafen gelegt und kommt zusammen wieder, das zuletzt Benutzte zuerst. Jede Anwendung ist benutzbar, sobald sie da ist.',
+  'sessions.last': 'Alles auf einmal',
   'sessions.save': 'Sitzung sichern …',
   'sessions.saving': 'Die Sitzung „{name}“ wird gesichert',
   'sessions.restoring': 'Die Sitzung „{name}“ wird wiederhergestellt',

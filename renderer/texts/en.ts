@@ -193,6 +193,7 @@ export const en = {
   'sessions.title': 'Sessions',
   'sessions.text':
     'What a session has was suspended at one instant and comes back together, what was used last first. Each application can be used as soon as it is there.',
+  'sessions.last': 'Suspended all at once',
   'sessions.save': 'Save a session …',
   'sessions.saving': 'Saving the session “{name}”',
   'sessions.restoring': 'Restoring the session “{name}”',

@@ -162,10 +162,8 @@ describe('what the app remembers', () => {
     expect(store.value.diskLimitBytes).toBe(0);
     expect(await store.set({ diskLimitBytes: 5, language: undefined })).toMatchObject({ diskLimitBytes: 5 });
     await expect(store.set({ lowMemoryPercent: 99 })).rejects.toMatchObject({ code: 'usage' });
-    store.lastSession = ['a', 'b'];
     const again = new AppStore(own());
     expect(again.value.diskLimitBytes).toBe(5);
-    expect(again.lastSession).toEqual(['a', 'b']);
     const path = join(home, '.config/torpor/app.json');
     const kept = JSON.parse(await readFile(path, 'utf8')) as { settings: Record<string, unknown> };
     kept.settings.lowMemoryPercent = 'much';
