@@ -32,6 +32,7 @@ import { sessionView, snapshotView, workloadView } from './state/view.ts';
 import { Workloads } from './state/workloads.ts';
 import type { Texts } from './texts/en.ts';
 import { languageIn, textsIn } from './texts/texts.ts';
+import { WindowPlaces } from './window-places.ts';
 
 /** Changes come in bursts; a window is told once in this time, in milliseconds. */
 const tellEveryMs = 60;
@@ -55,6 +56,7 @@ export class App implements WindowHost, AsyncDisposable {
   readonly #workloads = new Workloads(this.#link);
   readonly #bundles: Bundles;
   readonly #sessions: Sessions;
+  readonly #places: WindowPlaces;
   readonly #automation: Automation;
   readonly #pictures: LivePictures;
   readonly #windows = new Map<string, Send>();
@@ -76,6 +78,11 @@ export class App implements WindowHost, AsyncDisposable {
       choices: () => this.#choices,
       hold: (ids) => this.#pictures.hold(ids),
       changed: () => this.#changed(),
+    });
+    this.#places = new WindowPlaces({
+      link: this.#link,
+      placements: desktop.placements,
+      shell: () => this.#shell,
     });
     this.#bundles = new Bundles({
       link: this.#link,
@@ -438,7 +445,7 @@ export class App implements WindowHost, AsyncDisposable {
   async show(place: Place): Promise<void> {
     if (this.#shell === undefined)
       throw new TorporError('failed', 'The app is still starting.', 'Try again.');
-    await this.#shell.open(place);
+    await this.#shell.open(place, this.#places.wanted(place));
   }
 
   /** Opens files: with the application that is the user's default for the first. */

@@ -18,10 +18,10 @@ export type IsMeant = (window: XWindow) => boolean;
 
 /** A window that was only just opened is managed in this time. */
 const appearsMs = 5000;
-const lookEveryMs = 50;
-/** A program goes on putting its new window where it thinks best while that comes up; then the user may move it. */
+const lookEveryMs = 20;
+/** A program may go on putting its new window where it thinks best while that comes up; once it is right it is the user's. */
 const mostTries = 6;
-const tryEveryMs = 250;
+const tryEveryMs = 200;
 
 const onAllWorkspaces = 0xffffffff;
 /** Static gravity: the place is that of what is inside the frame. */
@@ -59,17 +59,25 @@ export async function placeOnX(isMeant: IsMeant, wanted: WindowPlacement): Promi
   try {
     const window = await appears(connection, isMeant);
     if (window === undefined) return false;
-    let calm = 0;
-    for (let tries = 0; tries < mostTries && calm < 2; tries++) {
-      if (tries > 0) await sleep(tryEveryMs);
-      const isThere = isSame(await placementOf(connection, window), wanted);
-      calm = isThere ? calm + 1 : 0;
-      if (!isThere) await place(connection, window, wanted);
+    for (let tries = 0; tries < mostTries; tries++) {
+      await place(connection, window, wanted);
+      if (await becomesSame(connection, window, wanted)) break;
     }
     return true;
   } catch {
     return false;
   }
+}
+
+/** It is left to the user at once, who may want it elsewhere. */
+async function becomesSame(
+  connection: XConnection,
+  window: number,
+  wanted: WindowPlacement,
+): Promise<boolean> {
+  for (const end = Date.now() + tryEveryMs; Date.now() < end; await sleep(lookEveryMs))
+    if (isSame(await placementOf(connection, window), wanted)) return true;
+  return false;
 }
 
 async function appears(connection: XConnection, isMeant: IsMeant): Promise<number | undefined> {
