@@ -1,6 +1,6 @@
 /** The Chromium shell on a real display, and what there is where there is no display or no Chromium. */
-import { readdirSync, readFileSync, statSync } from 'node:fs';
-import { join } from 'node:path';
+import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { connectWindow } from '../support/app.ts';
@@ -89,6 +89,41 @@ describe('the Chromium shell', () => {
     await sleep(1500);
     expect(await scene.display.windows()).toEqual([]);
     await scene.engine.json('end', id);
+  });
+
+  it('knows only the sizes of its windows where there is no X server', async () => {
+    const elsewhere = {
+      DISPLAY: '',
+      WAYLAND_DISPLAY: 'wayland-none',
+      TORPOR_CHROMIUM_FLAGS: '--disable-gpu --ozone-platform=headless',
+    };
+    const { id } = await scene.engine.start(['xterm']);
+    await scene.engine.json('suspend', id);
+    const path = join(scene.folder, 'config/torpor/app.json');
+    mkdirSync(dirname(path), { recursive: true });
+    const kept = () => JSON.parse(readFileSync(path, 'utf8')).placements;
+    const was = { size: { width: 730, height: 510 }, state: 'normal' };
+    const moved = { ...was, position: { x: 30, y: 40 }, workspace: 2 };
+    // What was on another display once comes back in its size.
+    for (const placement of [was, moved]) {
+      writeFileSync(path, JSON.stringify({ settings: {}, used: {}, placements: { [id]: placement } }));
+      await scene.ui(['--tray'], elsewhere);
+      const { address } = JSON.parse((await scene.ui(['--browser', '--json'], elsewhere)).stdout);
+      using window = await connectWindow(address);
+      await window.until(({ engine }) => engine.kind === 'ready');
+      await scene.engine.json('resume', id);
+      const isShown = () => scene.processes('--type=renderer').length > 0;
+      await expect.poll(isShown, patience).toBe(true);
+      await expect
+        .poll(async () => {
+          await window.call('workload.suspend', id, { keepRunning: true });
+          return kept()[id];
+        }, patience)
+        .toEqual(was);
+      await scene.engine.json('suspend', id);
+      await scene.ui(['--quit']);
+    }
+    await scene.engine.json('forget', id);
   });
 
   it('gives no secret to a command line, and its profile to nobody else', async () => {
