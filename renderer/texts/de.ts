@@ -200,7 +200,7 @@ export const de: Catalogue = {
   'sessions.saving': 'Die Sitzung „{name}“ wird gesichert',
   'sessions.restoring': 'Die Sitzung „{name}“ wird wiederhergestellt',
   'sessions.waiting': 'Ist noch nicht an der Reihe',
-  'sessions.saved': '{ago} {reason} gesichert',
+  'sessions.saved': 'Gesichert {ago} {reason}',
   'sessions.reason.user': 'von Ihnen',
   'sessions.reason.reboot': 'für einen Neustart des Rechners',
   'sessions.reason.kexec': 'für den Start eines anderen Kernels',

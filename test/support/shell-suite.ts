@@ -189,7 +189,6 @@ export function shellSuite(
     await scene.ui(['--tray']);
     await scene.engine.json('session', 'restore', 'places');
     await expect.poll(places, patience).toEqual(before);
-    await scene.display.picture(`${kind}-session`);
     expect((await scene.engine.workload(unseen.id)).state).toBe('running');
     for (const { id } of await scene.engine.json<{ id: string }[]>('ps')) await scene.engine.json('end', id);
   });
