@@ -162,16 +162,34 @@ describe('what the app remembers', () => {
     expect(store.value.diskLimitBytes).toBe(0);
     expect(await store.set({ diskLimitBytes: 5, language: undefined })).toMatchObject({ diskLimitBytes: 5 });
     await expect(store.set({ lowMemoryPercent: 99 })).rejects.toMatchObject({ code: 'usage' });
-    store.lastSession = ['a', 'b'];
     const again = new AppStore(own());
     expect(again.value.diskLimitBytes).toBe(5);
-    expect(again.lastSession).toEqual(['a', 'b']);
     const path = join(home, '.config/torpor/app.json');
     const kept = JSON.parse(await readFile(path, 'utf8')) as { settings: Record<string, unknown> };
     kept.settings.lowMemoryPercent = 'much';
     kept.settings.unknown = 1;
     await writeFile(path, JSON.stringify(kept));
     expect(new AppStore(own()).value).toMatchObject({ lowMemoryPercent: 8, diskLimitBytes: 5 });
+  });
+
+  it('has where windows were, the latest ones, and nothing that is no place', async () => {
+    const store = new AppStore(own());
+    const size = { width: 700, height: 500 };
+    const placement = { position: { x: -20, y: 40 }, size, state: 'normal', workspace: 2 } as const;
+    store.placements.keep('first', placement);
+    store.placements.keep('second', { size, state: 'maximised' });
+    store.placements.keep('second', undefined);
+    expect(new AppStore(own()).placements.of('first')).toEqual(placement);
+    expect(new AppStore(own()).placements.of('second')).toBeUndefined();
+    const path = join(home, '.config/torpor/app.json');
+    const kept = JSON.parse(await readFile(path, 'utf8')) as { placements: Record<string, unknown> };
+    kept.placements.broken = { size: { width: 'wide' } };
+    await writeFile(path, JSON.stringify(kept));
+    const again = new AppStore(own());
+    expect(again.placements.of('broken')).toBeUndefined();
+    for (let id = 0; id < 110; id++) again.placements.keep(`id ${id}`, placement);
+    expect(again.placements.of('first')).toBeUndefined();
+    expect(again.placements.of('id 10')).toEqual(placement);
   });
 
   it('is put aside where it is damaged, and that is told', async () => {
