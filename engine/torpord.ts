@@ -25,6 +25,7 @@ import { privateFolder, writeDurable } from './durable.ts';
 import { Engine } from './engine.ts';
 import { ExecRelay } from './exec/relay.ts';
 import { FileHashes } from './files/hashes.ts';
+import { KeptFiles } from './files/kept-files.ts';
 import { Inspector } from './inspect/inspector.ts';
 import { findInstallation } from './installation.ts';
 import { Intervals, systemClock } from './intervals/intervals.ts';
@@ -136,6 +137,14 @@ async function main(onDemand: boolean): Promise<void> {
   const inspector = new Inspector(paths, installation, cgroups, (uid) => pluginPrograms.processes(uid));
   const jobs = new Jobs({ registry, workloads, cgroups, criu, installation, inspector, log });
   const hashes = new FileHashes(join(paths.stateDir, 'file-hashes.json'), log);
+  const keptFiles = await KeptFiles.open(
+    paths.stateDir,
+    {
+      ofSnapshots: () => store.systemFilesNeeded(),
+      running: async () => (await Promise.all((await cgroups.ids()).map((id) => cgroups.pids(id)))).flat(),
+    },
+    log,
+  );
   const exec = new ExecRelay(paths, installation, cgroups, log);
   const pictures = new PublishedPictures(paths.runDir, store);
   const windows = new CapsuleWindows(installation);
@@ -199,6 +208,8 @@ async function main(onDemand: boolean): Promise<void> {
   await pictures.sweep();
   await sessions.sweep(await store.ids());
   await bundles.sweep();
+  await store.listSystemFiles();
+  await keptFiles.sweep();
   upkeep.start();
 
   const engine = new Engine(
@@ -222,6 +233,7 @@ async function main(onDemand: boolean): Promise<void> {
       criu,
       inspector,
       hashes,
+      keptFiles,
       exec,
       windows,
       profiles,
@@ -255,7 +267,10 @@ async function main(onDemand: boolean): Promise<void> {
     bundles.sweep().catch((error: unknown) => log.error({ err: error }, 'layers were not swept'));
   };
   store.onChange(({ what }) => {
-    if (what === 'removed') sweepLayers();
+    if (what === 'removed') {
+      sweepLayers();
+      void keptFiles.sweep();
+    }
   });
   registry.onForgotten(sweepLayers);
   registry.onForgotten((record) => service?.emit('workloadForgotten', specOf(record).user.uid, record.id));
@@ -263,7 +278,10 @@ async function main(onDemand: boolean): Promise<void> {
   registry.onChange((record) => residents.follow(record));
   registry.onForgotten(({ id }) => residents.forget(id));
   registry.onChange((record) => {
-    if (record.status.kind === 'ended') unwritten.end(record.id);
+    if (record.status.kind === 'ended') {
+      unwritten.end(record.id);
+      void keptFiles.sweep();
+    }
     intervals.follow(record.id);
     bundles.follow(record);
     tellOf(record);

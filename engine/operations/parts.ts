@@ -6,6 +6,7 @@ import type { Capsules } from '../capsule/capsules.ts';
 import type { CriuClient } from '../criu/client.ts';
 import type { ExecRelay } from '../exec/relay.ts';
 import type { FileHashes } from '../files/hashes.ts';
+import type { KeptFiles } from '../files/kept-files.ts';
 import type { Inspector } from '../inspect/inspector.ts';
 import type { Installation } from '../installation.ts';
 import type { Intervals } from '../intervals/intervals.ts';
@@ -56,6 +57,7 @@ export interface EngineParts {
   criu: CriuClient;
   inspector: Inspector;
   hashes: FileHashes;
+  keptFiles: KeptFiles;
   exec: ExecRelay;
   windows: CapsuleWindows;
   profiles: Profiles;

@@ -73,7 +73,8 @@ describe('electron-builder.yml', () => {
         expect(`${to.slice(0, to.lastIndexOf('/'))}/`).toBe(folder);
       }
       // And all of them are installed.
-      const service = ['dbus', 'polkit', 'systemd'].flatMap((folder) =>
+      const folders = ['dbus', 'polkit', 'systemd', ...(target === 'deb' ? ['dpkg'] : [])];
+      const service = folders.flatMap((folder) =>
         filesBelow(`packaging/${folder}`).map((file) => `packaging/${folder}/${file}`),
       );
       expect(files.map(([from]) => from).sort()).toEqual(service.sort());
