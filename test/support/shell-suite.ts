@@ -190,7 +190,8 @@ export function shellSuite(
     await scene.engine.json('session', 'restore', 'places');
     await expect.poll(places, patience).toEqual(before);
     expect((await scene.engine.workload(unseen.id)).state).toBe('running');
-    for (const { id } of await scene.engine.json<{ id: string }[]>('ps')) await scene.engine.json('end', id);
+    for (const { id, state } of await scene.engine.json<{ id: string; state: string }[]>('ps'))
+      if (state === 'running') await scene.engine.json('end', id);
   });
 
   it('is one app however many are started at once', async () => {
