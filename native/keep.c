@@ -228,10 +228,18 @@ static bool is_kept(const struct need *need, int folder)
 
 static void keep_all(int folder, struct failures *failures)
 {
+	const char *done = "";
 	for (size_t index = 0; index < need_count; index++) {
 		const struct need *need = &needs[index];
-		if (is_kept(need, folder) || keep(need, folder))
+		/* Most snapshots need the same files. */
+		if (strcmp(done, need->sha256) == 0)
 			continue;
+		bool is_done = is_kept(need, folder);
+		if (is_done || keep(need, folder)) {
+			if (is_done || is_kept(need, folder))
+				done = need->sha256;
+			continue;
+		}
 		if (failures->count++ == 0)
 			failures->first = format_string("%s (%s)", need->path, strerror(errno));
 	}
@@ -287,7 +295,8 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: torpor-keep STATE-FOLDER\n");
 		return 2;
 	}
-	if (replaces_nothing(getenv("DPKG_HOOK_ACTION")))
+	/* dpkg calls it before it looks whether it may do anything itself. */
+	if (geteuid() != 0 || replaces_nothing(getenv("DPKG_HOOK_ACTION")))
 		return 0;
 	/* Where the caller ignores it, nothing would be told. */
 	signal(SIGCHLD, SIG_DFL);

@@ -88,12 +88,12 @@ export async function prepareSurroundings(
     return { findings: [], rewritten: new Map(), afterwards: async () => {} };
   const images = await readImages(imagesDir);
   const mounts = await readMounts();
-  const plans = await Promise.all(
-    changes.map(async (change) => {
-      const kept = await placeOfKept(change, keptFiles, view, images, mounts);
-      return planFor(change, manifest.name, specOf(manifest), kept);
-    }),
-  );
+  const plans: Plan[] = [];
+  // One after the other: each may read a file of hundreds of megabytes.
+  for (const change of changes) {
+    const kept = await placeOfKept(change, keptFiles, view, images, mounts);
+    plans.push(planFor(change, manifest.name, specOf(manifest), kept));
+  }
   refuse(plans, changes);
 
   await holdRemaps(images, view, specOf(manifest), manifest.id);

@@ -5,7 +5,7 @@ import { mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import type { Finding } from '../../api/types.ts';
+import type { DoctorCheck, Finding } from '../../api/types.ts';
 import { findInstallation } from '../../engine/installation.ts';
 import { canCheckpoint } from '../integration/criu-fixture.ts';
 import { DebPackage } from '../support/deb-package.ts';
@@ -181,6 +181,33 @@ describe.skipIf(!canCheckpoint)('a package is replaced', { timeout: 240_000 }, (
     await engine.json('suspend', id);
     const after = await engine.run(['export', id, bundle], { input });
     expectSentence(after, 3, /teller goes on with files of packages that were replaced/);
+  });
+
+  it('keeps them by what doctor says, without a word to dpkg', async () => {
+    await using deb = await DebPackage.create();
+    await using engine = await TestEngine.create();
+    const check = async () => {
+      const { stdout } = await engine.run(['doctor', '--json']);
+      return (JSON.parse(stdout) as DoctorCheck[]).find(({ name }) => name === 'kept-files');
+    };
+    const lacking = await check();
+    expect(lacking).toMatchObject({ status: 'warning', found: expect.stringContaining('does not start') });
+    const settings = /> (\/etc\/dpkg\/dpkg\.cfg\.d\/torpor-\w+)$/.exec(lacking?.fix ?? '')?.[1] ?? '';
+    try {
+      execFileSync('sh', ['-c', lacking?.fix ?? 'false']);
+      expect(await check()).toMatchObject({ status: 'ok' });
+      await deb.install(1);
+      const { id } = await engine.start([deb.program, said], '--name', 'teller');
+      await says();
+      await engine.json('suspend', id);
+      await deb.install(2);
+      await engine.json('resume', id);
+      expect(await says()).toEqual(['1 1']);
+      await engine.json('end', id);
+    } finally {
+      await rm(settings, { force: true });
+    }
+    expect(await check()).toMatchObject({ status: 'warning' });
   });
 
   it('goes on with a copy where the state folder is on another file system', async () => {

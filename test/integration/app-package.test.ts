@@ -87,6 +87,16 @@ describe('electron-builder.yml', () => {
     },
   );
 
+  it('has dpkg go on where the package is gone', async () => {
+    const settings = readFileSync(join(root, 'packaging/dpkg/torpor'), 'utf8');
+    const [, hook = ''] = /^pre-invoke=(.*)$/m.exec(settings) ?? [];
+    const program = '/usr/lib/torpor/native/torpor-keep';
+    expect(hook).toBe(`if test -x ${program}; then ${program} /var/lib/torpor || true; fi`);
+    expect(config.deb.fpm).toContain('--deb-no-default-config-files');
+    if (existsSync(program)) return;
+    expect(await run('sh', ['-c', hook])).toEqual({ stdout: '', stderr: '' });
+  });
+
   it('starts the engine where the service says', () => {
     const engine = config.extraResources.find(({ from }) => from === 'packaging/app/bin');
     expect(engine?.to).toBe('engine');

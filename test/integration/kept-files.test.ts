@@ -113,6 +113,13 @@ describe.skipIf(!isRoot)('torpor-keep', () => {
     mkdirSync(state);
   });
 
+  it('says nothing to a user who calls dpkg without the right to', async () => {
+    addSnapshot('one', makeFile('lib.so', 'library'));
+    chmodSync(state, 0o700);
+    const { stdout, stderr } = await promisify(execFile)(keep, [state], { uid: 21522, gid: 21522 });
+    expect(stdout + stderr).toBe('');
+  });
+
   it('reads no further than it understands, and does without files that are not there', async () => {
     const library = makeFile('lib.so', 'library');
     addSnapshot('one', library);

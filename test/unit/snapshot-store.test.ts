@@ -1,5 +1,5 @@
 /** What the store takes as a snapshot: nothing that it could not read again. */
-import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
@@ -34,4 +34,29 @@ it('is refused, and not there, where its manifest could not be read again', asyn
     message: expect.stringContaining('not as expected at job.cwd'),
   });
   expect(await readdir(join(folder, 'snapshots'))).toEqual(before);
+});
+
+it('says what it needs of packages, also of snapshots of earlier versions', async () => {
+  const owned = { uid: 0, gid: 0, mode: 0o644 };
+  const times = { dev: '1', ino: '2', size: '3', mtimeNs: '4', ctimeNs: '5' };
+  const library = {
+    kind: 'file',
+    path: '/usr/lib/libz.so.1',
+    role: 'library',
+    writable: false,
+    append: false,
+  };
+  const sha256 = 'a'.repeat(64);
+  const surroundings = [{ ...library, ...times, ...owned, sha256 }];
+  const { id } = await store.commit(await staged(), () => ({ ...jobBody, surroundings }));
+  const list = join(folder, 'snapshots', id, 'system-files');
+  expect(await readFile(list, 'utf8')).toBe(`${sha256} 3 4 /usr/lib/libz.so.1\n`);
+  expect(await store.systemFilesNeeded()).toEqual(new Set([sha256]));
+
+  await rm(list);
+  expect(await store.systemFilesNeeded()).toBeUndefined();
+  await store.listSystemFiles();
+  expect(await readFile(list, 'utf8')).toBe(`${sha256} 3 4 /usr/lib/libz.so.1\n`);
+  await store.remove(id);
+  expect(await store.systemFilesNeeded()).toEqual(new Set());
 });
