@@ -73,8 +73,19 @@ export function watchEngine(connection: BusConnection): Promise<void> {
   });
 }
 
+/** DBUS_MESSAGE_FLAG_ALLOW_INTERACTIVE_AUTHORIZATION. */
+const allowInteraction = 4;
+
+export interface ClientOptions {
+  /** Polkit may ask the user for a password, for what an administrator may do: only where the user has just asked for that. */
+  isInteractive?: boolean;
+}
+
 /** Connects to the engine at this bus address. @throws Error where it does not answer. */
-export async function connectEngine(address: string): Promise<EngineClient> {
+export async function connectEngine(
+  address: string,
+  { isInteractive = false }: ClientOptions = {},
+): Promise<EngineClient> {
   const connection = await BusConnection.open(address);
 
   async function invoke(wire: MethodWire, values: unknown[]): Promise<unknown> {
@@ -83,6 +94,7 @@ export async function connectEngine(address: string): Promise<EngineClient> {
       path: objectPath,
       interface: interfaceName,
       member: wire.member,
+      flags: isInteractive ? allowInteraction : 0,
       signature: wire.inputs.map((input) => input.signature).join(''),
       body: wire.inputs.map((input, index) => encode(input, values[index])),
     });

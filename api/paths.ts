@@ -1,6 +1,6 @@
 /** Where an engine keeps its state and where it is reached, from `TORPOR_STATE_DIR` alone. */
 import { createHash } from 'node:crypto';
-import { realpathSync } from 'node:fs';
+import { existsSync, realpathSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 
 export const defaultStateDir = '/var/lib/torpor';
@@ -46,6 +46,15 @@ export function enginePaths(stateDir = process.env.TORPOR_STATE_DIR || defaultSt
     addressFile: join(runDir, 'engine.json'),
     busSocket: join(runDir, 'bus'),
   };
+}
+
+const systemBusSocket = '/run/dbus/system_bus_socket';
+
+/** The address of the system bus, where the environment or its socket says that there is one. */
+export function systemBusAddress(): string | undefined {
+  const given = process.env.DBUS_SYSTEM_BUS_ADDRESS;
+  if (given) return given;
+  return existsSync(systemBusSocket) ? `unix:path=${systemBusSocket}` : undefined;
 }
 
 /** The socket of a capsule's session bus, in its run folder. Inside, that folder is /run/torpor. */

@@ -5,17 +5,23 @@ import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { Message } from '@jellybrick/dbus-next';
-import { busName, connectEngine, type EngineClient, readEngineAddress } from './client.ts';
+import {
+  busName,
+  type ClientOptions,
+  connectEngine,
+  type EngineClient,
+  readEngineAddress,
+} from './client.ts';
 import { BusConnection } from './connection.ts';
 import { TorporError } from './errors.ts';
-import { type EnginePaths, enginePaths } from './paths.ts';
+import { type EnginePaths, enginePaths, systemBusAddress } from './paths.ts';
 
 const startLimitMs = 40_000;
 
-async function tryConnect(paths: EnginePaths): Promise<EngineClient | undefined> {
+async function tryConnect(paths: EnginePaths, options?: ClientOptions): Promise<EngineClient | undefined> {
   const address = await readEngineAddress(paths);
   if (address === undefined || !(await hasEngine(address.address))) return undefined;
-  return connectEngine(address.address).catch(() => undefined);
+  return connectEngine(address.address, options).catch(() => undefined);
 }
 
 /** Whether an engine is on that bus: the bus outlives a killed engine by a moment and is there before a new one. */
@@ -36,11 +42,45 @@ async function hasEngine(address: string): Promise<boolean> {
   }
 }
 
+/** Has the system bus start the engine, as far as a package has been installed that lets it. @returns whether it has. */
+async function startByBus(paths: EnginePaths): Promise<boolean> {
+  const address = paths.tag === 'default' ? systemBusAddress() : undefined;
+  if (address === undefined) return false;
+  try {
+    await using connection = await BusConnection.open(address);
+    const order = new Message({
+      destination: 'org.freedesktop.DBus',
+      path: '/org/freedesktop/DBus',
+      interface: 'org.freedesktop.DBus',
+      member: 'StartServiceByName',
+      signature: 'su',
+      body: [busName, 0],
+    });
+    await connection.call(order);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** An engine has its name before it says where it is. */
+async function untilThere(paths: EnginePaths, options?: ClientOptions): Promise<EngineClient | undefined> {
+  for (const end = Date.now() + startLimitMs; Date.now() < end; await sleep(20)) {
+    const client = await tryConnect(paths, options);
+    if (client !== undefined) return client;
+  }
+  return undefined;
+}
+
 /** @throws TorporError saying why there is no engine and what to do. */
-export async function reachEngine(): Promise<EngineClient> {
+export async function reachEngine(options?: ClientOptions): Promise<EngineClient> {
   const paths = enginePaths();
-  const running = await tryConnect(paths);
+  const running = await tryConnect(paths, options);
   if (running !== undefined) return running;
+  if (await startByBus(paths)) {
+    const started = await untilThere(paths, options);
+    if (started !== undefined) return started;
+  }
   if (process.getuid?.() !== 0) {
     throw new TorporError(
       'not-permitted',
@@ -48,10 +88,10 @@ export async function reachEngine(): Promise<EngineClient> {
       'Start it with `sudo torpor doctor`, or install the service.',
     );
   }
-  return startEngine(paths);
+  return startEngine(paths, options);
 }
 
-async function startEngine(paths: EnginePaths): Promise<EngineClient> {
+async function startEngine(paths: EnginePaths, options?: ClientOptions): Promise<EngineClient> {
   const here = dirname(fileURLToPath(import.meta.url));
   // Beside the bundle that this is in or above it (Electron's), or where it is run from its sources, in the build folder.
   const programs = ['.', '..', '../build'].map((folder) => join(here, folder, 'torpord.mjs'));
@@ -88,11 +128,11 @@ async function startEngine(paths: EnginePaths): Promise<EngineClient> {
   try {
     const end = Date.now() + startLimitMs;
     while (Date.now() < end) {
-      const client = await tryConnect(paths);
+      const client = await tryConnect(paths, options);
       if (client !== undefined) return client;
       if (status !== undefined) {
         // Another one may have been quicker.
-        const other = await tryConnect(paths);
+        const other = await tryConnect(paths, options);
         if (other !== undefined) return other;
         if (!complaints.includes('Another engine works')) break;
       }

@@ -302,9 +302,46 @@ export type ResumeResult = z.infer<typeof resumeResultSchema>;
 /** What had a session saved: its user, the machine's shutdown of whichever kind, or a battery that is nearly empty. */
 export const sessionReasons = ['user', 'reboot', 'kexec', 'power-off', 'shutdown', 'low-battery'] as const;
 export type SessionReason = (typeof sessionReasons)[number];
+/** What the machine does of its own or at anybody's word, and not what a user does with a session. */
+export type PowerEvent = Exclude<SessionReason, 'user'>;
+
+/** What a user can choose to be saved at; a shutdown of which nobody says what kind it is counts as any of the first three. */
+export const saveEvents = ['reboot', 'kexec', 'power-off', 'low-battery'] as const;
+export type SaveEvent = (typeof saveEvents)[number];
+
+/** What happens to a user's workloads by itself. */
+export const sessionPolicySchema = z.object({
+  saveAt: z.array(z.enum(saveEvents)),
+  /** Jobs are saved, too, and not only what runs in capsules. */
+  jobs: z.boolean(),
+  /** What was saved so is resumed when the user logs in. */
+  restoreAtLogin: z.boolean(),
+});
+export type SessionPolicy = z.infer<typeof sessionPolicySchema>;
+
+/** A policy, as it is now. */
+export const sessionPolicyStateSchema = sessionPolicySchema.extend({
+  /** Whether the engine is told of shutdowns: where it is not, nothing is saved by itself, whatever was chosen. */
+  isTold: z.boolean(),
+});
+export type SessionPolicyState = z.infer<typeof sessionPolicyStateSchema>;
+
+/** What is not given stays as it is. */
+export const sessionPolicyChangeSchema = sessionPolicySchema.partial().extend({
+  /** For all users who have not chosen themselves; for root. */
+  machine: z.boolean().optional(),
+});
+export type SessionPolicyChange = z.infer<typeof sessionPolicyChangeSchema>;
 
 /** In characters. */
 export const longestSessionName = 64;
+
+/** How a session comes back. */
+export const sessionRestoreOptionsSchema = resumeChoicesSchema.extend({
+  /** Only what is the caller's own, also where the caller could restore all of it. */
+  own: z.boolean().optional(),
+});
+export type SessionRestoreOptions = z.infer<typeof sessionRestoreOptionsSchema>;
 
 export const sessionSaveOptionsSchema = suspendOptionsSchema.extend({
   /** What cannot be suspended runs on, and the others are suspended all the same. */

@@ -91,7 +91,8 @@ async function runCommand(command: Command, invocation: ReturnType<typeof parseI
     invocation,
     json,
     engine: async () => {
-      if (client === undefined || (await hasEnded(client))) client = await reachEngine();
+      if (client === undefined || (await hasEnded(client)))
+        client = await reachEngine({ isInteractive: true });
       return client;
     },
     result: (value, text) => {

@@ -73,6 +73,8 @@ export class Engine implements Handlers {
   readonly restoreSession: Handlers['restoreSession'] = (...args) => this.#sessions.restoreSession(...args);
   readonly sessions: Handlers['sessions'] = (...args) => this.#sessions.sessions(...args);
   readonly forgetSession: Handlers['forgetSession'] = (...args) => this.#sessions.forgetSession(...args);
+  readonly sessionPolicy: Handlers['sessionPolicy'] = (...args) => this.#sessions.policy(...args);
+  readonly setSessionPolicy: Handlers['setSessionPolicy'] = (...args) => this.#sessions.setPolicy(...args);
   readonly exec: Handlers['exec'] = (...args) => this.#insides.exec(...args);
   readonly windows: Handlers['windows'] = (...args) => this.#insides.windows(...args);
   readonly windowIcon: Handlers['windowIcon'] = (...args) => this.#insides.windowIcon(...args);

@@ -34,6 +34,8 @@ export interface Installation {
   ties: string;
   /** Frees ports of connections that nobody has any more. */
   forget: string;
+  /** Keeps what dpkg is about to replace. */
+  keep: string;
   /** Has the kernel take memory that is marked free. */
   freed: string;
   /** Knows which memory has been written, and the library by which CRIU does without the other. */
@@ -97,6 +99,7 @@ export function findInstallation(env: NodeJS.ProcessEnv = process.env): Installa
     pager: join(build, 'native', 'torpor-pager'),
     ties: join(build, 'native', 'torpor-ties'),
     forget: join(build, 'native', 'torpor-forget'),
+    keep: join(build, 'native', 'torpor-keep'),
     freed: join(build, 'native', 'torpor-freed'),
     unwritten: {
       program: join(build, 'native', 'torpor-unwritten'),

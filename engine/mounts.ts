@@ -5,6 +5,8 @@ import { runCommand } from './command.ts';
 export interface Mount {
   path: string;
   type: string;
+  /** Options of this mount of it. */
+  options: readonly string[];
   /** Options of the file system itself. */
   superOptions: string;
 }
@@ -21,8 +23,24 @@ export function parseMountinfo(text: string): Mount[] {
       const [left, right] = line.split(' - ');
       const fields = left?.split(' ') ?? [];
       const [type, , superOptions] = right?.split(' ') ?? [];
-      return { path: unescapeOctal(fields[4] ?? ''), type: type ?? '', superOptions: superOptions ?? '' };
+      return {
+        path: unescapeOctal(fields[4] ?? ''),
+        type: type ?? '',
+        options: (fields[5] ?? '').split(','),
+        superOptions: superOptions ?? '',
+      };
     });
+}
+
+/** The one of these that a path lies on: the deepest, and of those the last. Pure. */
+export function mountOf<M extends Pick<Mount, 'path'>>(mounts: readonly M[], path: string): M | undefined {
+  return mounts
+    .filter((mount) => path === mount.path || path.startsWith(mount.path.replace(/\/?$/, '/')))
+    .reduce<M | undefined>(
+      (deepest, mount) =>
+        deepest !== undefined && deepest.path.length > mount.path.length ? deepest : mount,
+      undefined,
+    );
 }
 
 export async function readMounts(): Promise<Mount[]> {

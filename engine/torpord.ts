@@ -15,6 +15,7 @@ import { keepDescriptorsFromChildren } from '../native/inherited-descriptors.ts'
 import { version } from '../package.json';
 import { specOf } from '../proto/manifest.ts';
 import { Bundles } from './bundle/bundles.ts';
+import { Polkit } from './bus/authorization.ts';
 import { chooseBus } from './bus/choose-bus.ts';
 import { BusService } from './bus/service.ts';
 import { Capsules } from './capsule/capsules.ts';
@@ -24,6 +25,7 @@ import { privateFolder, writeDurable } from './durable.ts';
 import { Engine } from './engine.ts';
 import { ExecRelay } from './exec/relay.ts';
 import { FileHashes } from './files/hashes.ts';
+import { KeptFiles } from './files/kept-files.ts';
 import { Inspector } from './inspect/inspector.ts';
 import { findInstallation } from './installation.ts';
 import { Intervals, systemClock } from './intervals/intervals.ts';
@@ -43,6 +45,8 @@ import { Profiles } from './profiles/profiles.ts';
 import { Removal } from './removal.ts';
 import { CapsuleWindows } from './screen/windows.ts';
 import { EngineSettings } from './settings.ts';
+import { Policies } from './shutdown/policies.ts';
+import { guardShutdown } from './shutdown/shutdown.ts';
 import { Encryption } from './store/encryption/encryption.ts';
 import { PagesProgram } from './store/pages-program.ts';
 import { PublishedPictures } from './store/published-pictures.ts';
@@ -103,6 +107,7 @@ async function main(onDemand: boolean): Promise<void> {
   const store = await SnapshotStore.open(paths.stateDir, pages, log, { encryption, runDir: paths.runDir });
   const settings = await EngineSettings.open(paths.stateDir, log);
   const sessions = await Sessions.open(paths.stateDir);
+  const policies = await Policies.open(paths.stateDir, log);
   const registry = await Registry.open(paths.stateDir, log);
   const cgroups = await Cgroups.find(paths.tag);
   const workloads = new Workloads(paths, registry, cgroups, log);
@@ -132,6 +137,14 @@ async function main(onDemand: boolean): Promise<void> {
   const inspector = new Inspector(paths, installation, cgroups, (uid) => pluginPrograms.processes(uid));
   const jobs = new Jobs({ registry, workloads, cgroups, criu, installation, inspector, log });
   const hashes = new FileHashes(join(paths.stateDir, 'file-hashes.json'), log);
+  const keptFiles = await KeptFiles.open(
+    paths.stateDir,
+    {
+      ofSnapshots: () => store.systemFilesNeeded(),
+      running: async () => (await Promise.all((await cgroups.ids()).map((id) => cgroups.pids(id)))).flat(),
+    },
+    log,
+  );
   const exec = new ExecRelay(paths, installation, cgroups, log);
   const pictures = new PublishedPictures(paths.runDir, store);
   const windows = new CapsuleWindows(installation);
@@ -195,6 +208,8 @@ async function main(onDemand: boolean): Promise<void> {
   await pictures.sweep();
   await sessions.sweep(await store.ids());
   await bundles.sweep();
+  await store.listSystemFiles();
+  await keptFiles.sweep();
   upkeep.start();
 
   const engine = new Engine(
@@ -213,10 +228,12 @@ async function main(onDemand: boolean): Promise<void> {
       settings,
       locks,
       sessions,
+      policies,
       pictures,
       criu,
       inspector,
       hashes,
+      keptFiles,
       exec,
       windows,
       profiles,
@@ -232,9 +249,14 @@ async function main(onDemand: boolean): Promise<void> {
     (progress, ownerUid) => service?.emit('progress', ownerUid, progress),
   );
   const properties = { Version: version, StateDir: paths.stateDir };
-  await using bus = await chooseBus(paths, log, async (connection, address) => {
-    const candidate = new BusService(connection, engine, properties, log, (name) =>
-      pluginPrograms.isPlugin(name),
+  await using bus = await chooseBus(paths, log, async (connection, address, kind) => {
+    const candidate = new BusService(
+      connection,
+      engine,
+      properties,
+      log,
+      (name) => pluginPrograms.isPlugin(name),
+      kind === 'system' ? new Polkit(connection, log) : undefined,
     );
     pluginPrograms.attach(connection, address);
     await candidate.start();
@@ -245,7 +267,10 @@ async function main(onDemand: boolean): Promise<void> {
     bundles.sweep().catch((error: unknown) => log.error({ err: error }, 'layers were not swept'));
   };
   store.onChange(({ what }) => {
-    if (what === 'removed') sweepLayers();
+    if (what === 'removed') {
+      sweepLayers();
+      void keptFiles.sweep();
+    }
   });
   registry.onForgotten(sweepLayers);
   registry.onForgotten((record) => service?.emit('workloadForgotten', specOf(record).user.uid, record.id));
@@ -253,7 +278,10 @@ async function main(onDemand: boolean): Promise<void> {
   registry.onChange((record) => residents.follow(record));
   registry.onForgotten(({ id }) => residents.forget(id));
   registry.onChange((record) => {
-    if (record.status.kind === 'ended') unwritten.end(record.id);
+    if (record.status.kind === 'ended') {
+      unwritten.end(record.id);
+      void keptFiles.sweep();
+    }
     intervals.follow(record.id);
     bundles.follow(record);
     tellOf(record);
@@ -279,6 +307,10 @@ async function main(onDemand: boolean): Promise<void> {
   }
   plugins.settle(owed);
   for (const record of registry.all()) residents.follow(record);
+  await using guard =
+    bus.kind === 'system'
+      ? await guardShutdown({ connection: bus.connection, registry, policies, engine, log })
+      : undefined;
   const address: EngineAddress = { pid: process.pid, address: bus.address, version };
   await writeDurable(paths.addressFile, JSON.stringify(address), 0o644);
   await chmod(paths.addressFile, 0o644);
@@ -290,6 +322,7 @@ async function main(onDemand: boolean): Promise<void> {
     if (onDemand) whenIdle(paths, engine, () => service?.lastCall ?? 0, resolve);
   });
   log.info({ reason }, 'engine stops');
+  await guard?.beforeEnd();
   intervals.stop();
   unwritten.endAll();
   workloads.stop();

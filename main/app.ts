@@ -6,7 +6,7 @@ import { existsSync } from 'node:fs';
 import { readFile, statfs } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { sentenceOf, TorporError } from '../api/errors.ts';
-import type { RunSpec, Workload } from '../api/types.ts';
+import type { ResumeChoices, RunSpec, Workload } from '../api/types.ts';
 import { Automation } from './automation/automation.ts';
 import { Bundles } from './bundles.ts';
 import { consentsOf } from './consents.ts';
@@ -24,14 +24,15 @@ import type { AppState, FindingView, Notice, Place, WorkloadView } from './ipc/v
 import { noticeOf } from './notice.ts';
 import { LivePictures } from './pictures/pictures.ts';
 import { endProcess, withRemedies } from './remedies.ts';
-import { Session } from './session.ts';
+import { Sessions } from './sessions.ts';
 import type { Shell, WindowHost } from './shells/shell.ts';
 import { screenOf } from './shells/windows.ts';
 import { EngineLink } from './state/engine-link.ts';
-import { snapshotView, workloadView } from './state/view.ts';
+import { sessionView, snapshotView, workloadView } from './state/view.ts';
 import { Workloads } from './state/workloads.ts';
 import type { Texts } from './texts/en.ts';
 import { languageIn, textsIn } from './texts/texts.ts';
+import { WindowPlaces } from './window-places.ts';
 
 /** Changes come in bursts; a window is told once in this time, in milliseconds. */
 const tellEveryMs = 60;
@@ -54,7 +55,8 @@ export class App implements WindowHost, AsyncDisposable {
   readonly #link = new EngineLink();
   readonly #workloads = new Workloads(this.#link);
   readonly #bundles: Bundles;
-  readonly #session: Session;
+  readonly #sessions: Sessions;
+  readonly #places: WindowPlaces;
   readonly #automation: Automation;
   readonly #pictures: LivePictures;
   readonly #windows = new Map<string, Send>();
@@ -70,11 +72,22 @@ export class App implements WindowHost, AsyncDisposable {
 
   constructor(desktop: Desktop) {
     this.#desktop = desktop;
-    this.#session = new Session(this.#link, this.#workloads, desktop.settings);
+    this.#sessions = new Sessions({
+      link: this.#link,
+      workloads: this.#workloads,
+      choices: () => this.#choices,
+      hold: (ids) => this.#pictures.hold(ids),
+      changed: () => this.#changed(),
+    });
+    this.#places = new WindowPlaces({
+      link: this.#link,
+      placements: desktop.placements,
+      shell: () => this.#shell,
+    });
     this.#bundles = new Bundles({
       link: this.#link,
       workloads: this.#workloads,
-      choices: () => this.#session.choices,
+      choices: () => this.#choices,
       changed: () => this.#changed(),
       ended: (end) => {
         // Windows show it by themselves.
@@ -107,6 +120,11 @@ export class App implements WindowHost, AsyncDisposable {
     await this.#applyShortcut();
   }
 
+  /** How the user wants applications to come back. */
+  get #choices(): ResumeChoices {
+    return this.#desktop.settings.value.resumeEagerly ? { eager: true } : {};
+  }
+
   get #language(): 'en' | 'de' {
     return languageIn(this.#desktop.settings.value.language, this.#desktop.locale);
   }
@@ -124,7 +142,7 @@ export class App implements WindowHost, AsyncDisposable {
   /** To be called when the user's session ends: does what the settings say, and resolves when that is done. */
   async sessionEnds(): Promise<void> {
     if (this.#desktop.settings.value.atLogout === 'suspend' && this.#link.state.kind === 'ready')
-      await this.#session.suspendAll();
+      await this.#sessions.suspendAll();
   }
 
   /** Calls the listener with every new state, such as for the tray. */
@@ -199,7 +217,7 @@ export class App implements WindowHost, AsyncDisposable {
 
   async #refresh(): Promise<void> {
     if (this.#link.state.kind !== 'ready') return;
-    await this.#workloads.refresh().catch(() => {});
+    await Promise.all([this.#workloads.refresh().catch(() => {}), this.#sessions.read()]);
   }
 
   async call(
@@ -249,6 +267,9 @@ export class App implements WindowHost, AsyncDisposable {
     return {
       engine: this.#link.state,
       workloads,
+      sessions: this.#sessions
+        .all()
+        .map((session) => sessionView(session, workloads, this.#workloads.snapshots)),
       freedBytes: workloads.reduce((sum, { freedBytes }) => sum + freedBytes, 0),
       diskBytes: this.#disk.bytes,
       diskFreeBytes: this.#disk.free,
@@ -311,7 +332,7 @@ export class App implements WindowHost, AsyncDisposable {
       return this.#inspect(id);
     },
     'workload.suspend': async ([id, { keepRunning }]) => {
-      using _hold = await this.#pictures.hold(id);
+      using _hold = await this.#pictures.hold([id]);
       try {
         const { freedBytes } = await this.#link.client().suspend(id, { leaveRunning: keepRunning });
         return { freedBytes };
@@ -338,7 +359,7 @@ export class App implements WindowHost, AsyncDisposable {
         return;
       }
       const { intervalKeepLast: keepLast } = this.#desktop.settings.value;
-      using _hold = await this.#pictures.hold(id);
+      using _hold = await this.#pictures.hold([id]);
       await this.#link.client().setInterval(id, { everySeconds, keepLast });
     },
 
@@ -356,7 +377,7 @@ export class App implements WindowHost, AsyncDisposable {
       await this.#resume(id, snapshot.workload);
     },
     'snapshot.resumeCopy': async ([id]) => {
-      const { workload } = await this.#link.client().resume(id, { copy: true, ...this.#session.choices });
+      const { workload } = await this.#link.client().resume(id, { copy: true, ...this.#choices });
       return workload.id;
     },
     'snapshot.keep': async ([id, keep]) => {
@@ -395,8 +416,11 @@ export class App implements WindowHost, AsyncDisposable {
       await this.#link.client().activateWindow(id, window);
     },
 
-    'session.suspendAll': () => this.#session.suspendAll(),
-    'session.resumeLast': () => this.#session.resumeLast(),
+    'session.suspendAll': () => this.#sessions.suspendAll(),
+    'session.resumeLast': () => this.#sessions.resumeLast(),
+    'session.save': ([request]) => this.#sessions.save(request),
+    'session.restore': ([name]) => this.#sessions.restore(name),
+    'session.forget': ([name]) => this.#sessions.forget(name),
     'automation.pause': async ([paused]) => {
       this.#automation.paused = paused;
       this.#changed();
@@ -421,7 +445,7 @@ export class App implements WindowHost, AsyncDisposable {
   async show(place: Place): Promise<void> {
     if (this.#shell === undefined)
       throw new TorporError('failed', 'The app is still starting.', 'Try again.');
-    await this.#shell.open(place);
+    await this.#shell.open(place, this.#places.wanted(place));
   }
 
   /** Opens files: with the application that is the user's default for the first. */
@@ -441,7 +465,7 @@ export class App implements WindowHost, AsyncDisposable {
   }
 
   suspendAll(): Promise<{ suspended: number; failed: Notice[] }> {
-    return this.#session.suspendAll();
+    return this.#sessions.suspendAll();
   }
 
   async #inspect(id: string): Promise<FindingView[]> {
@@ -453,7 +477,7 @@ export class App implements WindowHost, AsyncDisposable {
 
   async #resume(target: string, workload = target): Promise<void> {
     try {
-      await this.#link.client().resume(target, { copy: false, ...this.#session.choices });
+      await this.#link.client().resume(target, { copy: false, ...this.#choices });
     } finally {
       this.#workloads.markDone(workload);
     }

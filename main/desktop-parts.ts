@@ -1,5 +1,6 @@
 /** What the app needs to know of the user's desktop, apart from how that is found out. */
 import type { Application, Notice, ProgramView, Settings } from './ipc/view.ts';
+import type { WindowPlacement } from './shells/placement.ts';
 
 export interface LaunchCommand {
   /** Of the workload. */
@@ -41,13 +42,18 @@ export interface SettingsStore {
   /** @throws TorporError `usage` where it does not fit. */
   set(change: { [K in keyof Settings]?: Settings[K] | undefined }): Promise<Settings>;
   onChange(listener: (settings: Settings) => void): void;
-  /** Ids of what was suspended together last. */
-  lastSession: readonly string[];
+}
+
+/** Where windows were, by the workloads that they show. */
+export interface PlacementStore {
+  of(workload: string): WindowPlacement | undefined;
+  keep(workload: string, placement: WindowPlacement | undefined): void;
 }
 
 export interface Desktop {
   applications: Applications;
   settings: SettingsStore;
+  placements: PlacementStore;
   /** Such as `de_DE`. */
   locale: string;
   /** What runs in the user's terminals, without what `isKnown` says of a pid, the newest first. */

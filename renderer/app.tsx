@@ -9,12 +9,14 @@ import { SuspendingProvider } from './home/suspend.tsx';
 import { type Model, ModelContext, useKnown, useModel } from './model.ts';
 import { Notices } from './notices.tsx';
 import { hashOf, usePlace } from './place.ts';
+import { SessionsProvider } from './sessions/doing.tsx';
 import { catalogues, chooseLanguage } from './texts/languages.ts';
 import { useText } from './texts/use-text.ts';
 import { Unavailable } from './unavailable.tsx';
 
 const Launch = lazy(async () => ({ default: (await import('./launch/launch.tsx')).Launch }));
 const Bundles = lazy(async () => ({ default: (await import('./bundles/bundles.tsx')).Bundles }));
+const Sessions = lazy(async () => ({ default: (await import('./sessions/sessions.tsx')).Sessions }));
 const Snapshots = lazy(async () => ({ default: (await import('./snapshots/snapshots.tsx')).Snapshots }));
 const Seen = lazy(async () => ({ default: (await import('./seen.tsx')).Seen }));
 const Settings = lazy(async () => ({ default: (await import('./settings/settings.tsx')).Settings }));
@@ -26,8 +28,10 @@ export function App({ model }: { model: Model }) {
     <ModelContext value={model}>
       <Translated>
         <SuspendingProvider>
-          <Place />
-          <Notices />
+          <SessionsProvider>
+            <Place />
+            <Notices />
+          </SessionsProvider>
         </SuspendingProvider>
       </Translated>
     </ModelContext>
@@ -86,6 +90,7 @@ function useTitle(place: PagePlace): string {
   switch (place.kind) {
     case 'home':
     case 'launch':
+    case 'sessions':
     case 'bundles':
     case 'settings':
       return say(`nav.${place.kind}`);
@@ -120,6 +125,8 @@ function Content({ place }: { place: PagePlace }) {
   switch (place.kind) {
     case 'launch':
       return <Launch />;
+    case 'sessions':
+      return <Sessions />;
     case 'bundles':
       return <Bundles key={place.workload} chosen={place.workload} />;
     case 'snapshots':

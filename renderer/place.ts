@@ -10,6 +10,7 @@ export function placeOf(hash: string): Place {
     .map(decoded);
   switch (kind) {
     case 'launch':
+    case 'sessions':
     case 'settings':
       return { kind };
     case 'bundles':

@@ -102,6 +102,7 @@ async function make(engine: TestEngine, page: Page): Promise<void> {
   await sleep(1000);
   await shoot(page, 'snapshots');
 
+  await sessions(engine, page, [writer, mousepad]);
   await bundles(engine, page);
   await screens(engine, page);
   await terminals(engine, page);
@@ -114,6 +115,36 @@ async function make(engine: TestEngine, page: Page): Promise<void> {
   await page.evaluate("location.hash = '#/home'");
   await page.getByRole('heading', { name: 'Anwendungen' }).waitFor(patient);
   await shoot(page, 'home-german');
+}
+
+/** What is saved together, the question what that is to be, and what is told of one that cannot be suspended. */
+async function sessions(engine: TestEngine, page: Page, thesis: readonly Workload[]): Promise<void> {
+  const path = join(folder, 'session-socket');
+  const server = createServer().listen(path);
+  const tie = `exec python3 ${await visible('test/fixtures/ties.py')} unix-stream ${path}`;
+  const tied = await engine.start(['sh', '-c', tie], '--name', 'Synchroniser');
+  await engine.json('session', 'save', 'Thesis', ...thesis.map(({ id }) => id));
+  await page.evaluate("location.hash = '#/sessions'");
+  await page.getByRole('article', { name: 'Thesis' }).waitFor(patient);
+  await page.getByRole('button', { name: 'Save a session …' }).click();
+  await page.getByRole('dialog').getByText('Synchroniser').waitFor(patient);
+  await page.getByLabel('Name', { exact: true }).fill('Friday evening');
+  await shoot(page, 'sessions-save');
+  await page.getByRole('button', { name: 'Save', exact: true }).click();
+  await page.getByRole('dialog', { name: 'The session was not saved' }).waitFor(patient);
+  await shoot(page, 'sessions-refused');
+  await page.getByRole('button', { name: 'Save the others' }).click();
+  await page.getByRole('region', { name: 'How it ended' }).waitFor(patient);
+  await page.getByRole('button', { name: 'Dismiss' }).click();
+  await page.getByRole('article', { name: 'Friday evening' }).locator('img').first().waitFor(patient);
+  await sleep(1000);
+  await shoot(page, 'sessions');
+  await engine.json('end', tied.id);
+  server.close();
+  for (const name of ['Thesis', 'Friday evening']) {
+    await engine.run(['session', 'restore', name]);
+    await engine.json('session', 'rm', name);
+  }
 }
 
 /** What is taken along on a drive, and what is said of that drive then. */

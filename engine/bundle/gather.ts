@@ -12,7 +12,7 @@ import type { User } from '../capsule/users.ts';
 import { identityOptions, longestOutput, runCommand } from '../command.ts';
 import { readImages } from '../criu/images.ts';
 import { watchedPaths } from '../criu/watched.ts';
-import { type CapsuleView, hostPath } from '../files/paths.ts';
+import { type CapsuleView, hostPath, keptHash } from '../files/paths.ts';
 import { fileRecordSchema, type RecordedFile } from '../files/record.ts';
 import type { LayerEntry, LayerFile } from './contents.ts';
 
@@ -55,7 +55,7 @@ export interface Gathered {
  * @param imagesDir CRIU's images of the snapshot, as they are.
  * @param changes the folder of a layer's changes, where the workload came with a bundle.
  * @param chosen absolute paths as the workload sees them.
- * @throws TorporError `not-found` where nothing is at a chosen path.
+ * @throws TorporError `not-found` where nothing is at a chosen path, `blocked` where it has files that were replaced here.
  */
 export async function gatherFiles(
   manifest: Manifest,
@@ -72,6 +72,7 @@ export async function gatherFiles(
   for (const record of records) {
     if (record.bytes !== undefined) gatherer.cannotName(record.path);
     else if (record.kind !== 'file') await gatherer.add(record.path);
+    else if (keptHash(record.path) !== undefined) throw goesOnWithReplaced(manifest.name);
     else if (record.kept === undefined) {
       await gatherer.add(record.path, record);
       if (record.role === 'library' || record.role === 'executable') {
@@ -103,6 +104,15 @@ export async function gatherFiles(
     for (const each of (await treeBelow(changes, undefined)) ?? [])
       await gatherer.add(posix.join('/', each), undefined, true);
   return gatherer.result();
+}
+
+/** Its memory says nothing of the paths by which another machine could have them. */
+function goesOnWithReplaced(name: string): TorporError {
+  return new TorporError(
+    'blocked',
+    `${name} goes on with files of packages that were replaced on this machine after it was started: on another machine it could not go on.`,
+    `Resume it here (\`torpor resume ${name}\`), start it anew, and export it then.`,
+  );
 }
 
 class Gatherer {

@@ -2,26 +2,16 @@
  * Which bus the engine answers on: the system bus where there is one that lets it have its name, otherwise a private
  * one. Engines beside the default one always have a private bus, because a name has one owner.
  */
-import { existsSync } from 'node:fs';
 import { BusConnection } from '../../api/connection.ts';
 import { sentenceOf } from '../../api/errors.ts';
-import { defaultStateDir, type EnginePaths } from '../../api/paths.ts';
+import { defaultStateDir, type EnginePaths, systemBusAddress } from '../../api/paths.ts';
 import type { Logger } from '../log.ts';
 import { type PrivateBus, startPrivateBus } from './private-bus.ts';
-
-const systemBusSocket = '/run/dbus/system_bus_socket';
 
 export interface ChosenBus extends AsyncDisposable {
   readonly kind: 'system' | 'private';
   readonly address: string;
   readonly connection: BusConnection;
-}
-
-/** The address of the system bus, where the environment or its socket says that there is one. */
-function systemBusAddress(): string | undefined {
-  const given = process.env.DBUS_SYSTEM_BUS_ADDRESS;
-  if (given) return given;
-  return existsSync(systemBusSocket) ? `unix:path=${systemBusSocket}` : undefined;
 }
 
 /**
@@ -31,14 +21,14 @@ function systemBusAddress(): string | undefined {
 export async function chooseBus(
   paths: EnginePaths,
   log: Logger,
-  start: (connection: BusConnection, address: string) => Promise<void>,
+  start: (connection: BusConnection, address: string, kind: ChosenBus['kind']) => Promise<void>,
 ): Promise<ChosenBus> {
   const system =
     paths.tag === 'default' || paths.stateDir === defaultStateDir ? systemBusAddress() : undefined;
   if (system !== undefined) {
     try {
       const connection = await BusConnection.open(system);
-      await start(connection, system);
+      await start(connection, system, 'system');
       return {
         kind: 'system',
         address: system,
@@ -51,7 +41,7 @@ export async function chooseBus(
   }
   const daemon: PrivateBus = await startPrivateBus(paths);
   const connection = await BusConnection.open(daemon.address);
-  await start(connection, daemon.address);
+  await start(connection, daemon.address, 'private');
   return {
     kind: 'private',
     address: daemon.address,

@@ -18,6 +18,7 @@ import { TorporError } from '../../api/errors.ts';
 import { type ArgumentWire, decode, encode, errorReply, type MethodWire } from '../../api/wire.ts';
 import type { Logger } from '../log.ts';
 import type { Caller } from '../workload/registry.ts';
+import { type Authority, authorised } from './authorization.ts';
 
 /** The engine's methods, each with the caller first. */
 export type EngineHandlers = {
@@ -27,6 +28,7 @@ export type EngineHandlers = {
   ) => ReturnType<EngineMethods[M]>;
 };
 
+type KnownCaller = Caller & { connection: string };
 type Handler = (caller: Caller, ...args: unknown[]) => Promise<unknown>;
 
 const dbus = {
@@ -34,6 +36,8 @@ const dbus = {
   path: '/org/freedesktop/DBus',
   interface: 'org.freedesktop.DBus',
 };
+/** DBUS_MESSAGE_FLAG_ALLOW_INTERACTIVE_AUTHORIZATION: the caller's user may be asked for a password. */
+const allowInteraction = 4;
 /** DBUS_NAME_FLAG_DO_NOT_QUEUE and the reply that says the name is ours. */
 const doNotQueue = 4;
 const primaryOwner = 1;
@@ -44,23 +48,29 @@ export class BusService {
   readonly #properties: Readonly<Record<string, string>>;
   readonly #log: Logger;
   readonly #isPlugin: (connection: string) => boolean;
-  readonly #callers = new Map<string, Caller>();
+  readonly #authority: Authority | undefined;
+  readonly #callers = new Map<string, KnownCaller>();
   readonly #subscribers = new Map<string, Caller>();
   #lastCall = Date.now();
 
-  /** @param isPlugin whether a connection is a plugin's, which is there for others and no client. */
+  /**
+   * @param isPlugin whether a connection is a plugin's, which is there for others and no client.
+   * @param authority who is asked beside the engine's own rule.
+   */
   constructor(
     connection: BusConnection,
     handlers: Omit<EngineHandlers, 'subscribe'>,
     properties: Readonly<Record<string, string>>,
     log: Logger,
     isPlugin: (connection: string) => boolean = () => false,
+    authority?: Authority,
   ) {
     this.#connection = connection;
     this.#handlers = handlers;
     this.#properties = properties;
     this.#log = log;
     this.#isPlugin = isPlugin;
+    this.#authority = authority;
   }
 
   /** When a client last called or listened, in milliseconds since the epoch. */
@@ -159,12 +169,21 @@ export class BusService {
     }
     const args = wire.inputs.map((input, index) => decode(input, message.body[index]));
     const handler = this.#handlers[name] as Handler;
-    const result = await handler.call(this.#handlers, caller, ...args);
+    const result = await authorised(
+      {
+        caller,
+        method: name,
+        isInteractive: (message.flags & allowInteraction) !== 0,
+        run: (as) => handler.call(this.#handlers, as, ...args),
+      },
+      this.#authority,
+      this.#log,
+    );
     if (wire.output === undefined) return Message.newMethodReturn(message);
     return Message.newMethodReturn(message, wire.output.signature, [encode(wire.output, result)]);
   }
 
-  async #identify(sender: string): Promise<Caller> {
+  async #identify(sender: string): Promise<KnownCaller> {
     const known = this.#callers.get(sender);
     if (known !== undefined) return known;
     const [user, process] = await Promise.all([

@@ -3,7 +3,8 @@
  * check looks at the thing itself and never guesses from a version where it can try.
  */
 import { constants } from 'node:fs';
-import { access, readFile, statfs } from 'node:fs/promises';
+import { access, readdir, readFile, statfs } from 'node:fs/promises';
+import { join } from 'node:path';
 import { sentenceOf } from '../../api/errors.ts';
 import type { EnginePaths } from '../../api/paths.ts';
 import type { DoctorCheck } from '../../api/types.ts';
@@ -11,7 +12,7 @@ import type { User } from '../capsule/users.ts';
 import { identityOptions, runCommand } from '../command.ts';
 import type { CriuClient } from '../criu/client.ts';
 import type { Installation } from '../installation.ts';
-import { readMounts } from '../mounts.ts';
+import { mountOf, readMounts } from '../mounts.ts';
 import type { UserSessions } from '../plugin-host/user-sessions.ts';
 import { sentencesOf } from '../profiles/folders.ts';
 import type { Profiles } from '../profiles/profiles.ts';
@@ -219,13 +220,7 @@ const checkDisk: Check = async ({ paths }) => {
 };
 
 const checkState: Check = async ({ paths }) => {
-  const mounts = await readMounts();
-  const holder = mounts
-    .filter(
-      (mount) => paths.stateDir === mount.path || paths.stateDir.startsWith(mount.path.replace(/\/?$/, '/')),
-    )
-    .sort((a, b) => a.path.length - b.path.length)
-    .at(-1);
+  const holder = mountOf(await readMounts(), paths.stateDir);
   if (holder?.type !== 'tmpfs') return ok('state-folder', `${paths.stateDir} on ${holder?.type ?? 'a disk'}`);
   return {
     name: 'state-folder',
@@ -233,6 +228,50 @@ const checkState: Check = async ({ paths }) => {
     found: `${paths.stateDir} is on tmpfs`,
     why: 'What is suspended there is lost at a reboot, and takes memory instead of freeing it.',
     fix: 'Set TORPOR_STATE_DIR to a folder on a disk.',
+  };
+};
+
+const dpkgFolder = '/etc/dpkg/dpkg.cfg.d';
+
+/** The programs that dpkg starts, by files of settings with such names (dpkg(1)), to keep what it replaces for this folder. */
+async function keepers(stateDir: string): Promise<string[]> {
+  const names = (await readdir(dpkgFolder)).filter((name) => /^[\w-]+$/.test(name));
+  const texts = await Promise.all(
+    names.map((name) => readFile(join(dpkgFolder, name), 'utf8').catch(() => '')),
+  );
+  const words = texts
+    .flatMap((text) => text.split('\n'))
+    .filter((line) => /^\s*pre-invoke[\s=]/.test(line))
+    .flatMap((line) => line.split(/[\s;]+/));
+  return words.filter((word, index) => word.endsWith('/torpor-keep') && words[index + 1] === stateDir);
+}
+
+const checkKeptFiles: Check = async ({ paths, installation }) => {
+  const lacking = {
+    name: 'kept-files',
+    status: 'warning',
+    why: 'After an upgrade of a library, what is suspended and has it in memory is refused until the library is put back.',
+  } as const;
+  const found = await keepers(paths.stateDir).catch(() => undefined);
+  if (found === undefined)
+    return {
+      ...lacking,
+      found: 'replaced libraries are not kept: packages are not those of dpkg here',
+      fix: '',
+    };
+  for (const program of found) {
+    const isThere = await access(program, constants.X_OK).then(
+      () => true,
+      () => false,
+    );
+    if (isThere) return ok(lacking.name, `replaced libraries are kept in ${paths.stateDir}/kept-files`);
+  }
+  const name = paths.tag === 'default' ? 'torpor' : `torpor-${paths.tag}`;
+  const { keep } = installation;
+  return {
+    ...lacking,
+    found: `replaced libraries are not kept: dpkg does not start ${found[0] ?? `torpor-keep ${paths.stateDir}`}`,
+    fix: `echo 'pre-invoke=if test -x ${keep}; then ${keep} ${paths.stateDir} || true; fi' > ${dpkgFolder}/${name}`,
   };
 };
 
@@ -274,6 +313,7 @@ const checks: Check[] = [
   checkState,
   checkDisk,
   checkSwap,
+  checkKeptFiles,
   checkProfiles,
 ];
 

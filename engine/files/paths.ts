@@ -20,6 +20,11 @@ export interface RecordedPath {
 const runMount = '/run/torpor';
 export const keptFolder = `${runMount}/kept`;
 
+const keptFile = /\/kept-files\/([0-9a-f]{64})$/;
+
+/** The hash by which a kept file (kept-files.ts) is named that has been put in the place of another one; undefined for other paths. */
+export const keptHash = (path: string): string | undefined => keptFile.exec(path)?.[1];
+
 /** More than this the kernel does not follow either (path_resolution(7)). */
 const maxLinks = 40;
 

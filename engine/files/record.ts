@@ -11,7 +11,15 @@ import { copyFile, mkdir, stat } from 'node:fs/promises';
 import { join, posix } from 'node:path';
 import { z } from 'zod';
 import { type FileHashes, openRegular } from './hashes.ts';
-import { type CapsuleView, hostPath, keptFolder, pathBytes, type RecordedPath, recordPath } from './paths.ts';
+import {
+  type CapsuleView,
+  hostPath,
+  keptFolder,
+  keptHash,
+  pathBytes,
+  type RecordedPath,
+  recordPath,
+} from './paths.ts';
 import {
   boundSockets,
   executableOf,
@@ -256,12 +264,13 @@ export async function keepVolatile(
 }
 
 /** What Debian's packages bring changes only with them; of that, these files are made anew by others' triggers. */
-const packaged = /^\/(usr|lib\w*|s?bin|opt)\//;
+export const packaged = /^\/(usr|lib\w*|s?bin|opt)\//;
 const generated = /\/(?:[^/]+\.cache|gschemas\.compiled|locale-archive)$/;
 
 function isVolatile({ role, writable, path, size }: RecordedFile): boolean {
   // A copy of what the application writes to would take its writes, unseen.
   if (role !== 'mapped-data' || writable || BigInt(size) > keepLimit) return false;
+  if (keptHash(path) !== undefined) return false;
   return !packaged.test(path) || generated.test(path);
 }
 

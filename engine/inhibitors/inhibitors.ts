@@ -224,13 +224,13 @@ const askingLimitMs = 15_000;
 const longestComplaint = 4096;
 
 /** One that has been granted: a descriptor of ours, and the path of its pipe. */
-interface Granted {
+export interface Granted {
   fd: number;
   path: string;
 }
 
-/** @throws TorporError `failed` */
-async function ask(inhibitor: Inhibitor, signal: AbortSignal): Promise<Granted> {
+/** In the engine's own name. It lasts until the descriptor is closed. @throws TorporError `failed` */
+export async function ask(inhibitor: Inhibitor, signal: AbortSignal): Promise<Granted> {
   for (const program of askers) {
     const granted = await askBy(program, inhibitor, signal);
     if (granted !== undefined) return granted;

@@ -12,7 +12,10 @@ import {
   type ResumeResult,
   type Session,
   type SessionMember,
+  type SessionPolicyChange,
+  type SessionPolicyState,
   type SessionReason,
+  type SessionRestoreOptions,
   type SessionRestoreResult,
   type SessionSaveOptions,
   type SessionSaveResult,
@@ -115,11 +118,17 @@ export class SessionOperations {
     }
   }
 
-  async restoreSession(caller: Caller, name: string, choices: ResumeChoices): Promise<SessionRestoreResult> {
+  async restoreSession(
+    caller: Caller,
+    name: string,
+    { own, ...choices }: SessionRestoreOptions,
+  ): Promise<SessionRestoreResult> {
     const session = await this.#stored(caller, name);
     const { locks, registry } = this.#parts;
     return locks.hold(keyOf(session.title), `The session "${session.title.name}"`, 'restored', async () => {
-      const { found } = await this.#describe(caller, session);
+      const found = (await this.#describe(caller, session)).found.filter(
+        ({ manifest }) => !own || (manifest !== undefined && specOf(manifest).user.uid === caller.uid),
+      );
       const resumed: ResumeResult[] = [];
       const left: LeftOut[] = found.flatMap(({ member }) => {
         const why = whyNot(member);
@@ -189,6 +198,23 @@ export class SessionOperations {
     );
   }
 
+  async policy({ uid }: Caller): Promise<SessionPolicyState> {
+    const { policies } = this.#parts;
+    return { ...policies.of(uid), isTold: policies.isTold };
+  }
+
+  async setPolicy(caller: Caller, change: SessionPolicyChange): Promise<SessionPolicyState> {
+    if (change.machine && caller.uid !== 0)
+      throw new TorporError(
+        'not-permitted',
+        'What happens to the sessions of all users is for root to choose.',
+        'Use sudo, or choose for yourself, without --machine.',
+      );
+    await this.#parts.policies.change(caller.uid, change);
+    this.#parts.log.info({ change, uid: caller.uid }, 'session policy changed');
+    return this.policy(caller);
+  }
+
   async #find(caller: Caller, name: string): Promise<Session> {
     return (await this.#describe(caller, await this.#stored(caller, name))).session;
   }
@@ -209,10 +235,12 @@ export class SessionOperations {
     );
   }
 
-  /** One's own comes before another's of the same name. */
+  /** By its name, of which one's own comes before another's, or by its id. */
   async #stored(caller: Caller, name: string): Promise<TitledSession> {
-    const fits = (await this.#visible(caller)).filter(({ title }) => title.name === name.trim());
-    const session = fits.find(({ title }) => title.uid === caller.uid) ?? fits[0];
+    const all = await this.#visible(caller);
+    const fits = all.filter(({ title }) => title.name === name.trim());
+    const session =
+      all.find(({ id }) => id === name) ?? fits.find(({ title }) => title.uid === caller.uid) ?? fits[0];
     if (session !== undefined) return session;
     throw new TorporError('not-found', `There is no session "${name}".`, 'See `torpor session ls`.');
   }

@@ -74,6 +74,7 @@ export class Snapshots {
 
   async collect(caller: Caller): Promise<CollectResult> {
     const result = await this.#parts.upkeep.collect();
+    await this.#parts.keptFiles.sweep();
     this.#parts.log.info({ ...result, uid: caller.uid }, 'store collected');
     if (caller.uid === 0 || result.skipped.length === 0) return result;
     // What is damaged may be another user's.

@@ -38,7 +38,9 @@ export interface PluginHierarchy {
  * Where plugins have cgroups: version 2, by which they are found, and of version 1 what limits processes and memory; where
  * both are missing the freezer, only to find them. Pure part of {@link PluginCgroups.open}.
  */
-export function pluginHierarchies(mounts: readonly Mount[]): PluginHierarchy[] {
+export function pluginHierarchies(
+  mounts: readonly Pick<Mount, 'path' | 'type' | 'superOptions'>[],
+): PluginHierarchy[] {
   const first = (controller: string) =>
     mounts.find(
       ({ type, superOptions }) => type === 'cgroup' && superOptions.split(',').includes(controller),

@@ -3,7 +3,7 @@
  * images, a picture of the screen and CRIU's log. A snapshot is made in `staging/` and comes into being by one
  * rename; whatever lies in `staging/` when the engine starts was never finished and is removed by the recovery.
  */
-import { copyFile, readdir, rename, rm, stat } from 'node:fs/promises';
+import { copyFile, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { TorporError } from '../../api/errors.ts';
 import {
@@ -14,8 +14,10 @@ import {
   plainVersion,
   specOf,
 } from '../../proto/manifest.ts';
-import { privateFolder, syncFolder } from '../durable.ts';
+import { privateFolder, syncFolder, writeDurable, writeSynced } from '../durable.ts';
+import { hashesIn, systemFileList } from '../files/kept-files.ts';
 import type { Logger } from '../log.ts';
+import { together } from '../together.ts';
 import { Encryption } from './encryption/encryption.ts';
 import { decryptToBuffer, FrameError } from './encryption/frames.ts';
 import { nameIn, PlainFolders } from './encryption/plain-folders.ts';
@@ -38,6 +40,8 @@ export const pictureFile = 'screen.png';
 export const thumbnailFile = 'thumbnail.png';
 /** What the terminal of a job showed. */
 export const terminalFile = 'terminal';
+/** What it needs of the machine's packages. In clear, and no part of the snapshot: dpkg is held up for who reads it. */
+const systemFilesFile = 'system-files';
 
 export type StoredSnapshot =
   | {
@@ -196,7 +200,10 @@ export class SnapshotStore {
     const plain: Manifest = { ...body, version: body.pages === undefined ? 1 : plainVersion, id, files };
     const manifest =
       key === undefined ? plain : sealManifest(this.encryption, { ...plain, version: manifestVersion }, key);
-    await writeManifest(onDisk, manifest, this.#key);
+    await together([
+      writeManifest(onDisk, manifest, this.#key),
+      writeSynced(join(onDisk, systemFilesFile), systemFileList(body.surroundings)),
+    ]);
     await syncFolders(onDisk);
     await rename(onDisk, this.folderOf(stage.id));
     await syncFolder(this.#path('snapshots'));
@@ -358,6 +365,31 @@ export class SnapshotStore {
     return new Set(
       stored.flatMap((item) => (item.kind === 'complete' ? (item.manifest.encryption?.keyId ?? []) : [])),
     );
+  }
+
+  /** Writes for snapshots of earlier versions what they need of the machine's packages. */
+  async listSystemFiles(): Promise<void> {
+    for (const id of await this.ids()) {
+      const path = join(this.folderOf(id), systemFilesFile);
+      if ((await stat(path).catch(() => undefined)) !== undefined) continue;
+      const manifest = await this.#readIfWhole(id);
+      if (manifest === undefined || manifest.isLocked) continue;
+      await writeDurable(path, systemFileList(manifest.surroundings)).catch((error: unknown) =>
+        this.#log.warn({ err: error, snapshot: id }, 'what it needs of packages could not be written'),
+      );
+    }
+  }
+
+  /** Hashes of the files of packages that snapshots need; undefined where that is not known of all of them. */
+  async systemFilesNeeded(): Promise<Set<string> | undefined> {
+    const needed = new Set<string>();
+    for (const id of await this.ids()) {
+      const list = await readFile(join(this.folderOf(id), systemFilesFile), 'utf8').catch(() => undefined);
+      // One that was removed meanwhile needs nothing.
+      if (list === undefined && (await this.has(id))) return undefined;
+      for (const sha256 of hashesIn(list ?? '')) needed.add(sha256);
+    }
+    return needed;
   }
 
   #filesOf(id: string): SnapshotFiles {

@@ -17,6 +17,7 @@ import { type Claim, restoreConnections } from '../connections/restored.ts';
 import { CriuError } from '../criu/criu-error.ts';
 import { compareDocumentLocks } from '../files/document-locks.ts';
 import { ownGhosts } from '../files/ghosts.ts';
+import type { KeptFiles } from '../files/kept-files.ts';
 import { placeMovedSockets } from '../files/moved-sockets.ts';
 import { UserFiles } from '../files/user-files.ts';
 import { takeInhibitors } from '../inhibitors/inhibitors.ts';
@@ -53,6 +54,7 @@ export interface ResumeParts {
   installation: Installation;
   plugins: PluginHost;
   pagers: Pagers;
+  keptFiles: KeptFiles;
   log: Logger;
 }
 
@@ -204,7 +206,7 @@ async function resumeOnce(
     const seen = new UserFiles(place.view.root, specOf(manifest).user);
     const lockFindings = await compareDocumentLocks(manifest.documentLocks ?? [], seen);
     await refuseTakenLocks(manifest, place.view);
-    prepared = await prepareSurroundings(manifest, imagesDir, place, contents);
+    prepared = await prepareSurroundings(manifest, imagesDir, place, contents, parts.keptFiles);
     const [ghosts, mended] = await looked;
     const rewritten = new Map([...prepared.rewritten, ...ghosts.rewritten, ...place.rewritten, ...mended]);
     await placeSockets(manifest, imagesDir, rewritten);

@@ -12,11 +12,26 @@ import { type CapsuleSpec, type Manifest, specOf } from '../../proto/manifest.ts
 import { identityOptions, runCommand } from '../command.ts';
 import { type Images, readImages } from '../criu/images.ts';
 import { type Change, compareFiles } from '../files/compare.ts';
+import type { KeptFiles } from '../files/kept-files.ts';
 import type { Package } from '../files/packages.ts';
-import { type CapsuleView, hostPath, keptFolder, pathBytes, type RecordedPath } from '../files/paths.ts';
-import { fileRecordSchema, isKeptCopy, type RecordedFile, type RecordedFolder } from '../files/record.ts';
+import {
+  type CapsuleView,
+  hostPath,
+  keptFolder,
+  keptHash,
+  pathBytes,
+  type RecordedPath,
+} from '../files/paths.ts';
+import {
+  fileRecordSchema,
+  isKeptCopy,
+  type RecordedFile,
+  type RecordedFolder,
+  statOrNothing,
+} from '../files/record.ts';
 import { holdRemaps } from '../files/remaps.ts';
 import { type RegFileChange, rewriteRegFiles } from '../files/rewrite.ts';
+import { type Mount, mountOf, readMounts } from '../mounts.ts';
 import type { ResumePlace } from './place.ts';
 
 /** CRIU writes it only where an application had files open whose names were gone. */
@@ -35,10 +50,20 @@ type Owner = Pick<CapsuleSpec, 'user'>;
 
 type Of<K extends Change['kind']> = Extract<Change, { kind: K }>;
 
+type PlacedFile = NonNullable<RegFileChange['movedTo']>;
+
+/** What an application goes on without having it anew. */
+interface Replaced {
+  path: string;
+  missing: boolean;
+  package: Package | undefined;
+}
+
 /** What to do about a change. */
 type Plan =
   | { kind: 'refuse'; sentence: string; hint: string }
   | { kind: 'use-kept'; record: RecordedFile; kept: string; finding?: Finding }
+  | { kind: 'use-kept-file'; record: RecordedFile; at: PlacedFile; replaced: Replaced }
   | { kind: 'forget'; record: RecordedPath; what: RegFileChange; finding: Finding }
   | { kind: 'recreate'; record: RecordedFile | RecordedFolder; finding: Finding };
 
@@ -47,6 +72,7 @@ type Plan =
  * @param imagesDir CRIU's images, verified already.
  * @param place its run folder is there already; copies of files are put into it.
  * @param snapshotFolder has the copies that were kept.
+ * @param keptFiles has what was kept when packages were replaced.
  * @throws TorporError `blocked`, naming the file and its package; `failed` where an image is damaged.
  */
 export async function prepareSurroundings(
@@ -54,15 +80,22 @@ export async function prepareSurroundings(
   imagesDir: string,
   { runFolder, view }: Pick<ResumePlace, 'runFolder' | 'view'>,
   snapshotFolder: string,
+  keptFiles: Pick<KeptFiles, 'pathFor'>,
 ): Promise<Prepared> {
   const records = z.array(fileRecordSchema).parse(manifest.surroundings);
   const changes = await compareFiles(records, view);
   if (changes.length === 0 && !hasRemaps(manifest))
     return { findings: [], rewritten: new Map(), afterwards: async () => {} };
-  const plans = changes.map((change) => planFor(change, manifest.name, specOf(manifest)));
+  const images = await readImages(imagesDir);
+  const mounts = await readMounts();
+  const plans = await Promise.all(
+    changes.map(async (change) => {
+      const kept = await placeOfKept(change, keptFiles, view, images, mounts);
+      return planFor(change, manifest.name, specOf(manifest), kept);
+    }),
+  );
   refuse(plans, changes);
 
-  const images = await readImages(imagesDir);
   await holdRemaps(images, view, specOf(manifest), manifest.id);
   const rewrites = new Map<number, RegFileChange>();
   const findings: Finding[] = [];
@@ -72,8 +105,10 @@ export async function prepareSurroundings(
     if (plan.kind === 'use-kept') await placeKept(plan.record, plan.kept, runFolder, snapshotFolder);
     const change = rewriteFor(plan, images, view, runFolder);
     for (const id of regFileIds(images, plan.record)) rewrites.set(id, { ...rewrites.get(id), ...change });
-    if (plan.finding !== undefined) findings.push(plan.finding);
+    if (plan.kind !== 'use-kept-file' && plan.finding !== undefined) findings.push(plan.finding);
   }
+  const replaced = plans.flatMap((plan) => (plan.kind === 'use-kept-file' ? plan.replaced : []));
+  findings.push(...replacedFindings(replaced, manifest.name));
   const rewritten = new Map<string, Buffer>();
   if (rewrites.size > 0) {
     rewritten.set('files.img', rewriteRegFiles(await readFile(join(imagesDir, 'files.img')), rewrites));
@@ -98,21 +133,50 @@ function refuse(plans: readonly Plan[], changes: readonly Change[]): void {
   throw new TorporError('blocked', `${first.sentence}${more}`, first.hint, { files });
 }
 
-/** What to do about one change. Pure part of {@link prepareSurroundings}. */
-export function planFor(change: Change, name: string, owner: Owner): Plan {
+/**
+ * Where the application finds the file that was kept of one that is not there any more; undefined where none was, and
+ * where it could not reach it, as on a file system that its capsule has not.
+ */
+async function placeOfKept(
+  change: Change,
+  keptFiles: Pick<KeptFiles, 'pathFor'>,
+  view: CapsuleView,
+  images: Images,
+  mounts: readonly Mount[],
+): Promise<PlacedFile | undefined> {
+  if (change.record.kind !== 'file') return undefined;
+  const path = await keptFiles.pathFor(change.record);
+  // A job sees the host's files.
+  if (path === undefined || view.runFolder === undefined) return path === undefined ? undefined : { path };
+  const inside = mountOf(
+    images.mounts.map(({ id, mountPoint }) => ({ id, path: mountPoint.replace(/^\.(?=\/)/, '') })),
+    path,
+  );
+  const isSame = inside !== undefined && inside.path === mountOf(mounts, path)?.path;
+  if (!isSame || (await statOrNothing(await hostPath(view, Buffer.from(path)))) === undefined)
+    return undefined;
+  return { path, mountId: inside.id };
+}
+
+/** What to do about one change. Pure part of {@link prepareSurroundings}. @param kept the file as it was, if there is one. */
+export function planFor(change: Change, name: string, owner: Owner, kept?: PlacedFile): Plan {
   switch (change.kind) {
     case 'program-replaced':
+      if (kept !== undefined) return goOnWithKept(change, false, kept);
       return refusal(
         `${change.path}${ofPackage(change.package)} was replaced after ${name} was suspended.`,
         change,
       );
     case 'program-missing':
+      if (kept !== undefined) return goOnWithKept(change, true, kept);
       return refusal(
         `${change.path}${ofPackage(change.package)} was removed after ${name} was suspended.`,
         change,
       );
     case 'mapped-data-replaced':
-      return planForData(change, name);
+      return kept !== undefined && change.record.kept === undefined
+        ? goOnWithKept(change, change.missing, kept)
+        : planForData(change, name);
     case 'document-changed':
       return {
         kind: 'forget',
@@ -137,22 +201,72 @@ export function planFor(change: Change, name: string, owner: Owner): Plan {
   }
 }
 
+function goOnWithKept(
+  change: Of<'program-replaced' | 'program-missing' | 'mapped-data-replaced'>,
+  missing: boolean,
+  at: PlacedFile,
+): Plan {
+  const { record, path, package: owner } = change;
+  return { kind: 'use-kept-file', record, at, replaced: { path, missing, package: owner } };
+}
+
+/** One for each package, and one for all files of none, as those of a package that was removed. Pure. */
+export function replacedFindings(replaced: readonly Replaced[], name: string): Finding[] {
+  const groups = new Map<string, Replaced[]>();
+  for (const each of replaced) {
+    // What an earlier resume has put there, and is kept in another place now, is no news.
+    if (keptHash(each.path) !== undefined) continue;
+    const key = each.package?.name ?? '';
+    groups.set(key, [...(groups.get(key) ?? []), each]);
+  }
+  return [...groups.values()].map((files) =>
+    finding(
+      'degraded',
+      sentenceOnReplaced(files, name),
+      'Close it and start it anew when convenient: until then it does without what the new version mends, also in security.',
+    ),
+  );
+}
+
+function sentenceOnReplaced(files: readonly Replaced[], name: string): string {
+  const [{ path = '', package: owner } = {}] = files;
+  const verb = files.every(({ missing }) => missing) ? 'removed' : 'replaced';
+  const happened = `${verb} after ${name} was suspended`;
+  const isOne = files.length === 1;
+  if (owner !== undefined) {
+    const count = isOne ? 'the file' : `the ${files.length} files`;
+    return `The package ${owner.name} (${nowOf(owner)}) was ${happened}; it goes on with ${count} it had of the earlier one.`;
+  }
+  const others = files.length === 2 ? 'one more file' : `${files.length - 1} more files`;
+  return isOne
+    ? `${path} was ${happened}; it goes on with the one it had.`
+    : `${path} and ${others} were ${happened}; it goes on with those it had.`;
+}
+
+const nowOf = ({ version }: Package) => (version === undefined ? 'not installed now' : `now ${version}`);
+
 function ofPackage(owner: Package | undefined): string {
   if (owner === undefined) return '';
-  const now = owner.version === undefined ? 'not installed now' : `now ${owner.version}`;
-  return ` (package ${owner.name}, ${now})`;
+  return ` (package ${owner.name}, ${nowOf(owner)})`;
 }
 
 function refusal(
   sentence: string,
   { package: owner, path }: { package?: Package | undefined; path: string },
 ): Plan {
+  if (keptHash(path) !== undefined) return { kind: 'refuse', ...keptIsGone(path) };
   const hint =
     owner === undefined
       ? `Put ${path} back as it was and resume again; the snapshot is kept.`
       : `Install the earlier version of ${owner.name} again (\`apt-get install ${owner.name}=VERSION\`; /var/log/dpkg.log has the version), resume, and upgrade afterwards; the snapshot is kept.`;
   return { kind: 'refuse', sentence, hint };
 }
+
+/** It is of an earlier version of a package, and nobody knows any more which. */
+const keptIsGone = (path: string) => ({
+  sentence: `${path}, which was kept of a package that was replaced, is damaged or gone.`,
+  hint: 'Put it back from a backup of the state folder, or start the application anew; the snapshot is kept.',
+});
 
 function planForData(
   { path, record, missing, package: owner }: Of<'mapped-data-replaced'>,
@@ -254,6 +368,8 @@ function rewriteFor(
       return plan.what;
     case 'recreate':
       return { forgetContents: true, forgetMode: true };
+    case 'use-kept-file':
+      return { forgetMode: true, movedTo: plan.at };
     case 'use-kept':
       return {
         forgetMode: true,
@@ -303,7 +419,8 @@ async function placeKept(
   await rm(target, { force: true });
   await copyFile(join(snapshotFolder, kept), target, constants.COPYFILE_FICLONE | constants.COPYFILE_EXCL);
   await chown(target, record.uid, record.gid);
-  await chmod(target, record.mode);
+  // Who reaches it is to have no rights by it.
+  await chmod(target, record.mode & 0o777);
 }
 
 const makeFile = 'set -C; umask 077; : > "$1" && chmod "$2" -- "$1"';

@@ -25,6 +25,7 @@ export async function openDesktop(env: NodeJS.ProcessEnv = process.env): Promise
   return {
     applications,
     settings: store,
+    placements: store.placements,
     locale: localeName(locale),
     openExternal,
     programs: programsInTerminals,

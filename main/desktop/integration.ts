@@ -2,7 +2,7 @@
  * What the app puts into the user's desktop: its own entry and icon, "Open in Torpor" for files, and the entry that starts
  * it with the log-in. All are files of the user's own, written only where they differ.
  */
-import { chmod, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Folders } from './folders.ts';
 import { isProgram } from './programs.ts';
@@ -103,12 +103,31 @@ export async function removeEntries(folders: Folders): Promise<void> {
   for (const { folder } of scriptFolders(folders)) await rm(join(folder, scriptName), { force: true });
 }
 
-/** Has the app start with the log-in, in the tray only, or no longer. */
-export async function setAutostart(folders: Folders, command: string, enabled: boolean): Promise<void> {
+/** A package's unit of the app (packaging/systemd/user), where systemd looks for it. */
+export const packagedUnit = '/usr/lib/systemd/user/torpor-app.service';
+
+/**
+ * Has the app start with the log-in, in the tray only, or no longer. Where a package has brought a unit of it, the user's systemd
+ * starts that in graphical sessions that it knows of, and desktops that have it start their entries leave this one alone.
+ */
+export async function setAutostart(
+  folders: Folders,
+  command: string,
+  enabled: boolean,
+  unit = packagedUnit,
+): Promise<void> {
   const path = join(folders.configHome, 'autostart/torpor.desktop');
+  const link = join(folders.configHome, 'systemd/user/graphical-session.target.wants/torpor-app.service');
+  await rm(link, { force: true });
   if (!enabled) {
     await rm(path, { force: true });
     return;
+  }
+  const text = await readFile(unit, 'utf8').catch(() => '');
+  const hasUnit = text.includes(`ExecStart=${command} ui `);
+  if (hasUnit) {
+    await mkdir(dirname(link), { recursive: true });
+    await symlink(unit, link);
   }
   await put(
     path,
@@ -119,7 +138,7 @@ Exec=${execLine([command, 'ui', '--tray'])}
 Icon=torpor
 Terminal=false
 X-GNOME-Autostart-enabled=true
-`,
+${hasUnit ? 'X-systemd-skip=true\n' : ''}`,
   );
 }
 

@@ -1,20 +1,24 @@
-/** What the app remembers: settings, when applications were used, what was suspended together last. Kept by `conf`. */
+/** What the app remembers: settings, when applications were used, where their windows were. Kept by `conf`. */
 import { renameSync } from 'node:fs';
 import { join } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import Conf from 'conf';
 import { TorporError } from '../../api/errors.ts';
-import type { SettingsStore } from '../desktop-parts.ts';
+import type { PlacementStore, SettingsStore } from '../desktop-parts.ts';
 import { defaultSettings, type Notice, type Settings, settingsSchema } from '../ipc/view.ts';
+import { type WindowPlacement, windowPlacementSchema } from '../shells/placement.ts';
 import type { UseLog } from './applications.ts';
 import type { Folders } from './folders.ts';
 
 interface Remembered {
   settings: Partial<Settings>;
   used: Record<string, string>;
-  lastSession: string[];
+  placements: Record<string, WindowPlacement>;
 }
 
 const fileName = 'app';
+/** Those of what is forgotten while the app does not run would stay for ever. */
+const mostPlacements = 100;
 
 export class AppStore implements SettingsStore, UseLog {
   readonly #conf: Conf<Remembered>;
@@ -61,19 +65,23 @@ export class AppStore implements SettingsStore, UseLog {
     this.#listeners.push(listener);
   }
 
-  get lastSession(): readonly string[] {
-    return this.#conf.get('lastSession');
-  }
-  set lastSession(ids: readonly string[]) {
-    this.#keep('lastSession', [...ids]);
-  }
-
   get used(): Readonly<Record<string, string>> {
     return this.#conf.get('used');
   }
   note(id: string, at: string): void {
     this.#keep('used', { ...this.used, [id]: at });
   }
+
+  readonly placements: PlacementStore = {
+    of: (workload) => windowPlacementSchema.safeParse(this.#conf.get('placements')[workload]).data,
+    keep: (workload, placement) => {
+      const kept = this.#conf.get('placements');
+      if (isDeepStrictEqual(kept[workload], placement)) return;
+      const others = Object.entries(kept).filter(([id]) => id !== workload);
+      const all = placement === undefined ? others : [...others, [workload, placement] as const];
+      this.#keep('placements', Object.fromEntries(all.slice(-mostPlacements)));
+    },
+  };
 
   /** A full disk must not keep an application from being started. */
   #keep<K extends keyof Remembered>(key: K, value: Remembered[K]): void {
@@ -91,11 +99,11 @@ function openConf(cwd: string): { conf: Conf<Remembered>; problem: Notice | unde
       cwd,
       configName: fileName,
       clearInvalidConfig: false,
-      defaults: { settings: {}, used: {}, lastSession: [] },
+      defaults: { settings: {}, used: {}, placements: {} },
       schema: {
         settings: { type: 'object' },
         used: { type: 'object', additionalProperties: { type: 'string' } },
-        lastSession: { type: 'array', items: { type: 'string' } },
+        placements: { type: 'object' },
       },
     });
   try {

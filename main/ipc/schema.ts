@@ -16,6 +16,8 @@ import {
   placeSchema,
   pluginReportViewSchema,
   programSchema,
+  sessionRestoredSchema,
+  sessionSavedSchema,
   settingsSchema,
   snapshotViewSchema,
   windowSchema,
@@ -24,6 +26,8 @@ import {
 const call = <A extends z.ZodTuple, R extends z.ZodType>(args: A, result: R) => ({ args, result });
 const id = z.string().min(1).max(200);
 
+/** Of a session, as the user calls it; whether it can be one is the engine's to say. */
+const sessionName = z.string().min(1).max(1000);
 const path = z.string().min(1).max(4000);
 const passphrase = z.string().min(1).max(1000);
 
@@ -111,6 +115,25 @@ export const calls = {
   'session.suspendAll': call(z.tuple([]), z.object({ suspended: z.number(), failed: z.array(noticeSchema) })),
   /** Resumes what was suspended together last. */
   'session.resumeLast': call(z.tuple([]), z.object({ resumed: z.number(), failed: z.array(noticeSchema) })),
+  /**
+   * Suspends these at one instant and keeps them under a name: all of them, or with `partial` those that can be. `replace`
+   * takes the name from a session that has it.
+   */
+  'session.save': call(
+    z.tuple([
+      z.object({
+        name: sessionName,
+        workloads: z.array(id).min(1).max(1000),
+        partial: z.boolean(),
+        replace: z.boolean(),
+      }),
+    ]),
+    sessionSavedSchema,
+  ),
+  /** Resumes what a session has, side by side; one that cannot be resumed stays suspended. */
+  'session.restore': call(z.tuple([sessionName]), sessionRestoredSchema),
+  /** Forgets its name; what it has stays as it is. */
+  'session.forget': call(z.tuple([sessionName]), z.void()),
   'automation.pause': call(z.tuple([z.boolean()]), z.void()),
   /** The plugins for the user's workloads, each asked now. */
   'plugins.list': call(z.tuple([]), pluginReportViewSchema),

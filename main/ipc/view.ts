@@ -6,21 +6,26 @@ import {
   findingSchema,
   type IntervalState,
   importResultSchema,
+  leftOutSchema,
+  longestSessionName,
   mostKeptLast,
   phases,
   pluginReportSchema,
+  sessionMemberSchema,
+  sessionSchema,
   shortestPassphrase,
   snapshotSchema,
   usualKeepLast,
   workloadSchema,
 } from '../../api/types.ts';
 
-export { mostKeptLast, shortestPassphrase };
+export { longestSessionName, mostKeptLast, shortestPassphrase };
 
 /** Where a window is: its address is `#` and this as a path, such as `#/snapshots/1a2b3c4d`. */
 export const placeSchema = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('home') }),
   z.object({ kind: z.literal('launch') }),
+  z.object({ kind: z.literal('sessions') }),
   z.object({ kind: z.literal('bundles'), workload: z.string().optional() }),
   z.object({ kind: z.literal('snapshots'), workload: z.string() }),
   z.object({ kind: z.literal('settings') }),
@@ -170,6 +175,51 @@ export const workloadViewSchema = workloadSchema
   });
 export type WorkloadView = z.infer<typeof workloadViewSchema>;
 
+/** A session that has a name, its members in the order in which a restore brings them back. */
+export const sessionViewSchema = sessionSchema.extend({
+  /** What was suspended all at once last; its name is the program's. */
+  isLast: z.boolean(),
+  members: z.array(
+    sessionMemberSchema.extend({
+      /** As of a workload; see {@link workloadViewSchema}. */
+      title: z.string(),
+      icon: z.string(),
+      /** Of what it is suspended in. */
+      thumbnail: z.string().optional(),
+    }),
+  ),
+});
+export type SessionView = z.infer<typeof sessionViewSchema>;
+
+/** How the saving of a session ended. */
+export const sessionSavedSchema = z.discriminatedUnion('kind', [
+  z.object({
+    kind: z.literal('saved'),
+    suspended: z.number().int(),
+    freedBytes: z.number(),
+    /** Run on. */
+    left: z.array(leftOutSchema),
+  }),
+  /** Nothing was suspended; all runs on. */
+  z.object({
+    kind: z.literal('refused'),
+    /** As the user wanted it. */
+    cancelled: z.boolean(),
+    message: z.string(),
+    hint: z.string(),
+    /** What blocks it, where that is what was refused. */
+    findings: z.array(findingSchema),
+  }),
+]);
+export type SessionSaved = z.infer<typeof sessionSavedSchema>;
+
+export const sessionRestoredSchema = z.object({
+  resumed: z.number().int(),
+  /** Of what does not run. */
+  left: z.array(leftOutSchema),
+});
+export type SessionRestored = z.infer<typeof sessionRestoredSchema>;
+
 /** One point of an application's timeline. */
 export const snapshotViewSchema = snapshotSchema.extend({
   thumbnail: z.string().optional(),
@@ -259,6 +309,8 @@ export const defaultSettings: Settings = {
 export const appStateSchema = z.object({
   engine: engineStateSchema,
   workloads: z.array(workloadViewSchema),
+  /** Newest first. */
+  sessions: z.array(sessionViewSchema),
   /** Memory free because of all that is suspended, in bytes. */
   freedBytes: z.number(),
   /** What all snapshots take, and what is free where they are, in bytes. */

@@ -68,11 +68,15 @@ export class LivePictures implements Disposable {
     });
   }
 
-  /** Takes none of this one until that is disposed: a connection to its screen is in the way of a suspend. */
-  async hold(workload: string): Promise<Disposable> {
-    this.#held.add(workload);
-    if (this.#taking?.workload === workload) await this.#taking.done;
-    return { [Symbol.dispose]: () => this.#held.delete(workload) };
+  /** Takes none of these until that is disposed: a connection to its screen is in the way of a suspend. */
+  async hold(workloads: readonly string[]): Promise<Disposable> {
+    for (const workload of workloads) this.#held.add(workload);
+    if (this.#taking !== undefined && workloads.includes(this.#taking.workload)) await this.#taking.done;
+    return {
+      [Symbol.dispose]: () => {
+        for (const workload of workloads) this.#held.delete(workload);
+      },
+    };
   }
 
   /** One after the other: it must never slow down what it shows. */

@@ -36,6 +36,9 @@ export class BrowserShell implements Shell {
   /** A page of the user's own browser is the user's to close. */
   async close(): Promise<void> {}
 
+  /** Nor is its place ours to know. */
+  async placementOf(): Promise<undefined> {}
+
   async setTray(model: TrayModel): Promise<boolean> {
     return this.#desktop.tray?.set(model) ?? false;
   }

@@ -4,6 +4,7 @@
  */
 import type { CallError, CallName, EventName, EventValue } from '../ipc/schema.ts';
 import type { Notice, Place } from '../ipc/view.ts';
+import type { WindowPlacement } from './placement.ts';
 
 /** One entry of the tray's menu. `id` is unique in the menu and stays the same as long as it means the same. */
 export type TrayItem =
@@ -43,8 +44,13 @@ export interface WindowHost {
 export interface Shell extends AsyncDisposable {
   readonly kind: 'electron' | 'chromium' | 'browser';
   readonly canGlobalShortcut: boolean;
-  /** Opens a window there, or brings the one that is there to the front. */
-  open(place: Place): Promise<void>;
+  /**
+   * Opens a window there, or brings the one that is there to the front.
+   * @param placement where a new one is put on the desktop, as far as that lets it be
+   */
+  open(place: Place, placement?: WindowPlacement): Promise<void>;
+  /** Where a window is on the desktop; undefined where it is not open, or its place is not the shell's to know. */
+  placementOf(window: string): Promise<WindowPlacement | undefined>;
   close(window: string): Promise<void>;
   /** Shows or changes the tray. @returns whether the desktop has one */
   setTray(model: TrayModel): Promise<boolean>;

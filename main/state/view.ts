@@ -1,6 +1,14 @@
 /** From what the engine and the desktop say to what the windows show. Pure. */
-import type { Snapshot, Workload } from '../../api/types.ts';
-import type { Application, Operation, ProgressView, SnapshotView, WorkloadView } from '../ipc/view.ts';
+import type { Session, Snapshot, Workload } from '../../api/types.ts';
+import type {
+  Application,
+  Operation,
+  ProgressView,
+  SessionView,
+  SnapshotView,
+  WorkloadView,
+} from '../ipc/view.ts';
+import { lastSession } from '../sessions.ts';
 
 /** Path of a workload's icon on the app's origin. */
 export function iconPath(workload: Pick<Workload, 'name'>, application: Application | undefined): string {
@@ -59,5 +67,29 @@ export function snapshotView(snapshot: Snapshot, workload: Workload | undefined)
       ? { thumbnail: `/thumbnails/${snapshot.id}`, picture: `/pictures/${snapshot.id}` }
       : {}),
     current: workload?.snapshot === snapshot.id,
+  };
+}
+
+/** @param workloads of which some may be gone that the session has */
+export function sessionView(
+  session: Session,
+  workloads: readonly WorkloadView[],
+  snapshots: readonly Snapshot[],
+): SessionView {
+  return {
+    ...session,
+    isLast: session.name === lastSession,
+    members: session.members.map((member) => {
+      const known = workloads.find(({ id }) => id === member.workload);
+      const snapshot = snapshots.find(({ id }) => id === member.snapshot);
+      return {
+        ...member,
+        title: known?.title ?? member.name,
+        icon: known?.icon ?? iconPath(member, undefined),
+        ...(snapshot === undefined || snapshot.damaged !== undefined
+          ? {}
+          : { thumbnail: `/thumbnails/${snapshot.id}` }),
+      };
+    }),
   };
 }

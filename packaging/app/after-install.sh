@@ -14,11 +14,26 @@ else
   chmod 4755 "$root/chrome-sandbox"
 fi
 
+# dpkg says "configure" and the version before, if there was one; rpm how many versions there are now. What an administrator
+# has disabled since the first time stays disabled.
+first=no
+case $1 in
+  configure) [ -n "$2" ] || first=yes ;;
+  1) first=yes ;;
+esac
+if [ "$first" = yes ] && command -v systemctl >/dev/null; then
+  # From the start on, so that a shutdown waits for what is to be saved.
+  systemctl enable torpord.service || true
+  systemctl --global enable torpor-restore.service || true
+fi
 if [ -d /run/systemd/system ]; then
   systemctl daemon-reload
-  # The bus starts the engine with the first call; one of the version before makes way for it. Applications run on.
+  # The bus takes the new policy, and the log-in manager how long a shutdown waits.
   systemctl reload dbus.service || true
+  systemctl kill --signal=HUP systemd-logind.service || true
+  # An engine of the version before makes way. Applications run on.
   systemctl try-restart torpord.service || true
+  if [ "$first" = yes ]; then systemctl start torpord.service || true; fi
 fi
 if command -v update-desktop-database >/dev/null; then
   update-desktop-database -q /usr/share/applications || true

@@ -30,6 +30,7 @@ PACKAGES_TESTS=(
   libjemalloc2 libtcmalloc-minimal4 libmimalloc-dev # allocators that keep what is freed
   mc # a full-screen program, as a job
   openssh-client gpg-agent rsyslog systemd # services outside that a job talks to, the log-in manager among them
+  polkitd # who may do what, on a system bus of the tests'
   zstd # to unpack what the page store has packed, by another program
   openssh-server openssh-client # moving to another machine
   imagemagick python3-yaml # pictures of a display; reading electron-builder.yml

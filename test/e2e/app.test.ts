@@ -118,16 +118,65 @@ describe('an application', () => {
     await window.until(({ workloads }) => !workloads.some((each) => each.id === id));
   });
 
-  it('is suspended and resumed with all others', async () => {
+  it('is suspended and resumed with all others, as one session', async () => {
     const ids = [await engine.start(['xterm']), await engine.start(['xterm'])].map(({ id }) => id);
     for (const id of ids) await card(id);
     expect(await window.call('session.suspendAll')).toEqual({ suspended: 2, failed: [] });
     for (const id of ids) await inState(id, 'suspended');
+    const last = await window.until(({ sessions }) => sessions.find(({ isLast }) => isLast));
+    expect(last.members.map(({ workload }) => workload).sort()).toEqual([...ids].sort());
+    const saved = (await engine.snapshots()).filter(({ id }) =>
+      last.members.some((each) => each.snapshot === id),
+    );
+    expect(saved).toHaveLength(2);
+    // What was suspended before, or after that, is not a part of it.
+    const other = (await engine.start(['xterm'])).id;
+    await engine.json('suspend', other);
     expect(await window.call('session.resumeLast')).toEqual({ resumed: 2, failed: [] });
-    for (const id of ids) {
+    for (const id of ids) await inState(id, 'running');
+    await inState(other, 'suspended');
+
+    // One of them was suspended anew since, the other was not suspended: it comes back from where it is.
+    expect(await window.call('session.suspendAll')).toEqual({ suspended: 2, failed: [] });
+    for (const id of ids) await engine.json('resume', id);
+    await engine.json('suspend', ids[0] ?? '');
+    expect(await window.call('session.resumeLast')).toEqual({ resumed: 1, failed: [] });
+    await inState(ids[0] ?? '', 'running');
+    await inState(other, 'suspended');
+
+    // Nothing is left of the session, so it is what is suspended.
+    expect(await window.call('session.resumeLast')).toEqual({ resumed: 1, failed: [] });
+    expect(await window.call('session.resumeLast')).toEqual({ resumed: 0, failed: [] });
+    for (const id of [...ids, other]) {
       await inState(id, 'running');
       await engine.json('end', id);
     }
+    await window.until(({ workloads }) => workloads.every(({ state }) => state === 'ended'));
+    expect(await window.call('session.suspendAll')).toEqual({ suspended: 0, failed: [] });
+  });
+
+  it('runs on and is told of where it cannot be suspended with all others', async () => {
+    const tied = await engine.start(['xterm'], '--name', 'tied');
+    const free = await engine.start(['xterm'], '--name', 'free');
+    const guest = engine.run(['exec', tied.id, '--', 'sleep', '1000']);
+    await vi.waitFor(async () => {
+      const found = await window.call('workload.inspect', tied.id);
+      expect(found.some(({ verdict }) => verdict === 'blocking')).toBe(true);
+    });
+    const { suspended, failed } = await window.call('session.suspendAll');
+    expect(suspended).toBe(1);
+    expect(failed).toEqual([
+      {
+        level: 'error',
+        message: expect.stringMatching(/^tied cannot be suspended/),
+        hint: expect.anything(),
+      },
+    ]);
+    await inState(free.id, 'suspended');
+    await inState(tied.id, 'running');
+    expect(await window.call('session.resumeLast')).toEqual({ resumed: 1, failed: [] });
+    for (const { id } of [tied, free]) await engine.json('end', id);
+    await guest;
   });
 
   it('is there again when the engine was killed', async () => {

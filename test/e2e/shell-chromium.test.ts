@@ -1,6 +1,7 @@
 /** The Chromium shell on a real display, and what there is where there is no display or no Chromium. */
-import { readdirSync, readFileSync, statSync } from 'node:fs';
-import { join } from 'node:path';
+import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { connectWindow } from '../support/app.ts';
 import { patience, ShellScene, shellSuite } from '../support/shell-suite.ts';
@@ -30,6 +31,99 @@ describe('the Chromium shell', () => {
     await expect.poll(titles, patience).toContain('Settings – Torpor');
     await scene.display.picture('chromium-screen');
     await scene.engine.json('end', id);
+  });
+
+  it('opens the window of an application where it was, full-screen too, when that is restored or resumed', async () => {
+    await scene.ui(['--tray']);
+    const { address } = JSON.parse((await scene.ui(['--browser', '--json'])).stdout);
+    using window = await connectWindow(address);
+    await window.until(({ engine }) => engine.kind === 'ready');
+    const { id } = await scene.engine.start(['xterm']);
+    const inState = (state: string) =>
+      window.until(({ workloads }) => workloads.some((each) => each.id === id && each.state === state));
+    const shown = async () => {
+      const [own] = await scene.display.windows();
+      return own && { id: own.id, ...(await scene.display.place(own.id)) };
+    };
+    await inState('running');
+    await window.call('window.open', { kind: 'screen', workload: id });
+    await expect.poll(shown, patience).toBeDefined();
+    const own = (await shown())?.id ?? '';
+    await scene.display.move(own, { x: 90, y: 120, width: 640, height: 480 });
+    await expect.poll(shown, patience).toMatchObject({ width: 640, height: 480 });
+    const before = await shown();
+
+    await window.call('session.save', { name: 'one', workloads: [id], partial: false, replace: false });
+    // It shows the last picture meanwhile; a user may leave it, or move it.
+    await scene.display.move(own, { x: 200, y: 20, width: 600, height: 400 });
+    await expect.poll(shown, patience).toMatchObject({ width: 600 });
+    const moved = await shown();
+    await window.call('session.restore', 'one');
+    await inState('running');
+    expect(await shown()).toEqual(moved);
+
+    await scene.display.move(own, { x: 90, y: 120, width: 640, height: 480 });
+    await expect.poll(shown, patience).toEqual(before);
+    await window.call('workload.suspend', id, { keepRunning: false });
+    await scene.display.close(own);
+    await expect.poll(() => scene.display.windows(), patience).toEqual([]);
+    await window.call('workload.resume', id);
+    await expect.poll(shown, patience).toEqual({ ...before, id: expect.anything() });
+
+    await scene.display.press((await shown())?.id ?? '', 'F11');
+    const isFull = async () => (await shown())?.states.includes('_NET_WM_STATE_FULLSCREEN');
+    await expect.poll(isFull, patience).toBe(true);
+    await scene.engine.json('suspend', id);
+    await scene.ui(['--quit']);
+    await expect.poll(() => scene.display.windows(), patience).toEqual([]);
+    await scene.ui(['--tray']);
+    await scene.engine.json('resume', id);
+    await expect.poll(isFull, patience).toBe(true);
+
+    // What was closed before the suspend stays closed.
+    await scene.ui(['--quit']);
+    await expect.poll(() => scene.display.windows(), patience).toEqual([]);
+    await scene.ui(['--tray']);
+    await scene.engine.json('suspend', id);
+    await scene.engine.json('resume', id);
+    await sleep(1500);
+    expect(await scene.display.windows()).toEqual([]);
+    await scene.engine.json('end', id);
+  });
+
+  it('knows only the sizes of its windows where there is no X server', async () => {
+    const elsewhere = {
+      DISPLAY: '',
+      WAYLAND_DISPLAY: 'wayland-none',
+      TORPOR_CHROMIUM_FLAGS: '--disable-gpu --ozone-platform=headless',
+    };
+    const { id } = await scene.engine.start(['xterm']);
+    await scene.engine.json('suspend', id);
+    const path = join(scene.folder, 'config/torpor/app.json');
+    mkdirSync(dirname(path), { recursive: true });
+    const kept = () => JSON.parse(readFileSync(path, 'utf8')).placements;
+    const was = { size: { width: 730, height: 510 }, state: 'normal' };
+    const moved = { ...was, position: { x: 30, y: 40 }, workspace: 2 };
+    // What was on another display once comes back in its size.
+    for (const placement of [was, moved]) {
+      writeFileSync(path, JSON.stringify({ settings: {}, used: {}, placements: { [id]: placement } }));
+      await scene.ui(['--tray'], elsewhere);
+      const { address } = JSON.parse((await scene.ui(['--browser', '--json'], elsewhere)).stdout);
+      using window = await connectWindow(address);
+      await window.until(({ engine }) => engine.kind === 'ready');
+      await scene.engine.json('resume', id);
+      const isShown = () => scene.processes('--type=renderer').length > 0;
+      await expect.poll(isShown, patience).toBe(true);
+      await expect
+        .poll(async () => {
+          await window.call('workload.suspend', id, { keepRunning: true });
+          return kept()[id];
+        }, patience)
+        .toEqual(was);
+      await scene.engine.json('suspend', id);
+      await scene.ui(['--quit']);
+    }
+    await scene.engine.json('forget', id);
   });
 
   it('gives no secret to a command line, and its profile to nobody else', async () => {

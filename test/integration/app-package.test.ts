@@ -72,7 +72,12 @@ describe('electron-builder.yml', () => {
         const [, folder = 'none'] = /Goes to (\/\S*\/)/.exec(readFileSync(join(root, from), 'utf8')) ?? [];
         expect(`${to.slice(0, to.lastIndexOf('/'))}/`).toBe(folder);
       }
-      expect(files).toHaveLength(3);
+      // And all of them are installed.
+      const folders = ['dbus', 'polkit', 'systemd', ...(target === 'deb' ? ['dpkg'] : [])];
+      const service = folders.flatMap((folder) =>
+        filesBelow(`packaging/${folder}`).map((file) => `packaging/${folder}/${file}`),
+      );
+      expect(files.map(([from]) => from).sort()).toEqual(service.sort());
       const [before = ''] = fpm.filter((word) => word.startsWith('--before-remove='));
       for (const script of [afterInstall, afterRemove, before.split('=')[1] ?? '']) {
         expect(statSync(join(root, script)).mode & 0o111).not.toBe(0);

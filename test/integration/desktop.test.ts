@@ -1,7 +1,7 @@
 /** What the app knows of a desktop: files that the test writes, and this machine's own applications. */
 import { execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, readFile, readlink, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -162,16 +162,34 @@ describe('what the app remembers', () => {
     expect(store.value.diskLimitBytes).toBe(0);
     expect(await store.set({ diskLimitBytes: 5, language: undefined })).toMatchObject({ diskLimitBytes: 5 });
     await expect(store.set({ lowMemoryPercent: 99 })).rejects.toMatchObject({ code: 'usage' });
-    store.lastSession = ['a', 'b'];
     const again = new AppStore(own());
     expect(again.value.diskLimitBytes).toBe(5);
-    expect(again.lastSession).toEqual(['a', 'b']);
     const path = join(home, '.config/torpor/app.json');
     const kept = JSON.parse(await readFile(path, 'utf8')) as { settings: Record<string, unknown> };
     kept.settings.lowMemoryPercent = 'much';
     kept.settings.unknown = 1;
     await writeFile(path, JSON.stringify(kept));
     expect(new AppStore(own()).value).toMatchObject({ lowMemoryPercent: 8, diskLimitBytes: 5 });
+  });
+
+  it('has where windows were, the latest ones, and nothing that is no place', async () => {
+    const store = new AppStore(own());
+    const size = { width: 700, height: 500 };
+    const placement = { position: { x: -20, y: 40 }, size, state: 'normal', workspace: 2 } as const;
+    store.placements.keep('first', placement);
+    store.placements.keep('second', { size, state: 'maximised' });
+    store.placements.keep('second', undefined);
+    expect(new AppStore(own()).placements.of('first')).toEqual(placement);
+    expect(new AppStore(own()).placements.of('second')).toBeUndefined();
+    const path = join(home, '.config/torpor/app.json');
+    const kept = JSON.parse(await readFile(path, 'utf8')) as { placements: Record<string, unknown> };
+    kept.placements.broken = { size: { width: 'wide' } };
+    await writeFile(path, JSON.stringify(kept));
+    const again = new AppStore(own());
+    expect(again.placements.of('broken')).toBeUndefined();
+    for (let id = 0; id < 110; id++) again.placements.keep(`id ${id}`, placement);
+    expect(again.placements.of('first')).toBeUndefined();
+    expect(again.placements.of('id 10')).toEqual(placement);
   });
 
   it('is put aside where it is damaged, and that is told', async () => {
@@ -221,6 +239,22 @@ it('an address is handed to the desktop’s own opener', async () => {
     timeout: 20_000,
   });
   vi.unstubAllEnvs();
+});
+
+it('starts with the log-in by the unit of a package, where that starts this very program', async () => {
+  const packaged = new URL('../../packaging/systemd/user/torpor-app.service', import.meta.url).pathname;
+  const path = join(home, '.config/autostart/torpor.desktop');
+  const link = join(home, '.config/systemd/user/graphical-session.target.wants/torpor-app.service');
+  await setAutostart(own(), '/elsewhere/torpor', true, packaged);
+  expect(existsSync(link)).toBe(false);
+  expect(await readFile(path, 'utf8')).not.toContain('systemd');
+  await setAutostart(own(), '/usr/bin/torpor', true, packaged);
+  expect(await readlink(link)).toBe(packaged);
+  // A desktop that has systemd start its entries does not start it a second time.
+  expect(await readFile(path, 'utf8')).toContain('X-systemd-skip=true');
+  await setAutostart(own(), '/usr/bin/torpor', true, packaged);
+  await setAutostart(own(), '/usr/bin/torpor', false, packaged);
+  expect([path, link].filter(existsSync)).toEqual([]);
 });
 
 it('entries are written that other programs accept, run what they say, and are removed', async () => {

@@ -155,7 +155,9 @@ class Application implements AsyncDisposable {
     const images = join(this.snapshot, 'images');
     const runFolder = this.at('run');
     const place = { runFolder, view: { root: '/', runFolder } };
-    return prepareSurroundings(manifest as unknown as Manifest, images, place, this.snapshot);
+    return prepareSurroundings(manifest as unknown as Manifest, images, place, this.snapshot, {
+      pathFor: async () => undefined,
+    });
   }
 
   async restore({ rewritten }: Prepared): Promise<void> {

@@ -1,8 +1,8 @@
-/** The files of packaging/, judged by the program that will read them, a real dbus-daemon. */
+/** The files of packaging/, judged by the programs that will read them: a real dbus-daemon, and those of systemd. */
 
-import { execFile, spawn } from 'node:child_process';
+import { execFile, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -63,4 +63,84 @@ it("lets only root own the engine's name on a system bus", async () => {
     await once(daemon, 'exit');
     rmSync(folder, { recursive: true });
   }
+});
+
+const record = new URL('../../docs/decisions/0032-hardened-unit.md', import.meta.url).pathname;
+const unit = join(packaging, 'systemd/torpord.service');
+
+it('explains each directive of the unit, and each that systemd would have it set', () => {
+  // A bar is a table's.
+  const explained = readFileSync(record, 'utf8').replaceAll('\\|', '|');
+  const set = readFileSync(unit, 'utf8')
+    .split('\n')
+    .flatMap((line) => /^([A-Z]\w+)=/.exec(line)?.[1] ?? []);
+  expect(set.length).toBeGreaterThan(10);
+  expect(set.filter((name) => !explained.includes(`\`${name}=`))).toEqual([]);
+  const said = execFileSync('systemd-analyze', ['security', '--offline=true', '--json=short', unit]);
+  const scored = JSON.parse(said.toString()) as { name: string }[];
+  expect(scored.length).toBeGreaterThan(70);
+  expect(scored.filter(({ name }) => !explained.includes(`\`${name}\``))).toEqual([]);
+});
+
+/** Runs a script as root where it sees, and changes, copies of /etc, /opt and /usr alone. */
+function inCopy(script: string): string {
+  const place = mkdtempSync('/var/tmp/torpor-copy-');
+  const copies = ['etc', 'opt', 'usr'].map(
+    (name) =>
+      `mkdir -p ${place}/${name}/upper ${place}/${name}/work && mount -t overlay -o ` +
+      `lowerdir=/${name},upperdir=${place}/${name}/upper,workdir=${place}/${name}/work overlay /${name}`,
+  );
+  const commands = [`mount -t tmpfs tmpfs ${place}`, ...copies, `cd ${packaging}`, script];
+  try {
+    return execFileSync(
+      'unshare',
+      ['--mount', '--propagation', 'private', 'sh', '-c', commands.join(' && ')],
+      { encoding: 'utf8', env: { ...process.env, XDG_RUNTIME_DIR: '/tmp' }, stdio: 'pipe' },
+    );
+  } finally {
+    rmSync(place, { recursive: true, force: true });
+  }
+}
+
+const install = `mkdir -p /opt/Torpor/resources/engine /usr/lib/systemd/user /usr/lib/systemd/logind.conf.d &&
+  touch /opt/Torpor/chrome-sandbox && cp app/bin/* /opt/Torpor/resources/engine/ &&
+  cp systemd/torpord.service /usr/lib/systemd/system/ && cp systemd/user/* /usr/lib/systemd/user/ &&
+  cp systemd/logind.conf.d/* /usr/lib/systemd/logind.conf.d/`;
+const enabled =
+  '{ for unit in torpord.service "--global torpor-restore.service" "--global torpor-app.service"; do ' +
+  'systemctl is-enabled $unit || true; done; }';
+
+it('brings units that systemd accepts, and a setting that the log-in manager reads', () => {
+  const said = inCopy(`{ ${install} && sh app/after-install.sh configure '' 2>/dev/null &&
+    systemd-analyze verify torpord.service && systemd-analyze --user verify torpor-app.service torpor-restore.service &&
+    systemd-analyze cat-config systemd/logind.conf; } 2>&1`);
+  expect(said).toContain('InhibitDelayMaxSec=120');
+  expect(said).not.toMatch(/torpor\S*:\d|Unknown|not executable/);
+});
+
+it.each([
+  ['deb', "configure ''", 'configure 0.0.9', 'remove'],
+  ['rpm', '1', '2', '0'],
+])('enables them with the first %s alone, and disables them with its end', (_kind, first, next, last) => {
+  const run = (script: string, words: string) => `sh app/${script}.sh ${words} >/dev/null 2>&1`;
+  const upgrade = 'systemctl disable torpord.service 2>/dev/null';
+  const said = inCopy(
+    [
+      install,
+      run('after-install', first),
+      enabled,
+      upgrade,
+      run('after-install', next),
+      enabled,
+      'systemctl enable torpord.service 2>/dev/null',
+      run('before-remove', last),
+      enabled,
+    ].join(' && '),
+  );
+  expect(said.trim().split('\n')).toEqual([
+    ...['enabled', 'enabled', 'disabled'],
+    // What an administrator has disabled stays so.
+    ...['disabled', 'enabled', 'disabled'],
+    ...['disabled', 'disabled', 'disabled'],
+  ]);
 });

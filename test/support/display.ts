@@ -16,6 +16,18 @@ export interface XWindow {
   group: string;
 }
 
+/** Where a window is, as other programs see it. */
+export interface XPlace {
+  /** Of what is inside its frame. */
+  x: number;
+  y: number;
+  width: number;
+  height: number;
+  workspace: number;
+  /** Atoms of _NET_WM_STATE. */
+  states: string[];
+}
+
 export class TestDisplay implements AsyncDisposable {
   readonly #children: ChildProcess[];
   /** Such as `:99`. */
@@ -75,6 +87,44 @@ export class TestDisplay implements AsyncDisposable {
   async activeTitle(): Promise<string> {
     const [id] = (await this.#ask('xprop', '-root', '_NET_ACTIVE_WINDOW')).match(/0x[0-9a-f]+/) ?? [];
     return id === undefined || id === '0x0' ? '' : (await this.#describe(id)).title;
+  }
+
+  async place(id: string): Promise<XPlace> {
+    const [info, props] = await Promise.all([
+      this.#ask('xwininfo', '-id', id),
+      this.#ask('xprop', '-id', id, '_NET_WM_DESKTOP', '_NET_WM_STATE'),
+    ]);
+    const number = (text: string, from = info) => Number(new RegExp(`${text}\\s*(-?\\d+)`).exec(from)?.[1]);
+    return {
+      x: number('Absolute upper-left X:'),
+      y: number('Absolute upper-left Y:'),
+      width: number('Width:'),
+      height: number('Height:'),
+      workspace: number('_NET_WM_DESKTOP\\(CARDINAL\\) =', props),
+      states: props.match(/_NET_WM_STATE_\w+/g) ?? [],
+    };
+  }
+
+  /** Its frame to a place, and what is inside to a size. */
+  async move(id: string, { x, y, width, height }: Omit<XPlace, 'workspace' | 'states'>): Promise<void> {
+    await this.#ask('xdotool', 'windowsize', id, String(width), String(height));
+    await this.#ask('xdotool', 'windowmove', id, String(x), String(y));
+  }
+
+  async toWorkspace(id: string, workspace: number): Promise<void> {
+    await this.#ask('xdotool', 'set_desktop_for_window', id, String(workspace));
+  }
+
+  /** By a double click on its title bar, which maximises it or undoes that. */
+  async toggleMaximised(id: string): Promise<void> {
+    await this.#ask('xdotool', 'windowactivate', '--sync', id);
+    const { x, y, width } = await this.place(id);
+    const [at, above] = [String(x + (width >> 1)), String(y - 8)];
+    await this.#ask('xdotool', 'mousemove', at, above, 'click', '--repeat', '2', '--delay', '60', '1');
+  }
+
+  async press(id: string, key: string): Promise<void> {
+    await this.#ask('xdotool', 'windowactivate', '--sync', id, 'key', key);
   }
 
   async minimize(id: string): Promise<void> {

@@ -14,6 +14,7 @@ const run = promisify(execFile);
 const logind = '/lib/systemd/systemd-logind';
 const socket = '/run/dbus/system_bus_socket';
 const configFile = '/run/dbus/test.conf';
+const packaged = new URL('../../packaging/dbus', import.meta.url).pathname;
 
 /** As a distribution's: no user may own a name or call what nobody has allowed, and root may do all. */
 const config = `<busconfig><type>system</type><listen>unix:path=${socket}</listen><auth>EXTERNAL</auth>
@@ -24,7 +25,10 @@ const config = `<busconfig><type>system</type><listen>unix:path=${socket}</liste
 <allow send_destination="org.freedesktop.DBus"/>
 <deny send_destination="org.freedesktop.DBus" send_interface="org.freedesktop.DBus.Debug.Stats"/>
 <allow own_prefix="io.github.torpor.Test"/><allow send_destination_prefix="io.github.torpor.Test"/></policy>
-<policy user="root"><allow own="*"/><allow send_destination="*"/></policy></busconfig>`;
+<policy user="root"><allow own="*"/><allow send_destination="*"/></policy>
+<include>${packaged}/io.github.torpor.Engine1.conf</include>
+<servicedir>/run/dbus/services</servicedir>
+<include ignore_missing="yes">/usr/share/dbus-1/system.d/org.freedesktop.PolicyKit1.conf</include></busconfig>`;
 
 export interface ListedInhibitor {
   what: string;
@@ -57,7 +61,7 @@ export class SystemServices implements AsyncDisposable {
     });
     await once(holder.stdout, 'data');
     const services = new SystemServices(holder);
-    await writeFile(services.#seen(configFile), config);
+    await writeFile(services.seen(configFile), config);
     await services.startBus();
     return services;
   }
@@ -79,11 +83,16 @@ export class SystemServices implements AsyncDisposable {
     return this.start(['/usr/bin/python3', '-c', script, ...command], uid, env);
   }
 
+  /** What a command of a user's in it is started by. */
+  commandAs(uid: number): string[] {
+    return [...this.prefix, ...asUser(uid)];
+  }
+
   async startBus(): Promise<void> {
-    await rm(this.#seen(socket), { force: true });
+    await rm(this.seen(socket), { force: true });
     this.#bus = await this.start(['dbus-daemon', '--nofork', `--config-file=${configFile}`]);
     await soon(async () => {
-      if (!existsSync(this.#seen(socket))) throw new Error('there is no bus yet');
+      if (!existsSync(this.seen(socket))) throw new Error('there is no bus yet');
     });
   }
 
@@ -102,18 +111,20 @@ export class SystemServices implements AsyncDisposable {
 
   async inhibitors(): Promise<ListedInhibitor[]> {
     const target = ['org.freedesktop.login1', '/org/freedesktop/login1', 'org.freedesktop.login1.Manager'];
-    const said = await this.#run('busctl', ['--system', '--json=short', 'call', ...target, 'ListInhibitors']);
+    const said = await this.run('busctl', ['--system', '--json=short', 'call', ...target, 'ListInhibitors']);
     const { data } = JSON.parse(said) as { data: [[string, string, string, string, number, number][]] };
     return data[0].map(([what, who, why, mode, , pid]) => ({ what, who, why, mode, pid }));
   }
 
   call(...args: string[]): Promise<string> {
-    return this.#run('gdbus', ['call', '--system', ...args]);
+    return this.run('gdbus', ['call', '--system', ...args]);
   }
 
-  #seen = (path: string) => `/proc/${this.#holder.pid}/root${path}`;
+  /** Where a file of it is seen from outside. */
+  readonly seen = (path: string) => `/proc/${this.#holder.pid}/root${path}`;
 
-  async #run(program: string, args: readonly string[]): Promise<string> {
+  /** Runs a program in it to its end, and returns what it has printed. @throws Error where it fails. */
+  async run(program: string, args: readonly string[]): Promise<string> {
     const [first = '', ...rest] = [...this.prefix, program, ...args];
     return (await run(first, rest)).stdout.trim();
   }

@@ -148,6 +148,52 @@ export function shellSuite(
     for (const { id } of await scene.engine.json<{ id: string }[]>('ps')) await scene.engine.json('end', id);
   });
 
+  it('opens the windows of a session where they were, in the size and on the workspace that they had', async () => {
+    // Whatever else this machine has for text.
+    mkdirSync(join(scene.folder, 'config'), { recursive: true });
+    const choice = '[Default Applications]\ntext/plain=org.xfce.mousepad.desktop\n';
+    writeFileSync(join(scene.folder, 'config/mimeapps.list'), choice);
+    const open = async (name: string) => {
+      const before = (await scene.display.windows()).map(({ id }) => id);
+      writeFileSync(join(scene.folder, name), 'some text\n');
+      expect((await scene.ui(['--open', join(scene.folder, name)])).code).toBe(0);
+      const own = async () => (await scene.display.windows()).find(({ id }) => !before.includes(id));
+      await expect.poll(own, patience).toBeDefined();
+      return (await own())?.id ?? '';
+    };
+    const first = await open('first.txt');
+    await scene.display.move(first, { x: 240, y: 160, width: 700, height: 520 });
+    await scene.display.toWorkspace(first, 2);
+    const second = await open('second.txt');
+    await scene.display.toggleMaximised(second);
+    await scene.display.toWorkspace(second, 1);
+    const unseen = await scene.engine.start(['xterm']);
+    const places = async () => {
+      const all = (await scene.display.windows()).map(({ id }) => scene.display.place(id));
+      return (await Promise.all(all))
+        .map(({ states, ...place }) => ({
+          ...place,
+          isMaximised: states.includes('_NET_WM_STATE_MAXIMIZED_VERT'),
+        }))
+        .sort((a, b) => b.workspace - a.workspace);
+    };
+    await expect.poll(places, patience).toMatchObject([
+      { width: 700, height: 520, workspace: 2, isMaximised: false },
+      { workspace: 1, isMaximised: true },
+    ]);
+    const before = await places();
+    await scene.engine.json('session', 'save', 'places');
+    // As a reboot does.
+    await scene.ui(['--quit']);
+    await expect.poll(() => scene.display.windows(), patience).toEqual([]);
+    await scene.ui(['--tray']);
+    await scene.engine.json('session', 'restore', 'places');
+    await expect.poll(places, patience).toEqual(before);
+    expect((await scene.engine.workload(unseen.id)).state).toBe('running');
+    for (const { id, state } of await scene.engine.json<{ id: string; state: string }[]>('ps'))
+      if (state === 'running') await scene.engine.json('end', id);
+  });
+
   it('is one app however many are started at once', async () => {
     const outcomes = await Promise.all([1, 2, 3].map(() => scene.ui()));
     expect(outcomes.map(({ code }) => code)).toEqual([0, 0, 0]);

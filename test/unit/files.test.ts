@@ -3,11 +3,12 @@ import { mkdirSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
+import type { Package } from '../../engine/files/packages.ts';
 import { hostPath, pathBytes, recordPath } from '../../engine/files/paths.ts';
 import { parseMaps, parseUnixSockets } from '../../engine/files/processes.ts';
 import { fileRecordSchema, type RecordedFile } from '../../engine/files/record.ts';
 import { rewriteRegFiles } from '../../engine/files/rewrite.ts';
-import { planFor } from '../../engine/transaction/surroundings.ts';
+import { planFor, replacedFindings } from '../../engine/transaction/surroundings.ts';
 import { fileEntry, makeImage, readImage } from '../../proto/images.ts';
 import { encode, message, required } from '../../proto/wire.ts';
 
@@ -172,6 +173,52 @@ describe('planFor', () => {
       kind: 'use-kept',
       finding: { verdict: 'handled' },
     });
+  });
+
+  it('goes on with what was kept of packages, whatever became of the file', () => {
+    const path = '/usr/lib/libgtk-3.so.0';
+    const at = { path: `/var/lib/torpor/kept-files/${'0'.repeat(64)}`, mountId: 7 };
+    const replaced = { kind: 'program-replaced', path, record, package: { name: 'gtk' } } as const;
+    const expected = { kind: 'use-kept-file', at, replaced: { path, missing: false } };
+    expect(planFor(replaced, 'gimp', capsule, at)).toMatchObject(expected);
+    const missing = { ...replaced, kind: 'program-missing' } as const;
+    expect(planFor(missing, 'gimp', capsule, at)).toMatchObject({ replaced: { missing: true } });
+    const data = { ...replaced, kind: 'mapped-data-replaced', missing: true } as const;
+    expect(planFor(data, 'gimp', capsule, at)).toMatchObject({ replaced: { missing: true } });
+    const withCopy = { ...data, record: { ...record, kept: 'kept/3' } };
+    expect(planFor(withCopy, 'gimp', capsule, at).kind).toBe('use-kept');
+  });
+
+  it('says what it was that is gone where something kept is', () => {
+    const path = `/var/lib/torpor/kept-files/${'0'.repeat(64)}`;
+    expect(planFor({ kind: 'program-missing', path, record }, 'gimp', capsule)).toMatchObject({
+      kind: 'refuse',
+      sentence: `${path}, which was kept of a package that was replaced, is damaged or gone.`,
+    });
+  });
+
+  it('says once of each package that it was replaced', () => {
+    const file = (path: string, owner?: Package, missing = false) => ({ path, missing, package: owner });
+    const gtk = { name: 'libgtk-3-0', version: '3.24.50' };
+    const found = replacedFindings(
+      [
+        ...[file('/usr/lib/libgtk-3.so.0', gtk), file('/usr/lib/libgdk-3.so.0', gtk)],
+        ...[file('/usr/lib/libz.so.1', { name: 'zlib1g' }, true)],
+        ...[
+          file('/opt/a', undefined, true),
+          file('/opt/b', undefined, true),
+          file('/opt/c', undefined, true),
+        ],
+        file(`/var/lib/torpor/kept-files/${'0'.repeat(64)}`, undefined, true),
+      ],
+      'gimp',
+    );
+    expect(found.map(({ what }) => what)).toEqual([
+      'The package libgtk-3-0 (now 3.24.50) was replaced after gimp was suspended; it goes on with the 2 files it had of the earlier one.',
+      'The package zlib1g (not installed now) was removed after gimp was suspended; it goes on with the file it had of the earlier one.',
+      '/opt/a and 2 more files were removed after gimp was suspended; it goes on with those it had.',
+    ]);
+    expect(found.every(({ verdict }) => verdict === 'degraded')).toBe(true);
   });
 
   it('takes no copy from outside the snapshot', () => {

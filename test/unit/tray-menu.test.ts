@@ -39,6 +39,7 @@ const operation = (change: Partial<NonNullable<WorkloadView['operation']>> = {})
 const state = (workloads: WorkloadView[], change: Partial<AppState> = {}): AppState => ({
   engine: { kind: 'ready', version: '0.1.0', stateDir: '/var/lib/torpor' },
   workloads,
+  sessions: [],
   freedBytes: workloads.reduce((sum, { freedBytes }) => sum + freedBytes, 0),
   diskBytes: 0,
   diskFreeBytes: 0,

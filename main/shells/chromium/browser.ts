@@ -11,6 +11,7 @@ import { join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { TorporError } from '../../../api/errors.ts';
+import type { WindowPlacement } from '../placement.ts';
 import { DevToolsPipe } from './devtools-pipe.ts';
 import { chromiumFlags, firstPreferences } from './flags.ts';
 
@@ -32,6 +33,13 @@ interface TargetInfo {
   targetId: string;
   type: string;
   url: string;
+}
+
+/** What Chromium knows of a window of its own. */
+interface WindowBounds {
+  width?: number;
+  height?: number;
+  windowState?: 'normal' | 'minimized' | 'maximized' | 'fullscreen';
 }
 
 const instead = '`torpor ui --browser` prints an address for any browser on this machine.';
@@ -132,13 +140,29 @@ export class Chromium implements AsyncDisposable {
 
   /** Brings a window to the front, from an icon too. */
   async show(target: string): Promise<void> {
-    const { windowId, bounds } = await this.#pipe.call<{
-      windowId: number;
-      bounds: { windowState?: string };
-    }>('Browser.getWindowForTarget', { targetId: target });
+    const { windowId, bounds } = await this.#windowFor(target);
     if (bounds.windowState === 'minimized')
       await this.#pipe.call('Browser.setWindowBounds', { windowId, bounds: { windowState: 'normal' } });
     await this.#pipe.call('Target.activateTarget', { targetId: target });
+  }
+
+  /** Size and state, which is what is known without an X server. */
+  async placementOf(target: string): Promise<WindowPlacement> {
+    const { width = 1, height = 1, windowState } = (await this.#windowFor(target)).bounds;
+    const state =
+      windowState === 'fullscreen' ? 'full-screen' : windowState === 'maximized' ? 'maximised' : 'normal';
+    return { size: { width, height }, state };
+  }
+
+  async place(target: string, { size, state }: WindowPlacement): Promise<void> {
+    const { windowId } = await this.#windowFor(target);
+    const bounds: WindowBounds =
+      state === 'normal' ? size : { windowState: state === 'maximised' ? 'maximized' : 'fullscreen' };
+    await this.#pipe.call('Browser.setWindowBounds', { windowId, bounds });
+  }
+
+  #windowFor(target: string): Promise<{ windowId: number; bounds: WindowBounds }> {
+    return this.#pipe.call('Browser.getWindowForTarget', { targetId: target });
   }
 
   /** Takes the page in a window to another hash. */

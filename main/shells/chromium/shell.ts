@@ -6,8 +6,10 @@
 import { hashOf } from '../../ipc/address.ts';
 import type { Notice, Place } from '../../ipc/view.ts';
 import type { WebServer } from '../../web/server.ts';
+import type { WindowPlacement } from '../placement.ts';
 import type { Shell, TrayModel } from '../shell.ts';
 import { windowOf } from '../windows.ts';
+import { type IsMeant, placementOnX, placeOnX } from '../x11/windows.ts';
 import { Chromium, type ChromiumOptions } from './browser.ts';
 
 /** Without windows it is kept this long, as the next one opens faster then; after that its memory is worth more. */
@@ -50,10 +52,20 @@ export class ChromiumShell implements Shell {
     });
   }
 
-  open(place: Place): Promise<void> {
+  async open(place: Place, placement?: WindowPlacement): Promise<void> {
     const opened = this.#opening.then(() => this.#open(place));
-    this.#opening = opened.catch(() => {});
-    return opened;
+    this.#opening = opened.then(
+      () => {},
+      () => {},
+    );
+    // The next one is opened meanwhile.
+    if ((await opened) && placement !== undefined) await this.#put(windowOf(place), placement);
+  }
+
+  async placementOf(window: string): Promise<WindowPlacement | undefined> {
+    const target = this.#targetOf(window);
+    if (target === undefined) return undefined;
+    return (await placementOnX(isShown(window))) ?? (await this.#chromium?.placementOf(target));
   }
 
   async close(window: string): Promise<void> {
@@ -86,8 +98,16 @@ export class ChromiumShell implements Shell {
     await this.#desktop.tray?.[Symbol.asyncDispose]();
   }
 
-  async #open(place: Place): Promise<void> {
-    if (this.#hasEnded) return;
+  async #put(window: string, placement: WindowPlacement): Promise<void> {
+    // A place is known from an X server alone, so where none was known it is not asked again.
+    if (placement.position !== undefined && (await placeOnX(isShown(window), placement))) return;
+    const target = this.#targetOf(window);
+    if (target !== undefined) await this.#chromium?.place(target, placement);
+  }
+
+  /** @returns whether it is a new one */
+  async #open(place: Place): Promise<boolean> {
+    if (this.#hasEnded) return false;
     clearTimeout(this.#lingering);
     const window = windowOf(place);
     const chromium = await this.#running();
@@ -95,11 +115,12 @@ export class ChromiumShell implements Shell {
     if (shown !== undefined) {
       if (place.kind !== 'home' && place.kind !== 'screen') await chromium.goTo(shown, hashOf(place));
       await chromium.show(shown);
-      return;
+      return false;
     }
     this.#server.expectWindow(window);
     const path = `/window/${encodeURIComponent(window)}?window=${encodeURIComponent(window)}`;
     this.#windows.set(await chromium.open(`${this.#server.origin}${path}${hashOf(place)}`), window);
+    return true;
   }
 
   async #running(): Promise<Chromium> {
@@ -135,4 +156,9 @@ export class ChromiumShell implements Shell {
     for (const [target, each] of this.#windows) if (each === window) return target;
     return undefined;
   }
+}
+
+/** By what Chromium calls the windows of an address in app mode. */
+function isShown(window: string): IsMeant {
+  return ({ instance, group }) => group === 'Torpor' && instance.endsWith(`__window_${window}`);
 }

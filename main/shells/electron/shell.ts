@@ -21,8 +21,10 @@ import { hashOf } from '../../ipc/address.ts';
 import type { CallName } from '../../ipc/schema.ts';
 import type { Notice, Place } from '../../ipc/view.ts';
 import { Pages } from '../../web/pages.ts';
+import type { WindowPlacement } from '../placement.ts';
 import type { Shell, TrayModel, WindowHost } from '../shell.ts';
 import { windowOf } from '../windows.ts';
+import { type IsMeant, placementOnX, placeOnX } from '../x11/windows.ts';
 import { channels, origin, type ScreenAnswer, type ScreenRequest, scheme } from './channels.ts';
 import { serveScreenPort } from './screen-port.ts';
 import { ElectronTray } from './tray.ts';
@@ -82,7 +84,7 @@ export class ElectronShell implements Shell {
     ipcMain.on(channels.openScreen, (event, request: unknown) => void this.#openScreen(event, request));
   }
 
-  async open(place: Place): Promise<void> {
+  async open(place: Place, placement?: WindowPlacement): Promise<void> {
     const id = windowOf(place);
     const known = this.#windows.get(id);
     if (known === undefined) {
@@ -93,12 +95,23 @@ export class ElectronShell implements Shell {
           // Closed before it was there: that was the user's wish.
           if (!window.isDestroyed()) throw error;
         });
+      if (placement !== undefined && !window.isDestroyed()) await put(window, placement);
       return;
     }
     if (place.kind !== 'home' && place.kind !== 'screen') known.webContents.send(channels.event, 'go', place);
     if (known.isMinimized()) known.restore();
     known.show();
     known.focus();
+  }
+
+  async placementOf(window: string): Promise<WindowPlacement | undefined> {
+    const shown = this.#windows.get(window);
+    if (shown === undefined) return undefined;
+    const known = await placementOnX(isShown(shown));
+    if (known !== undefined || shown.isDestroyed()) return known;
+    const { width, height } = shown.getBounds();
+    const state = shown.isFullScreen() ? 'full-screen' : shown.isMaximized() ? 'maximised' : 'normal';
+    return { size: { width, height }, state };
   }
 
   async close(window: string): Promise<void> {
@@ -247,6 +260,23 @@ export class ElectronShell implements Shell {
       sender.postMessage(channels.screen, { request, error: sentenceOf(error) } satisfies ScreenAnswer);
     }
   }
+}
+
+/** By its window's number, which under Wayland is no number of an X server's window. */
+function isShown(window: BrowserWindow): IsMeant {
+  const handle = window.getNativeWindowHandle();
+  const number = handle.length >= 4 ? handle.readUInt32LE(0) : 0;
+  return ({ id }) => id === number;
+}
+
+async function put(window: BrowserWindow, placement: WindowPlacement): Promise<void> {
+  const { position, size, state } = placement;
+  // A place is known from an X server alone, so where none was known it is not asked again.
+  if (position !== undefined && (await placeOnX(isShown(window), placement))) return;
+  if (window.isDestroyed()) return;
+  if (state === 'maximised') window.maximize();
+  else if (state === 'full-screen') window.setFullScreen(true);
+  else window.setSize(size.width, size.height);
 }
 
 function isOurs(address: string): boolean {
