@@ -5,8 +5,8 @@
 import { mkdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { lastSentence, sentenceOf, TorporError } from '../../api/errors.ts';
-import { runCommand } from '../command.ts';
+import { sentenceOf, TorporError } from '../../api/errors.ts';
+import { lastSentence, runCommand } from '../command.ts';
 import type { CriuClient } from '../criu/client.ts';
 import { privateFolder } from '../durable.ts';
 import type { Installation } from '../installation.ts';

@@ -1,8 +1,8 @@
 /** Loading another kernel beside the one that runs, and starting it: by kexec-tools, as kexec(8) has it. */
 import { access, readFile } from 'node:fs/promises';
-import { lastSentence, TorporError } from '../../api/errors.ts';
+import { TorporError } from '../../api/errors.ts';
 import type { Finding } from '../../api/types.ts';
-import { runCommand } from '../command.ts';
+import { lastSentence, runCommand } from '../command.ts';
 import type { Kernel } from './kernels.ts';
 import { finding } from './requirements.ts';
 
@@ -53,9 +53,12 @@ export function findingsAboutKexec(surroundings: KexecSurroundings): Finding[] {
   if (isDisabled === undefined)
     say('blocking', 'The running kernel has no kexec (CONFIG_KEXEC).', rebootInstead);
   else if (isDisabled !== '0')
-    say('blocking', 'kexec is switched off until the next reboot (kernel.kexec_load_disabled).', rebootInstead);
-  if (!hasTool)
-    say('blocking', 'The program kexec is not installed.', 'apt-get install kexec-tools');
+    say(
+      'blocking',
+      'kexec is switched off until the next reboot (kernel.kexec_load_disabled).',
+      rebootInstead,
+    );
+  if (!hasTool) say('blocking', 'The program kexec is not installed.', 'apt-get install kexec-tools');
   if (!mayReboot)
     say('blocking', 'The engine may not start another kernel (it lacks CAP_SYS_BOOT).', rebootInstead);
   if (isLockedDown(surroundings))

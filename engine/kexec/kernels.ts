@@ -40,7 +40,8 @@ export class Kernels {
     }
     for (const name of await namesIn(join(this.#root, 'boot'))) {
       const version = /^vmlinu[xz]-(.+)$/.exec(name)?.[1];
-      if (version !== undefined && !version.endsWith('.old')) images.set(version, join(this.#root, 'boot', name));
+      if (version !== undefined && !version.endsWith('.old'))
+        images.set(version, join(this.#root, 'boot', name));
     }
     const kernels = Array.from(images, async ([version, image]) => ({
       version,
@@ -69,7 +70,9 @@ export class Kernels {
   async modulesOf(version: string): Promise<KernelModules | undefined> {
     const folder = join(this.#root, 'lib/modules', version);
     const [files, builtIn] = await Promise.all(
-      ['modules.dep', 'modules.builtin'].map((name) => readFile(join(folder, name), 'utf8').catch(() => undefined)),
+      ['modules.dep', 'modules.builtin'].map((name) =>
+        readFile(join(folder, name), 'utf8').catch(() => undefined),
+      ),
     );
     return files === undefined ? undefined : parseModules(basename(folder), files, builtIn ?? '');
   }

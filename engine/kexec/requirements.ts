@@ -73,7 +73,13 @@ function requirementsOf({ fileSystem, hasLayers, hasTimeNamespaces }: Needs): Re
     ...always,
     ...(hasTimeNamespaces ? [{ option: 'TIME_NS', what: 'time namespaces' }] : []),
     ...(hasLayers
-      ? [{ option: 'OVERLAY_FS', module: 'overlay', what: 'overlayfs, on which a workload from a bundle runs' }]
+      ? [
+          {
+            option: 'OVERLAY_FS',
+            module: 'overlay',
+            what: 'overlayfs, on which a workload from a bundle runs',
+          },
+        ]
       : []),
     {
       option: fileSystems[fileSystem] ?? `${fileSystem.toUpperCase()}_FS`,
