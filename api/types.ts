@@ -406,6 +406,72 @@ export const sessionRestoreResultSchema = z.object({
 });
 export type SessionRestoreResult = z.infer<typeof sessionRestoreResultSchema>;
 
+export const kexecOptionsSchema = z.object({
+  /** The newest one where it is not given. */
+  kernel: z.string().optional(),
+  /** Goes although not all can be saved: what cannot ends with the machine. */
+  partial: z.boolean().optional(),
+});
+export type KexecOptions = z.infer<typeof kexecOptionsSchema>;
+
+export const kernelSchema = z.object({
+  version: z.string(),
+  image: z.string(),
+  isRunning: z.boolean(),
+  /** Whether what is suspended could be resumed under it, as far as its files tell. */
+  canRestore: z.boolean(),
+});
+
+/** What a jump to another kernel would be, and what stands in its way. */
+export const kexecPlanSchema = z.object({
+  /** The kernel it would go to. */
+  kernel: z.string(),
+  image: z.string(),
+  initrd: z.string().optional(),
+  commandLine: z.string(),
+  /** All that are installed, the newest first. */
+  kernels: z.array(kernelSchema),
+  /** Ids and names of what would be saved. */
+  workloads: z.array(z.object({ id: z.string(), name: z.string() })),
+  bytesNeeded: z.number().int(),
+  bytesFree: z.number().int(),
+  findings: z.array(findingSchema),
+});
+export type KexecPlan = z.infer<typeof kexecPlanSchema>;
+
+/** The machine is about to jump when this is told. */
+export const kexecResultSchema = z.object({
+  plan: kexecPlanSchema,
+  /** Absent where nothing ran. */
+  session: sessionSchema.optional(),
+  left: z.array(leftOutSchema),
+  /** How long the parts took, in milliseconds: the checks, loading the kernel, saving. */
+  checkMs: z.number(),
+  loadMs: z.number(),
+  saveMs: z.number(),
+});
+export type KexecResult = z.infer<typeof kexecResultSchema>;
+
+/** What became of the last jump. */
+export const arrivalSchema = z.object({
+  /**
+   * `none`: there was none. `restored`: what was saved for it has come back, but for what is left. `locked`: the
+   * encrypted snapshots wait to be unlocked. `cannot-restore`: the kernel that runs now does not restore; everything is kept.
+   */
+  state: z.enum(['none', 'restored', 'locked', 'cannot-restore']),
+  from: z.string(),
+  to: z.string(),
+  /** The kernel that runs now. */
+  running: z.string(),
+  what: z.string(),
+  hint: z.string(),
+  left: z.array(leftOutSchema),
+  /** From the start of the kernel until the first workload ran again and until all did, in milliseconds. */
+  firstMs: z.number().optional(),
+  allMs: z.number().optional(),
+});
+export type Arrival = z.infer<typeof arrivalSchema>;
+
 /** How a bundle lies on its medium; `auto`: as what is there already, else a file where the name ends with `.torpor`. */
 export const bundleForms = ['auto', 'file', 'folder'] as const;
 export type BundleForm = (typeof bundleForms)[number];

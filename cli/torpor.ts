@@ -8,6 +8,7 @@ import { exportBundle, importBundle } from './commands/bundles.ts';
 import { demo } from './commands/demo.ts';
 import { encryption } from './commands/encryption.ts';
 import { exec, screenshot, windows } from './commands/inside.ts';
+import { kexec } from './commands/kexec.ts';
 import { doctor, documentation } from './commands/machine.ts';
 import { plugins } from './commands/plugins.ts';
 import { profiles } from './commands/profiles.ts';
@@ -47,6 +48,7 @@ const commands: Command[] = [
   importBundle,
   profiles,
   plugins,
+  kexec,
   doctor,
   demo,
   ui,

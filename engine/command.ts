@@ -80,6 +80,14 @@ export function runCommand(
   });
 }
 
+/** Of what a program has said as it ended: the error that it had, where it says so, and else its last line. Pure. */
+export function lastSentence(said: string): string {
+  const lines = said.trim().split('\n');
+  return (
+    lines.findLast((line) => /^(?:Uncaught )?\w*(?:Error|Exception)\b.*:/.test(line)) ?? lines.at(-1) ?? ''
+  );
+}
+
 /** Who a program runs as. */
 interface Identity {
   readonly uid: number;

@@ -2,6 +2,7 @@
  * The engine's methods, as its bus interface names them: who may do what, which workload is meant, one operation at a
  * time. The work itself is done by `capsule/`, `transaction/`, `inspect/` and `store/`.
  */
+import { join } from 'node:path';
 import { TorporError } from '../api/errors.ts';
 import type {
   DoctorCheck,
@@ -16,6 +17,9 @@ import type { EngineHandlers } from './bus/service.ts';
 import { findUser } from './capsule/users.ts';
 import { diagnose } from './doctor/doctor.ts';
 import type { Turn } from './intervals/intervals.ts';
+import { Canary } from './kexec/canary.ts';
+import { Kernels } from './kexec/kernels.ts';
+import { Kexec } from './kexec/kexec.ts';
 import { Administration } from './operations/administration.ts';
 import { BundleOperations } from './operations/bundles.ts';
 import { Descriptions, notRunning } from './operations/descriptions.ts';
@@ -40,6 +44,7 @@ export class Engine implements Handlers {
   readonly #resumes: Resumes;
   readonly #snapshots: Snapshots;
   readonly #sessions: SessionOperations;
+  readonly #kexec: Kexec;
   readonly #turns: Turns;
   readonly #bundles: BundleOperations;
   readonly #administration: Administration;
@@ -54,6 +59,21 @@ export class Engine implements Handlers {
     this.#resumes = new Resumes(all);
     this.#snapshots = new Snapshots(all);
     this.#sessions = new SessionOperations(all, this.#suspends, this.#resumes);
+    this.#kexec = new Kexec({
+      stateDir: parts.paths.stateDir,
+      registry: parts.registry,
+      store: parts.store,
+      kernels: new Kernels(),
+      canary: new Canary({
+        criu: parts.criu,
+        installation: parts.installation,
+        folder: join(parts.paths.stateDir, 'canary'),
+      }),
+      inspect: (caller, target) => this.#suspends.inspect(caller, target),
+      saveSession: (...args) => this.#sessions.saveSession(...args),
+      restoreSession: (caller, name) => this.#sessions.restoreSession(caller, name, {}),
+      log: parts.log,
+    });
     this.#turns = new Turns(all, this.#suspends, this.#snapshots);
     this.#bundles = new BundleOperations(all, this.#suspends);
     this.#administration = new Administration(all);
@@ -96,6 +116,15 @@ export class Engine implements Handlers {
   readonly encryption: Handlers['encryption'] = (...args) => this.#administration.encryption(...args);
   readonly changeEncryption: Handlers['changeEncryption'] = (...args) =>
     this.#administration.changeEncryption(...args);
+
+  readonly planKexec: Handlers['planKexec'] = (...args) => this.#kexec.plan(...args);
+  readonly kexec: Handlers['kexec'] = (...args) => this.#kexec.go(...args);
+  readonly arrival: Handlers['arrival'] = () => this.#kexec.arrival();
+
+  /** After a jump to another kernel, restores what was saved for it. To be called once. */
+  arrive(): void {
+    this.#kexec.arrive();
+  }
 
   /** Takes a workload's turn at its interval. */
   takeTurn(workload: string, interval: Interval): Promise<Turn> {

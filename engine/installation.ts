@@ -36,6 +36,8 @@ export interface Installation {
   forget: string;
   /** Keeps what dpkg is about to replace. */
   keep: string;
+  /** Knows whether it has been restored as it was. */
+  canary: string;
   /** Has the kernel take memory that is marked free. */
   freed: string;
   /** Knows which memory has been written, and the library by which CRIU does without the other. */
@@ -100,6 +102,7 @@ export function findInstallation(env: NodeJS.ProcessEnv = process.env): Installa
     ties: join(build, 'native', 'torpor-ties'),
     forget: join(build, 'native', 'torpor-forget'),
     keep: join(build, 'native', 'torpor-keep'),
+    canary: join(build, 'native', 'torpor-canary'),
     freed: join(build, 'native', 'torpor-freed'),
     unwritten: {
       program: join(build, 'native', 'torpor-unwritten'),

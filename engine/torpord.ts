@@ -315,6 +315,7 @@ async function main(onDemand: boolean): Promise<void> {
   await writeDurable(paths.addressFile, JSON.stringify(address), 0o644);
   await chmod(paths.addressFile, 0o644);
   log.info({ bus: bus.kind, address: bus.address }, 'engine answers');
+  engine.arrive();
 
   const reason = await new Promise<string>((resolve) => {
     for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => resolve(signal));

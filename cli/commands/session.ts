@@ -22,7 +22,7 @@ import { resumeJson, resumeText, suspendJson, suspendText } from './suspend-resu
 
 type Action = (context: Context, name: string, targets: readonly string[]) => Promise<number | undefined>;
 
-const leftText = (left: readonly LeftOut[]) =>
+export const leftText = (left: readonly LeftOut[]) =>
   left.flatMap(({ what, hint, findings }) => [
     [printable(what), printable(hint)].filter(Boolean).join(' '),
     ...(findings.length > 0 ? [findingsText(findings.filter(({ verdict }) => verdict === 'blocking'))] : []),

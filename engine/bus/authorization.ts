@@ -11,7 +11,7 @@ import type { Logger } from '../log.ts';
 import type { Caller } from '../workload/registry.ts';
 
 /** Those of packaging/polkit/io.github.torpor.policy that a method asks for, without what they have in common. */
-export type Action = 'own' | 'others' | 'settings' | 'encryption';
+export type Action = 'own' | 'others' | 'settings' | 'encryption' | 'kexec';
 
 interface Rule {
   /** Polkit can forbid it to a user, also for what is theirs. */
@@ -48,6 +48,9 @@ export const rules: Readonly<Record<Exclude<keyof EngineMethods, 'subscribe'>, R
   forgetSession: workload,
   sessionPolicy: free,
   setSessionPolicy: { own: true, administrator: 'settings' },
+  planKexec: { administrator: 'kexec' },
+  kexec: { administrator: 'kexec' },
+  arrival: free,
   cancel: workload,
   end: workload,
   forget: workload,

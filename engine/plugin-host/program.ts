@@ -3,7 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import type { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { User } from '../capsule/users.ts';
-import { identityOptions } from '../command.ts';
+import { identityOptions, lastSentence } from '../command.ts';
 import { endSession } from '../process.ts';
 import type { PluginCgroup } from './plugin-cgroups.ts';
 
@@ -70,14 +70,6 @@ export class PluginProgram {
     if (!this.#hasEnded) this.#child.kill('SIGKILL');
     await Promise.race([this.ended, sleep(endLimitMs, undefined, { ref: false })]);
   }
-}
-
-/** Of what a program has said as it ended: the error that it had, where it says so, and else its last line. Pure. */
-export function lastSentence(said: string): string {
-  const lines = said.trim().split('\n');
-  return (
-    lines.findLast((line) => /^(?:Uncaught )?\w*(?:Error|Exception)\b.*:/.test(line)) ?? lines.at(-1) ?? ''
-  );
 }
 
 /** @returns the last that it has said. */

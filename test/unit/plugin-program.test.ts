@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { lastSentence } from '../../engine/plugin-host/program.ts';
+import { lastSentence } from '../../engine/command.ts';
 
 it('finds the error among what a program has said last', () => {
   const node =
