@@ -118,29 +118,37 @@ it('brings units that systemd accepts, and a setting that the log-in manager rea
   expect(said).not.toMatch(/torpor\S*:\d|Unknown|not executable/);
 });
 
+const run = (script: string, words: string) => `sh app/${script}.sh ${words} >/dev/null 2>&1`;
+const ofAdministrator = (verb: string) => `systemctl ${verb} torpord.service 2>/dev/null`;
+const filesGo = 'rm /usr/lib/systemd/system/torpord.service /usr/lib/systemd/user/torpor-*';
+const all = ['enabled', 'enabled', 'disabled'];
+const restoreOnly = ['disabled', 'enabled', 'disabled'];
+const none = ['disabled', 'disabled', 'disabled'];
+
 it.each([
-  ['deb', "configure ''", 'configure 0.0.9', 'remove'],
-  ['rpm', '1', '2', '0'],
-])('enables them with the first %s alone, and disables them with its end', (_kind, first, next, last) => {
-  const run = (script: string, words: string) => `sh app/${script}.sh ${words} >/dev/null 2>&1`;
-  const upgrade = 'systemctl disable torpord.service 2>/dev/null';
+  ['deb', "configure ''", 'configure 0.0.9'],
+  ['rpm', '1', '2'],
+])('enables them with the first %s alone', (_kind, first, next) => {
+  const steps = [run('after-install', first), enabled, ofAdministrator('disable')];
+  const said = inCopy([install, ...steps, run('after-install', next), enabled].join(' && '));
+  expect(said.trim().split('\n')).toEqual([...all, ...restoreOnly]);
+});
+
+it('disables them with the end of an rpm', () => {
+  const said = inCopy([install, run('after-install', '1'), run('before-remove', '0'), enabled].join(' && '));
+  expect(said.trim().split('\n')).toEqual(none);
+});
+
+it('enables them again with a deb that was removed and comes back, and not after a purge', () => {
+  const removal = [run('before-remove', 'remove'), filesGo, run('after-remove', 'remove')];
+  // dpkg names the version that was removed.
+  const again = [...removal, install, run('after-install', 'configure 0.0.9'), enabled];
   const said = inCopy(
     [
-      install,
-      run('after-install', first),
-      enabled,
-      upgrade,
-      run('after-install', next),
-      enabled,
-      'systemctl enable torpord.service 2>/dev/null',
-      run('before-remove', last),
-      enabled,
+      ...[install, run('after-install', "configure ''"), ...again],
+      ...[ofAdministrator('disable'), ...again],
+      ...[ofAdministrator('enable'), ...removal, run('after-remove', 'purge'), install, enabled],
     ].join(' && '),
   );
-  expect(said.trim().split('\n')).toEqual([
-    ...['enabled', 'enabled', 'disabled'],
-    // What an administrator has disabled stays so.
-    ...['disabled', 'enabled', 'disabled'],
-    ...['disabled', 'disabled', 'disabled'],
-  ]);
+  expect(said.trim().split('\n')).toEqual([...all, ...restoreOnly, ...none]);
 });
