@@ -2,11 +2,12 @@
 
 import { execFile, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, it } from 'vitest';
+import { SystemServices } from '../support/login-manager.ts';
 
 const packaging = fileURLToPath(new URL('../../packaging', import.meta.url));
 const nobody = { uid: 65534, gid: 65534 };
@@ -116,6 +117,23 @@ it('brings units that systemd accepts, and a setting that the log-in manager rea
     systemd-analyze cat-config systemd/logind.conf; } 2>&1`);
   expect(said).toContain('InhibitDelayMaxSec=120');
   expect(said).not.toMatch(/torpor\S*:\d|Unknown|not executable/);
+});
+
+it('has the log-in manager wait as long, also beside a package that sets less', async () => {
+  await using services = await SystemServices.create();
+  const folder = services.seen('/run/systemd/logind.conf.d');
+  cpSync(join(packaging, 'systemd/logind.conf.d'), folder, { recursive: true });
+  // As unattended-upgrades has it.
+  writeFileSync(
+    join(folder, 'unattended-upgrades-logind-maxdelay.conf'),
+    '[Login]\n# delay\nInhibitDelayMaxSec=30\n',
+  );
+  await services.startLogind();
+  const login = ['org.freedesktop.login1', '/org/freedesktop/login1', 'org.freedesktop.login1.Manager'];
+  const limit = await services.run('busctl', [
+    ...['--system', 'get-property', ...login, 'InhibitDelayMaxUSec'],
+  ]);
+  expect(limit).toBe('t 120000000');
 });
 
 const run = (script: string, words: string) => `sh app/${script}.sh ${words} >/dev/null 2>&1`;
