@@ -3,7 +3,7 @@
  * it. Where there is polkit, an administrator's rule can forbid users what is theirs, and who is authorised as an
  * administrator acts as root for one call. Where polkit is missing, broken or does not answer, the engine's rule stands as it is.
  */
-import { Message, Variant } from '@jellybrick/dbus-next';
+import { DBusError, Message, Variant } from '@jellybrick/dbus-next';
 import type { BusConnection } from '../../api/connection.ts';
 import type { EngineMethods } from '../../api/engine1.ts';
 import { sentenceOf, TorporError } from '../../api/errors.ts';
@@ -124,6 +124,11 @@ const polkit = {
   path: '/org/freedesktop/PolicyKit1/Authority',
   interface: 'org.freedesktop.PolicyKit1.Authority',
 };
+const bus = {
+  destination: 'org.freedesktop.DBus',
+  path: '/org/freedesktop/DBus',
+  interface: 'org.freedesktop.DBus',
+};
 const allowUserInteraction = 1;
 /** For an answer that needs nobody. */
 const answerLimitMs = 5000;
@@ -147,17 +152,34 @@ export class Polkit implements Authority {
 
   async ask(action: Action, connection: string, method: string, isInteractive: boolean): Promise<Answer> {
     if (this.#hangs) return 'unknown';
+    let result: Result;
     try {
-      const result = await this.#check(action, connection, method, false);
-      if (this.#problem !== undefined) this.#log.info('polkit answers again');
-      this.#problem = undefined;
-      if (result !== 'with password') return result;
-      if (!isInteractive) return 'no';
-      return (await this.#check(action, connection, method, true)) === 'yes' ? 'yes' : 'no';
+      result = await this.#check(action, connection, method, false);
     } catch (error) {
+      // Polkit cannot look at who has left the bus with the call, which is no way around a rule that forbids it.
+      if (isOfPolkit(error) && (await this.#hasLeft(connection))) {
+        this.#log.info({ action, method }, 'the caller left before polkit could look at it');
+        return 'no';
+      }
       this.#tell(sentenceOf(error));
       return 'unknown';
     }
+    if (this.#problem !== undefined) this.#log.info('polkit answers again');
+    this.#problem = undefined;
+    if (result !== 'with password') return result;
+    if (!isInteractive) return 'no';
+    try {
+      return (await this.#check(action, connection, method, true)) === 'yes' ? 'yes' : 'no';
+    } catch (error) {
+      // It has answered: without the password it is forbidden.
+      this.#log.info({ action, method, reason: sentenceOf(error) }, 'nobody was authenticated');
+      return 'no';
+    }
+  }
+
+  async #hasLeft(connection: string): Promise<boolean> {
+    const question = new Message({ ...bus, member: 'NameHasOwner', signature: 's', body: [connection] });
+    return (await this.#connection.call(question)).body[0] === false;
   }
 
   /** Once for each reason. */
@@ -221,3 +243,7 @@ export class Polkit implements Authority {
     this.#connection.call(message).catch(() => {});
   }
 }
+
+/** Whether polkit itself has answered with it, and not the bus for one that is not there. */
+const isOfPolkit = (error: unknown) =>
+  error instanceof DBusError && (error.reply as Message | null)?.sender !== bus.destination;

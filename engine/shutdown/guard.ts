@@ -79,8 +79,8 @@ export class ShutdownGuard implements AsyncDisposable {
   #held: Disposable | undefined;
   /** The taking and releasing, one after the other. */
   #changes: Promise<void> = Promise.resolve();
-  /** A shutdown is under way. */
-  #preparing = false;
+  /** The shutdown that is under way. */
+  #shutdown: object | undefined;
   /** What is being saved, one event after the other. */
   #saving: Promise<void> = Promise.resolve();
   #limitMs = usualLimitMs;
@@ -105,7 +105,7 @@ export class ShutdownGuard implements AsyncDisposable {
   /** To be called whenever there may be more to save, or less. */
   update(): void {
     this.#changes = this.#changes.then(async () => {
-      if (this.#preparing) return;
+      if (this.#shutdown !== undefined) return;
       const isWanted = this.isTold && !this.#ending.signal.aborted && this.#parts.hasWork();
       if (!isWanted) this.#release();
       else if (this.#held === undefined) await this.#take();
@@ -121,7 +121,7 @@ export class ShutdownGuard implements AsyncDisposable {
   /** Whether a shutdown was announced; settles once all that is being saved is. */
   async settled(): Promise<boolean> {
     await this.#saving;
-    return this.#preparing;
+    return this.#shutdown !== undefined;
   }
 
   async #take(): Promise<void> {
@@ -146,12 +146,12 @@ export class ShutdownGuard implements AsyncDisposable {
 
   async #came(peer: Peer): Promise<void> {
     // An engine that is started in the middle of a shutdown is not to delay it.
-    if ((await peer.property('PreparingForShutdown').catch(() => false)) === true) this.#preparing = true;
+    if ((await peer.property('PreparingForShutdown').catch(() => false)) === true) this.#shutdown = {};
     this.update();
   }
 
   #left(): void {
-    this.#preparing = false;
+    this.#shutdown = undefined;
     this.#release();
   }
 
@@ -169,21 +169,26 @@ export class ShutdownGuard implements AsyncDisposable {
   }
 
   #prepare(event: PowerEvent): void {
-    if (this.#preparing) return;
-    this.#preparing = true;
+    if (this.#shutdown !== undefined) return;
+    const shutdown = {};
+    this.#shutdown = shutdown;
     const deadline = Date.now() + savingTimeMs(this.#limitMs);
-    void this.save(event, deadline).then(() => this.#release());
+    void this.save(event, deadline).then(() => {
+      // After one that was cancelled the next one may be under way already, and waits for its own saving.
+      if (this.#shutdown === shutdown) this.#release();
+    });
   }
 
   #goOn(): void {
-    if (!this.#preparing) return;
+    if (this.#shutdown === undefined) return;
+    // At once: the next one may be announced while all that was saved is being brought back.
+    this.#shutdown = undefined;
+    this.update();
     this.#saving = this.#saving.then(async () => {
       this.#parts.log.info('the shutdown was cancelled');
       await this.#parts.cancelled().catch((error: unknown) => {
         this.#parts.log.error({ err: error }, 'what was saved for the shutdown was not all brought back');
       });
-      this.#preparing = false;
-      this.update();
     });
   }
 

@@ -72,6 +72,8 @@ export class PowerEventSaver {
   /** Brings back what was saved for a shutdown that does not take place. */
   async restore(): Promise<void> {
     const { engine, log } = this.#parts;
+    // What was late is suspended by then, too.
+    await this.#saving;
     const session = this.#session;
     this.#session = undefined;
     if (session !== undefined) {

@@ -33,7 +33,7 @@ if [ -d /run/systemd/system ]; then
   systemctl kill --signal=HUP systemd-logind.service || true
   # An engine of the version before makes way. Applications run on.
   systemctl try-restart torpord.service || true
-  if [ "$first" = yes ]; then systemctl start torpord.service || true; fi
+  if systemctl is-enabled --quiet torpord.service; then systemctl start torpord.service || true; fi
 fi
 if command -v update-desktop-database >/dev/null; then
   update-desktop-database -q /usr/share/applications || true

@@ -11,6 +11,11 @@ esac
 for link in /usr/bin/torpor /usr/lib/torpor; do
   if [ -L "$link" ] && [ ! -e "$link" ]; then rm -f "$link"; fi
 done
+if [ "$1" = purge ] && command -v systemctl >/dev/null; then
+  # It says that there are no such units, and removes what has enabled them.
+  systemctl disable torpord.service 2>/dev/null || true
+  systemctl --global disable torpor-restore.service torpor-app.service 2>/dev/null || true
+fi
 if [ -d /run/systemd/system ]; then
   systemctl daemon-reload || true
   systemctl reload dbus.service || true

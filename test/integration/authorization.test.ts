@@ -1,7 +1,8 @@
 /** Who may do what where a real polkit is asked: the default engine on a system bus, and rules of a test's own. */
-import type { ChildProcess } from 'node:child_process';
+import { type ChildProcess, execFile } from 'node:child_process';
 import { copyFile, writeFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
 import type { Workload } from '../../api/types.ts';
 import { killIfThere } from '../support/engine.ts';
@@ -9,6 +10,8 @@ import { end } from '../support/programs.ts';
 import { SystemEngine } from '../support/system-engine.ts';
 import { makeUser, type TestUser } from '../support/users.ts';
 
+const run = promisify(execFile);
+const leaver = new URL('../fixtures/leaves_bus.py', import.meta.url).pathname;
 const packaged = new URL('../../packaging/polkit/io.github.torpor.policy', import.meta.url).pathname;
 
 let machine: SystemEngine;
@@ -118,6 +121,15 @@ it('forbids what a rule forbids, also to the owner, by the method', async () => 
   // Nobody is there who could ask for the password.
   expect(await codeOf(owner, 'keep', 'abcdef')).toBe(5);
   expect(await codeOf(owner, 'rm', 'abcdef')).toBe(4);
+});
+
+it('forbids it also to who leaves the bus before polkit can look', async () => {
+  const [program = '', ...args] = machine.services.commandAs(forbidden.uid);
+  await machine.soon(async () => {
+    await run(program, [...args, '/usr/bin/python3', leaver]);
+    expect(await machine.log()).toContain('the caller left before polkit could look at it');
+  });
+  expect(await machine.json(['session', 'policy'], forbidden.uid)).toMatchObject({ jobs: false });
 });
 
 it("keeps the engine's own rule where polkit is killed in the middle, and is asked again later", async () => {

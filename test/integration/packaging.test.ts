@@ -2,11 +2,12 @@
 
 import { execFile, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, it } from 'vitest';
+import { SystemServices } from '../support/login-manager.ts';
 
 const packaging = fileURLToPath(new URL('../../packaging', import.meta.url));
 const nobody = { uid: 65534, gid: 65534 };
@@ -118,29 +119,54 @@ it('brings units that systemd accepts, and a setting that the log-in manager rea
   expect(said).not.toMatch(/torpor\S*:\d|Unknown|not executable/);
 });
 
+it('has the log-in manager wait as long, also beside a package that sets less', async () => {
+  await using services = await SystemServices.create();
+  const folder = services.seen('/run/systemd/logind.conf.d');
+  cpSync(join(packaging, 'systemd/logind.conf.d'), folder, { recursive: true });
+  // As unattended-upgrades has it.
+  writeFileSync(
+    join(folder, 'unattended-upgrades-logind-maxdelay.conf'),
+    '[Login]\n# delay\nInhibitDelayMaxSec=30\n',
+  );
+  await services.startLogind();
+  const login = ['org.freedesktop.login1', '/org/freedesktop/login1', 'org.freedesktop.login1.Manager'];
+  const limit = await services.run('busctl', [
+    ...['--system', 'get-property', ...login, 'InhibitDelayMaxUSec'],
+  ]);
+  expect(limit).toBe('t 120000000');
+});
+
+const run = (script: string, words: string) => `sh app/${script}.sh ${words} >/dev/null 2>&1`;
+const ofAdministrator = (verb: string) => `systemctl ${verb} torpord.service 2>/dev/null`;
+const filesGo = 'rm /usr/lib/systemd/system/torpord.service /usr/lib/systemd/user/torpor-*';
+const all = ['enabled', 'enabled', 'disabled'];
+const restoreOnly = ['disabled', 'enabled', 'disabled'];
+const none = ['disabled', 'disabled', 'disabled'];
+
 it.each([
-  ['deb', "configure ''", 'configure 0.0.9', 'remove'],
-  ['rpm', '1', '2', '0'],
-])('enables them with the first %s alone, and disables them with its end', (_kind, first, next, last) => {
-  const run = (script: string, words: string) => `sh app/${script}.sh ${words} >/dev/null 2>&1`;
-  const upgrade = 'systemctl disable torpord.service 2>/dev/null';
+  ['deb', "configure ''", 'configure 0.0.9'],
+  ['rpm', '1', '2'],
+])('enables them with the first %s alone', (_kind, first, next) => {
+  const steps = [run('after-install', first), enabled, ofAdministrator('disable')];
+  const said = inCopy([install, ...steps, run('after-install', next), enabled].join(' && '));
+  expect(said.trim().split('\n')).toEqual([...all, ...restoreOnly]);
+});
+
+it('disables them with the end of an rpm', () => {
+  const said = inCopy([install, run('after-install', '1'), run('before-remove', '0'), enabled].join(' && '));
+  expect(said.trim().split('\n')).toEqual(none);
+});
+
+it('enables them again with a deb that was removed and comes back, and not after a purge', () => {
+  const removal = [run('before-remove', 'remove'), filesGo, run('after-remove', 'remove')];
+  // dpkg names the version that was removed.
+  const again = [...removal, install, run('after-install', 'configure 0.0.9'), enabled];
   const said = inCopy(
     [
-      install,
-      run('after-install', first),
-      enabled,
-      upgrade,
-      run('after-install', next),
-      enabled,
-      'systemctl enable torpord.service 2>/dev/null',
-      run('before-remove', last),
-      enabled,
+      ...[install, run('after-install', "configure ''"), ...again],
+      ...[ofAdministrator('disable'), ...again],
+      ...[ofAdministrator('enable'), ...removal, run('after-remove', 'purge'), install, enabled],
     ].join(' && '),
   );
-  expect(said.trim().split('\n')).toEqual([
-    ...['enabled', 'enabled', 'disabled'],
-    // What an administrator has disabled stays so.
-    ...['disabled', 'enabled', 'disabled'],
-    ...['disabled', 'disabled', 'disabled'],
-  ]);
+  expect(said.trim().split('\n')).toEqual([...all, ...restoreOnly, ...none]);
 });

@@ -291,6 +291,24 @@ describe.runIf(canCheckpoint)('where it is known what happens', () => {
     expect(await sessions()).toMatchObject([{ name: reason, reason }]);
   });
 
+  it('a shutdown that comes right after a cancelled one is saved for, too', async () => {
+    await using login = await machine.standIn('login1');
+    await machine.start();
+    await start('app');
+    await soon(async () => expect(await login.said()).toContain('inhibit shutdown delay'));
+    await login.order('prepare reboot');
+    await soon(async () => expect(await login.said()).toContain('released'));
+    // While all is being brought back from the first one.
+    await login.order('cancel\nprepare poweroff');
+    await soon(async () =>
+      expect((await sessions())[0]).toMatchObject({ name: 'power-off', members: [{ state: 'ready' }] }),
+    );
+    expect(await states()).toEqual([['app', 'suspended']]);
+    await login.order('cancel');
+    await become([['app', 'running']]);
+    await soon(async () => expect((await login.said()).match(/inhibit/g)?.length).toBeGreaterThan(1));
+  });
+
   it('a battery that is nearly empty has those saved that want it', async () => {
     await using power = await machine.standIn('upower');
     await machine.start();

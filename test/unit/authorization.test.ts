@@ -1,8 +1,17 @@
 /** The engine's own rule and polkit's answer, together. */
 import { readFileSync } from 'node:fs';
-import { expect, it, vi } from 'vitest';
+import { DBusError, type Message } from '@jellybrick/dbus-next';
+import { describe, expect, it, vi } from 'vitest';
+import type { BusConnection } from '../../api/connection.ts';
 import { TorporError } from '../../api/errors.ts';
-import { type Action, type Answer, type Asked, authorised, rules } from '../../engine/bus/authorization.ts';
+import {
+  type Action,
+  type Answer,
+  type Asked,
+  authorised,
+  Polkit,
+  rules,
+} from '../../engine/bus/authorization.ts';
 import type { Caller } from '../../engine/workload/registry.ts';
 import { silent } from '../support/store.ts';
 
@@ -78,4 +87,40 @@ it('asks for actions that the policy has', () => {
   const asked = Object.values(rules).flatMap((rule) => [rule.own && 'own', rule.administrator]);
   for (const action of new Set(asked.filter(Boolean)))
     expect(policy).toContain(`<action id="io.github.torpor.${action}">`);
+});
+
+describe('polkit', () => {
+  const allowed = { body: [[true, false, {}]] };
+  const forPassword = { body: [[false, true, {}]] };
+  const errorFrom = (sender: string) =>
+    new DBusError('org.freedesktop.DBus.Error.Failed', 'no', { sender } as unknown as null);
+  const ofPolkit = errorFrom(':1.3');
+  const ofBus = errorFrom('org.freedesktop.DBus');
+
+  /** Asks one that answers so, for a caller that is on the bus or has left it. */
+  function ask(answers: (Error | { body: unknown[] })[], isThere: boolean): Promise<Answer> {
+    const left = [...answers];
+    const call = async ({ member }: Message) => {
+      if (member === 'NameHasOwner') return { body: [isThere] };
+      const answer = left.shift();
+      if (answer instanceof Error) throw answer;
+      return answer;
+    };
+    const connection = { call } as unknown as BusConnection;
+    return new Polkit(connection, silent).ask('own', ':1.7', 'run', true);
+  }
+
+  it.each<[string, (Error | { body: unknown[] })[], boolean, Answer]>([
+    ['allows', [allowed], true, 'yes'],
+    ['is not there', [ofBus], true, 'unknown'],
+    ['is not there, for a caller that is not, either,', [ofBus], false, 'unknown'],
+    ['fails', [ofPolkit], true, 'unknown'],
+    ['cannot look at a caller that has left', [ofPolkit], false, 'no'],
+    ['wants a password and gets it', [forPassword, allowed], true, 'yes'],
+    ['wants a password and gets none', [forPassword, forPassword], true, 'no'],
+    ['wants a password and fails', [forPassword, ofPolkit], true, 'no'],
+    ['wants a password and goes', [forPassword, ofBus], true, 'no'],
+  ])('that %s', async (_what, answers, isThere, expected) => {
+    expect(await ask(answers, isThere)).toBe(expected);
+  });
 });

@@ -131,6 +131,24 @@ describe('what is saved', () => {
     expect(resume.mock.calls).toEqual([[{ uid: 0 }, 'a', { copy: false }]]);
   });
 
+  it('is brought back after a shutdown that was cancelled, also what was late', async () => {
+    const all = [record('a', 'capsule')];
+    const restoreSession = vi.fn(async () => ({ left: [] }) as never);
+    let end = () => {};
+    const saver = saverOf(all, {
+      saveSession: () =>
+        new Promise((resolve) => {
+          end = () => resolve({ left: [] } as unknown as SessionSaveResult);
+        }),
+      restoreSession,
+    });
+    await saver.save('reboot', Date.now() + 50);
+    const restored = saver.restore();
+    end();
+    await restored;
+    expect(restoreSession.mock.calls).toEqual([[{ uid: 0 }, 'reboot', {}]]);
+  });
+
   it('is said at the deadline, and is waited for by whoever ends the engine', async () => {
     const all = [record('a', 'capsule')];
     let end = () => {};
