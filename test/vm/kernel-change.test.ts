@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { comparePictures, decodePng, type Picture } from '../../api/rfb/picture.ts';
 import { kernelOf, noVirtualMachine, type Series, type VirtualMachine } from '../support/virtual-machine.ts';
 import { makeMachine, user } from './machine.ts';
-import { type Counter, patient, type Restored, type Saved, Torpor } from './workloads.ts';
+import { type Counter, patient, type Restored, Torpor } from './workloads.ts';
 
 const pictures = new URL('../../test-results/vm/', import.meta.url).pathname;
 
@@ -80,7 +80,7 @@ describe.skipIf(noVirtualMachine)(
       const word = way.replaceAll(' ', '-');
       await type(`before-${word}`);
       const before = await look(`${word}-before`);
-      await torpor.json<Saved>('session save', `${word} counter window ${jobName}`);
+      await torpor.json('session save', `${word} counter window ${jobName}`);
       const left = { counter: await counter.numbers(), job: await job.counter.numbers() };
 
       await go(machine, kernel);
@@ -99,7 +99,7 @@ describe.skipIf(noVirtualMachine)(
         [counter, left.counter],
         [job.counter, left.job],
       ] as const) {
-        await each.expectCountingOn(standing.at(-1));
+        await each.expectCountingOn(standing.length);
         await each.expectNoGap();
       }
       jobName = restored.resumed.find(({ kind }) => kind === 'job')?.id ?? '';
