@@ -23,6 +23,8 @@ export default defineConfig({
       tier('integration', 120_000),
       tier('e2e', 240_000),
       tier('fault', 240_000),
+      // On a virtual machine, whose software emulation is slow.
+      tier('vm', 600_000),
       // One plugin, that somebody names: scripts/test-plugin.ts.
       ...(process.env.TORPOR_TEST_PLUGIN ? [tier('plugin', 120_000)] : []),
     ],

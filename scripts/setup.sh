@@ -156,8 +156,10 @@ main() {
       bash "$TORPOR_ROOT/scripts/setup/sound.sh" servers
     logged 'the making of the other machine' 'check the network and run this again' \
       as_root bash "$TORPOR_ROOT/scripts/setup/machine.sh"
-    logged 'the unpacking of a kernel' 'check the network and run this again' \
+    logged 'the unpacking of kernels' 'check the network and run this again' \
       bash "$TORPOR_ROOT/scripts/setup/kernel.sh"
+    logged 'the making of the virtual machine' 'check the network and run this again' \
+      as_root bash "$TORPOR_ROOT/scripts/setup/vm.sh"
   fi
   install_modules
   logged 'the native build' 'report this with the lines above' \

@@ -43,7 +43,7 @@ count 'npm run check' "$status"
 
 heading 'shell scripts'
 status=0
-shellcheck --external-sources bin/torpor .ci/run scripts/*.sh scripts/setup/*.sh packaging/portable/* test/fixtures/*.sh || status=$?
+shellcheck --external-sources bin/torpor .ci/run scripts/*.sh scripts/setup/*.sh packaging/portable/* test/fixtures/*.sh test/fixtures/vm/*.sh || status=$?
 count shellcheck "$status"
 
 heading 'native programs'

@@ -7,10 +7,11 @@ import { release } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { ExportResult, ImportResult, Workload } from '../../api/types.ts';
+import { makeBareMachine } from '../support/bare-machine.ts';
 import { type Outcome, TestEngine } from '../support/engine.ts';
 import { ExfatKey } from '../support/exfat-key.ts';
 import { makeUser, type TestUser } from '../support/users.ts';
-import { noVirtualMachine, VirtualMachine } from '../support/virtual-machine.ts';
+import { noVirtualMachine, type VirtualMachine } from '../support/virtual-machine.ts';
 
 const passphrase = 'correct horse battery staple';
 const waiting = { timeout: 15_000, interval: 50 };
@@ -80,7 +81,8 @@ describe.skipIf(noVirtualMachine)(
     it('goes on there, under another kernel, and keeps out what needs more of the CPU', {
       timeout: slow,
     }, async () => {
-      machine = await VirtualMachine.boot(join(folder, 'image'));
+      machine = await makeBareMachine(join(folder, 'image'));
+      await machine.boot();
       await there('mount -t exfat -o ro /dev/nvme1n1 /media/key');
       expect((await there('uname -r')).trim()).not.toBe(release());
       const said = await there('sh /media/key/session/resume --user guest');

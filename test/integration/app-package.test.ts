@@ -21,7 +21,13 @@ import type { PluginReport, Snapshot } from '../../api/types.ts';
 import { findInstallation } from '../../engine/installation.ts';
 import { parseEntry } from '../../engine/plugin-host/entry.ts';
 import { readLinked } from '../../engine/profiles/elf.ts';
-import { filesBelow, fits, InstalledPackage, readPackageConfig } from '../support/app-package.ts';
+import {
+  filesBelow,
+  fits,
+  InstalledPackage,
+  installedFiles,
+  readPackageConfig,
+} from '../support/app-package.ts';
 import { TestEngine } from '../support/engine.ts';
 import { typeInShell } from '../support/job.ts';
 import { TestTerminal } from '../support/terminal.ts';
@@ -65,8 +71,8 @@ describe('electron-builder.yml', () => {
     "installs the engine's service files with %s where they belong",
     (target) => {
       const { fpm, afterInstall, afterRemove } = config[target];
-      const files = fpm.filter((word) => !word.startsWith('-')).map((word) => word.split('='));
-      for (const [from = '', to = ''] of files) {
+      const files = installedFiles(config[target]);
+      for (const { from, to } of files) {
         expect(isThere(from)).toBe(true);
         // Each of them says itself where it goes.
         const [, folder = 'none'] = /Goes to (\/\S*\/)/.exec(readFileSync(join(root, from), 'utf8')) ?? [];

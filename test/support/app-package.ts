@@ -51,11 +51,22 @@ export function fits(pattern: string, path: string): boolean {
   return new RegExp(`^${form}$`).test(path);
 }
 
-/** The files below a folder of the checkout. */
-export const filesBelow = (folder: string) =>
-  readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' }).filter((file) =>
-    statSync(join(root, folder, file), { throwIfNoEntry: false })?.isFile(),
-  );
+/** The files below a folder of the checkout; a link to a folder is none of them, and is not followed. */
+export function filesBelow(folder: string): string[] {
+  return readdirSync(join(root, folder), { withFileTypes: true }).flatMap((entry) => {
+    if (entry.isDirectory())
+      return filesBelow(join(folder, entry.name)).map((file) => join(entry.name, file));
+    const stat = statSync(join(root, folder, entry.name), { throwIfNoEntry: false });
+    return stat?.isFile() ? [entry.name] : [];
+  });
+}
+
+/** The files that a package puts elsewhere than with the app: from where in the checkout, and to where. */
+export const installedFiles = ({ fpm }: PackageTarget): { from: string; to: string }[] =>
+  fpm
+    .filter((word) => !word.startsWith('-'))
+    .map((word) => word.split('='))
+    .map(([from = '', to = '']) => ({ from, to }));
 
 export class InstalledPackage implements Disposable {
   /** As /opt/Torpor is. */
