@@ -83,7 +83,7 @@ describe('electron-builder.yml', () => {
       const service = folders.flatMap((folder) =>
         filesBelow(`packaging/${folder}`).map((file) => `packaging/${folder}/${file}`),
       );
-      expect(files.map(([from]) => from).sort()).toEqual(service.sort());
+      expect(files.map(({ from }) => from).sort()).toEqual(service.sort());
       const [before = ''] = fpm.filter((word) => word.startsWith('--before-remove='));
       for (const script of [afterInstall, afterRemove, before.split('=')[1] ?? '']) {
         expect(statSync(join(root, script)).mode & 0o111).not.toBe(0);
