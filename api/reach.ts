@@ -16,7 +16,8 @@ import { BusConnection } from './connection.ts';
 import { TorporError } from './errors.ts';
 import { type EnginePaths, enginePaths, systemBusAddress } from './paths.ts';
 
-const startLimitMs = 40_000;
+/** Of an engine that lives: one that reads a large store on a slow disk takes its time, and is not to be ended over that. */
+const startLimitMs = 120_000;
 
 async function tryConnect(paths: EnginePaths, options?: ClientOptions): Promise<EngineClient | undefined> {
   const address = await readEngineAddress(paths);

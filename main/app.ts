@@ -27,6 +27,7 @@ import { endProcess, withRemedies } from './remedies.ts';
 import { Sessions } from './sessions.ts';
 import type { Shell, WindowHost } from './shells/shell.ts';
 import { screenOf } from './shells/windows.ts';
+import { Shutdown } from './shutdown.ts';
 import { EngineLink } from './state/engine-link.ts';
 import { sessionView, snapshotView, workloadView } from './state/view.ts';
 import { Workloads } from './state/workloads.ts';
@@ -56,6 +57,7 @@ export class App implements WindowHost, AsyncDisposable {
   readonly #workloads = new Workloads(this.#link);
   readonly #bundles: Bundles;
   readonly #sessions: Sessions;
+  readonly #shutdown: Shutdown;
   readonly #places: WindowPlaces;
   readonly #automation: Automation;
   readonly #pictures: LivePictures;
@@ -79,6 +81,11 @@ export class App implements WindowHost, AsyncDisposable {
       hold: (ids) => this.#pictures.hold(ids),
       changed: () => this.#changed(),
     });
+    this.#shutdown = new Shutdown({
+      link: this.#link,
+      tell: (notice) => this.#tellUnlessSeen(notice),
+      changed: () => this.#changed(),
+    });
     this.#places = new WindowPlaces({
       link: this.#link,
       placements: desktop.placements,
@@ -89,10 +96,7 @@ export class App implements WindowHost, AsyncDisposable {
       workloads: this.#workloads,
       choices: () => this.#choices,
       changed: () => this.#changed(),
-      ended: (end) => {
-        // Windows show it by themselves.
-        if (this.#windows.size === 0) this.tell(this.texts.bundle(end));
-      },
+      ended: (end) => this.#tellUnlessSeen(this.texts.bundle(end)),
     });
     this.#automation = new Automation({
       link: this.#link,
@@ -159,6 +163,11 @@ export class App implements WindowHost, AsyncDisposable {
   tell(notice: Notice): void {
     for (const send of this.#windows.values()) send('notice', notice);
     if (this.#windows.size === 0) void this.#shell?.notify(notice);
+  }
+
+  /** What windows show by themselves. */
+  #tellUnlessSeen(notice: Notice): void {
+    if (this.#windows.size === 0) this.tell(notice);
   }
 
   /** Has the desktop give us the keys that the settings name. */
@@ -275,6 +284,8 @@ export class App implements WindowHost, AsyncDisposable {
       diskFreeBytes: this.#disk.free,
       ...(this.#bundles.operation === undefined ? {} : { bundle: this.#bundles.operation }),
       ...(this.#bundles.end === undefined ? {} : { bundleEnd: this.#bundles.end }),
+      ...(this.#shutdown.policy === undefined ? {} : { policy: this.#shutdown.policy }),
+      ...(this.#shutdown.arrival === undefined ? {} : { arrival: this.#shutdown.arrival }),
       paused: this.#automation.paused,
       settings: settings.value,
       shell: {
@@ -421,6 +432,9 @@ export class App implements WindowHost, AsyncDisposable {
     'session.save': ([request]) => this.#sessions.save(request),
     'session.restore': ([name]) => this.#sessions.restore(name),
     'session.forget': ([name]) => this.#sessions.forget(name),
+    'policy.set': ([change]) => this.#shutdown.change(change),
+    'policy.saveAt': ([event, on]) => this.#shutdown.saveAt(event, on),
+    'arrival.dismiss': async () => this.#shutdown.dismissArrival(),
     'automation.pause': async ([paused]) => {
       this.#automation.paused = paused;
       this.#changed();

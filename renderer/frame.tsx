@@ -1,6 +1,7 @@
 /** What is around every place but a screen: the rail with the places, and the content. */
 import { type ReactNode, useEffect, useRef } from 'react';
 import type { Place } from '../main/ipc/view.ts';
+import { ArrivalBanner } from './arrival.tsx';
 import { BundleBanner } from './bundles/banner.tsx';
 import { Glyph } from './parts/glyph.tsx';
 import { hashOf } from './place.ts';
@@ -62,6 +63,7 @@ export function Frame({ place, children }: { place: Place; children: ReactNode }
       </nav>
       <main ref={content} id="content" tabIndex={-1} className={`content content-${place.kind}`}>
         <div className="column">
+          <ArrivalBanner />
           {place.kind !== 'bundles' && <BundleBanner />}
           {children}
         </div>

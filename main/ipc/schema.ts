@@ -3,7 +3,7 @@
  * comes in against it, whichever way it came.
  */
 import { z } from 'zod';
-import { intervalSchema } from '../../api/types.ts';
+import { intervalSchema, saveEvents, sessionPolicyChangeSchema } from '../../api/types.ts';
 import {
   applicationSchema,
   appStateSchema,
@@ -134,6 +134,9 @@ export const calls = {
   'session.restore': call(z.tuple([sessionName]), sessionRestoredSchema),
   /** Forgets its name; what it has stays as it is. */
   'session.forget': call(z.tuple([sessionName]), z.void()),
+  'policy.set': call(z.tuple([sessionPolicyChangeSchema.omit({ machine: true, saveAt: true })]), z.void()),
+  'policy.saveAt': call(z.tuple([z.enum(saveEvents), z.boolean()]), z.void()),
+  'arrival.dismiss': call(z.tuple([]), z.void()),
   'automation.pause': call(z.tuple([z.boolean()]), z.void()),
   /** The plugins for the user's workloads, each asked now. */
   'plugins.list': call(z.tuple([]), pluginReportViewSchema),

@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import {
   amountSchema,
+  arrivalSchema,
   exportResultSchema,
   findingSchema,
   type IntervalState,
@@ -11,7 +12,9 @@ import {
   mostKeptLast,
   phases,
   pluginReportSchema,
+  saveEvents,
   sessionMemberSchema,
+  sessionPolicyStateSchema,
   sessionSchema,
   shortestPassphrase,
   snapshotSchema,
@@ -19,7 +22,7 @@ import {
   workloadSchema,
 } from '../../api/types.ts';
 
-export { longestSessionName, mostKeptLast, shortestPassphrase };
+export { longestSessionName, mostKeptLast, saveEvents, shortestPassphrase };
 
 /** Where a window is: its address is `#` and this as a path, such as `#/snapshots/1a2b3c4d`. */
 export const placeSchema = z.discriminatedUnion('kind', [
@@ -319,6 +322,10 @@ export const appStateSchema = z.object({
   /** A bundle that is under way. */
   bundle: bundleOperationSchema.optional(),
   bundleEnd: bundleEndSchema.optional(),
+  /** What the engine saves by itself for this user; absent until it has told it. */
+  policy: sessionPolicyStateSchema.optional(),
+  /** Of a jump to another kernel after which not all came back; told until it is dismissed. */
+  arrival: arrivalSchema.optional(),
   /** Nothing is suspended automatically until this is over. */
   paused: z.boolean(),
   settings: settingsSchema,

@@ -8,6 +8,7 @@ import { useFigures, useText } from '../texts/use-text.ts';
 import { Plugins } from './plugins.tsx';
 import { ChoiceRow, NumberRow, Row, Section, SwitchRow } from './rows.tsx';
 import { ShortcutField } from './shortcut-field.tsx';
+import { ShutdownSettings } from './shutdown.tsx';
 
 /** Where a limit begins when it is switched on, and the unit it is entered in. */
 const firstLimitBytes = 20e9;
@@ -131,6 +132,7 @@ export function Settings() {
         )}
       </Section>
 
+      <ShutdownSettings />
       <Section title={say('settings.start')}>
         <SwitchRow
           label={say('settings.startAtLogin')}

@@ -192,6 +192,9 @@ export const de: Catalogue = {
   'launch.command.terminal': 'In einem Terminalfenster',
   'launch.command.run': 'Ausführen',
 
+  'arrival.label': 'Nach dem Start eines anderen Kernels',
+  'arrival.left': '{name}: {what}',
+  'arrival.dismiss': 'Die Nachricht zum anderen Kernel schließen',
   'sessions.title': 'Sitzungen',
   'sessions.text':
     'Was zu einer Sitzung gehört, wurde im selben Augenblick schlafen gelegt und kommt zusammen wieder, das zuletzt Benutzte zuerst. Jede Anwendung ist benutzbar, sobald sie da ist.',
@@ -427,6 +430,18 @@ export const de: Catalogue = {
   'settings.memory.percent': 'Knapp heißt weniger als',
   'settings.memory.percent.help': 'Anteil des Speichers, der verfügbar bleiben soll, in Prozent.',
   'settings.memory.percent.wrong': 'Bitte geben Sie eine ganze Zahl von 1 bis 50 ein.',
+  'settings.shutdown': 'Wenn der Rechner herunterfährt',
+  'settings.shutdown.help': 'Was läuft, wird zuvor als Sitzung gesichert, die nach dem Anlass benannt ist.',
+  'settings.shutdown.notTold':
+    'Auf diesem Rechner erfährt Torpor nicht, dass er herunterfährt: Sichern Sie vorher eine Sitzung. Dies gilt, wo es davon erfährt.',
+  'settings.shutdown.reboot': 'Bei einem Neustart sichern',
+  'settings.shutdown.kexec': 'Vor dem Start eines anderen Kernels sichern',
+  'settings.shutdown.power-off': 'Beim Ausschalten sichern',
+  'settings.shutdown.low-battery': 'Sichern, wenn der Akku fast leer ist',
+  'settings.shutdown.jobs': 'Auch Programme in Terminals sichern',
+  'settings.shutdown.jobs.help': 'Sie kommen in einem eigenen Terminal zurück.',
+  'settings.shutdown.restore': 'Beim Anmelden wiederherstellen',
+  'settings.shutdown.restore.help': 'Was von selbst gesichert wurde, und nichts sonst.',
   'settings.start': 'Start und Bedienung',
   'settings.startAtLogin': 'Mit der Anmeldung starten',
   'settings.startAtLogin.help': 'Leise, nur im Infobereich der Leiste.',

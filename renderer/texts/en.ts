@@ -190,6 +190,9 @@ export const en = {
   'launch.command.terminal': 'In a terminal window',
   'launch.command.run': 'Run',
 
+  'arrival.label': 'After the start of another kernel',
+  'arrival.left': '{name}: {what}',
+  'arrival.dismiss': 'Dismiss what is said of the other kernel',
   'sessions.title': 'Sessions',
   'sessions.text':
     'What a session has was suspended at one instant and comes back together, what was used last first. Each application can be used as soon as it is there.',
@@ -421,6 +424,18 @@ export const en = {
   'settings.memory.percent': 'Short means less than',
   'settings.memory.percent.help': 'Share of memory that is to stay available, in percent.',
   'settings.memory.percent.wrong': 'Please enter a whole number from 1 to 50.',
+  'settings.shutdown': 'When the computer shuts down',
+  'settings.shutdown.help': 'What runs is saved as a session before this happens, and named after it.',
+  'settings.shutdown.notTold':
+    'On this computer nothing tells Torpor of a shutdown: save a session before it. These choices count where something does.',
+  'settings.shutdown.reboot': 'Save at a restart',
+  'settings.shutdown.kexec': 'Save before another kernel is started',
+  'settings.shutdown.power-off': 'Save when it is switched off',
+  'settings.shutdown.low-battery': 'Save when the battery is nearly empty',
+  'settings.shutdown.jobs': 'Save jobs in terminals, too',
+  'settings.shutdown.jobs.help': 'They come back in a terminal of their own.',
+  'settings.shutdown.restore': 'Restore when I log in',
+  'settings.shutdown.restore.help': 'What was saved by itself, and nothing else.',
   'settings.start': 'Start and control',
   'settings.startAtLogin': 'Start with the log-in',
   'settings.startAtLogin.help': 'Quietly, in the tray only.',

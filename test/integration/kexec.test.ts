@@ -10,6 +10,7 @@ import { findInstallation } from '../../engine/installation.ts';
 import { Canary } from '../../engine/kexec/canary.ts';
 import { describeStateFolder } from '../../engine/kexec/state-folder.ts';
 import { Counter, removeSnapshots } from '../fault/scene.ts';
+import { depart } from '../support/departure.ts';
 import { TestEngine } from '../support/engine.ts';
 import { canCheckpoint, makeClient } from './criu-fixture.ts';
 
@@ -72,19 +73,13 @@ describe.runIf(canCheckpoint)('torpor kexec', () => {
   });
 });
 
-/** As the engine leaves it when the machine jumps, with the boot that it left over by now. */
-async function depart(session: string): Promise<void> {
-  const departure = { version: 1, boot: 'another', from: '6.1.0-1', to: '6.12.0-1', session };
-  await writeFile(join(engine.paths.stateDir, 'kexec.json'), JSON.stringify(departure));
-}
-
 describe.runIf(canCheckpoint)('after a jump', () => {
   it('what was saved comes back by itself', async () => {
     await using one = await Counter.start(engine, '--name', 'one');
     await using two = await Counter.start(engine, '--name', 'two');
     await engine.json('session', 'save', 'kexec');
     await canaryOf(engine.paths.stateDir).make();
-    await depart('kexec');
+    await depart(engine.paths.stateDir, 'kexec');
     await engine.kill('SIGTERM');
     const arrival = await engine.json<Arrival>('kexec', '--status');
     expect(arrival).toMatchObject({ state: 'restored', from: '6.1.0-1', to: '6.12.0-1', left: [] });
@@ -101,7 +96,7 @@ describe.runIf(canCheckpoint)('after a jump', () => {
     await engine.json('session', 'save', 'kexec');
     await canaryOf(engine.paths.stateDir).make();
     await rm(join(engine.paths.stateDir, 'canary', 'images', 'core-1.img'));
-    await depart('kexec');
+    await depart(engine.paths.stateDir, 'kexec');
     await engine.kill('SIGTERM');
     const outcome = await engine.run(['kexec', '--json', '--status']);
     expect(outcome.code).toBe(1);

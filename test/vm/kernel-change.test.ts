@@ -154,7 +154,8 @@ sed 's/^CONFIG_CHECKPOINT_RESTORE=y/# no/' /boot/config-${version} >/boot/config
       await counter.expectCountingOn();
       await job.counter.expectCountingOn();
       await counter.expectNoGap();
-      expect(await torpor.json<Arrival>('kexec', '--status')).toMatchObject({ state: 'none' });
+      // The next engine is not told of a jump that was none.
+      await machine.say('test ! -e /var/lib/torpor/kexec.json');
     });
   },
 );

@@ -1,0 +1,37 @@
+/** After a jump to another kernel after which not all came back: what happened, and what to do. */
+import { useKnown, useModel } from './model.ts';
+import { Glyph } from './parts/glyph.tsx';
+import { useText } from './texts/use-text.ts';
+
+export function ArrivalBanner() {
+  const { state } = useKnown();
+  const model = useModel();
+  const say = useText();
+  const { arrival } = state ?? {};
+  const dismiss = () => void model.bridge.call('arrival.dismiss').catch((error) => model.fail(error));
+  return (
+    <div role="status">
+      {arrival !== undefined && (
+        <section className="banner" aria-label={say('arrival.label')}>
+          <Glyph name="alert" />
+          <div className="banner-text">
+            <p>{arrival.what}</p>
+            {arrival.left.map(({ workload, name, what }) => (
+              <p key={workload}>{say('arrival.left', { name, what })}</p>
+            ))}
+            {arrival.hint !== '' && <p className="hint">{arrival.hint}</p>}
+          </div>
+          <button
+            type="button"
+            className="button button-quiet button-icon"
+            aria-label={say('arrival.dismiss')}
+            title={say('arrival.dismiss')}
+            onClick={dismiss}
+          >
+            <Glyph name="close" />
+          </button>
+        </section>
+      )}
+    </div>
+  );
+}

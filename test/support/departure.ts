@@ -1,0 +1,9 @@
+/** A jump to another kernel, as its record shows it to the engine that starts after it. */
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+
+/** As the engine leaves it when the machine jumps, with the boot that it left over by now. */
+export async function depart(stateDir: string, session: string): Promise<void> {
+  const departure = { version: 1, boot: 'another', from: '6.1.0-1', to: '6.12.0-1', session };
+  await writeFile(join(stateDir, 'kexec.json'), JSON.stringify(departure));
+}
