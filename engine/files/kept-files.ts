@@ -7,18 +7,23 @@
  * They are used where they lie. Copies in the run folder would take memory, and could not be executed where /run is mounted
  * so that nothing in it can be.
  */
-import { chmod, readdir, rm } from 'node:fs/promises';
+import type { BigIntStats } from 'node:fs';
+import { chmod, copyFile, readdir, rename, rm, stat } from 'node:fs/promises';
 import { join, posix } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { TorporError } from '../../api/errors.ts';
 import { lockFolder } from '../../native/folder-lock.ts';
-import { privateFolder } from '../durable.ts';
+import { privateFolder, syncFile, syncFolder } from '../durable.ts';
 import type { Logger } from '../log.ts';
 import { mountOf, readMounts } from '../mounts.ts';
 import { FileHashes, openRegular } from './hashes.ts';
 import { keptHash } from './paths.ts';
-import { executableOf, mappedFiles } from './processes.ts';
+import { executableOf, mappedFiles, openFiles } from './processes.ts';
 import { fileRecordSchema, packaged, type RecordedFile } from './record.ts';
 
 const folderName = 'kept-files';
+/** torpor-keep gives up after half of that. */
+const lockLimitMs = 60_000;
 const hashName = /^[0-9a-f]{64}$/;
 /** Set-id and sticky bits. */
 const specialBits = 0o7000n;
@@ -64,7 +69,8 @@ export class KeptFiles {
   readonly #folder: string;
   readonly #needs: Needs;
   readonly #log: Logger;
-  #sweeping: Promise<void> = Promise.resolve();
+  /** What is done one after the other. */
+  #working: Promise<void> = Promise.resolve();
 
   private constructor(folder: string, needs: Needs, log: Logger) {
     this.#folder = folder;
@@ -106,9 +112,53 @@ export class KeptFiles {
     return path;
   }
 
+  /**
+   * Makes copies of those of which the processes still have the machine's own, that has no name any more but the one here:
+   * CRIU saves a file without a name with the rest, but to one with a name it gives another, in the folder of the system's
+   * where it was. To be called before they are suspended.
+   */
+  separate(pids: readonly number[]): Promise<void> {
+    const separated = this.#working.then(() => this.#separate(pids));
+    this.#working = separated.catch(() => {});
+    return separated;
+  }
+
+  async #separate(pids: readonly number[]): Promise<void> {
+    const names = await readdir(this.#folder);
+    if (names.length === 0) return;
+    const inUse = await namelessFilesOf(pids);
+    if (inUse.size === 0) return;
+    using _lock = await this.#locked();
+    for (const name of names) {
+      const path = join(this.#folder, name);
+      const found = await stat(path, { bigint: true }).catch(() => undefined);
+      if (found === undefined || !inUse.has(fileKey(found))) continue;
+      const made = `${path}.new`;
+      await copyFile(path, made);
+      await syncFile(made);
+      await rename(made, path);
+      this.#log.info({ path }, 'a kept file was copied');
+    }
+    await syncFolder(this.#folder);
+  }
+
+  /** As soon as dpkg's hook is done, which may take it a while. */
+  async #locked(): Promise<Disposable> {
+    for (const end = Date.now() + lockLimitMs; ; await sleep(20)) {
+      const lock = lockFolder(this.#folder);
+      if (lock !== undefined) return lock;
+      if (Date.now() > end)
+        throw new TorporError(
+          'failed',
+          'Files are just being kept for the upgrade of a package.',
+          'Try again in a moment.',
+        );
+    }
+  }
+
   /** Removes what no snapshot needs and nothing that runs has in memory. Never throws; what is locked stays till next time. */
   sweep(): Promise<void> {
-    this.#sweeping = this.#sweeping.then(async () => {
+    this.#working = this.#working.then(async () => {
       try {
         using lock = lockFolder(this.#folder);
         if (lock !== undefined) await this.#sweep(this.#needs);
@@ -116,7 +166,7 @@ export class KeptFiles {
         this.#log.warn({ err: error }, 'kept files were not swept');
       }
     });
-    return this.#sweeping;
+    return this.#working;
   }
 
   async #sweep({ ofSnapshots, running }: Needs): Promise<void> {
@@ -136,6 +186,22 @@ export class KeptFiles {
 
 async function isNoExec(folder: string): Promise<boolean> {
   return mountOf(await readMounts(), folder)?.options.includes('noexec') === true;
+}
+
+/** Two with the same are the same file. */
+const fileKey = ({ dev, ino }: BigIntStats) => `${dev} ${ino}`;
+
+/** Keys of the files that these processes have without a name. */
+async function namelessFilesOf(pids: readonly number[]): Promise<Set<string>> {
+  const [mapped, programs, open] = await Promise.all([
+    mappedFiles(pids),
+    Promise.all(pids.map(executableOf)),
+    Promise.all(pids.map(openFiles)),
+  ]);
+  const all = [...mapped.values(), ...programs, ...open.flatMap(({ files }) => files)];
+  return new Set(
+    all.flatMap((file) => (file?.path.toString('latin1').endsWith(' (deleted)') ? fileKey(file.stat) : [])),
+  );
 }
 
 /** Hashes of the kept files that these processes have. */

@@ -24,6 +24,7 @@ import {
 import { CriuError } from '../criu/criu-error.ts';
 import { findDocumentLocks, lockKept } from '../files/document-locks.ts';
 import type { FileHashes } from '../files/hashes.ts';
+import type { KeptFiles } from '../files/kept-files.ts';
 import { findMovedSockets } from '../files/moved-sockets.ts';
 import { type FileRecord, keepVolatile, recordFiles } from '../files/record.ts';
 import { UserFiles } from '../files/user-files.ts';
@@ -84,6 +85,7 @@ export interface SuspendParts {
   cgroups: Cgroups;
   store: SnapshotStore;
   hashes: FileHashes;
+  keptFiles: KeptFiles;
   installation: Installation;
   plugins: PluginHost;
   pagers: Pagers;
@@ -130,6 +132,7 @@ export async function suspend(
     await parts.store.discard(stage);
     throw error;
   };
+  await parts.keptFiles.separate(await place.pids()).catch((error) => orDiscard(noSpace(error) ?? error));
   const memory = await receiveMemory(parts, record, stage, leaveRunning && atInterval).catch(orDiscard);
   await using _memory = memory;
   const scratch = parts.workloads.scratchFolder(id);

@@ -5,7 +5,7 @@ import { mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import type { DoctorCheck, Finding } from '../../api/types.ts';
+import type { DoctorCheck, Finding, Snapshot } from '../../api/types.ts';
 import { findInstallation } from '../../engine/installation.ts';
 import { canCheckpoint } from '../integration/criu-fixture.ts';
 import { DebPackage } from '../support/deb-package.ts';
@@ -124,6 +124,58 @@ describe.skipIf(!canCheckpoint)('a package is replaced', { timeout: 240_000 }, (
     await engine.json('resume', id);
     expect(await says()).toEqual(['1 1']);
     await engine.json('end', id);
+  });
+
+  it.each(['capsule', 'job'])('upgrades under a %s that runs on, and has a snapshot', async (kind) => {
+    await using deb = await DebPackage.create();
+    await using engine = await TestEngine.create();
+    await deb.install(1);
+    await using job = kind === 'job' ? await typeInShell(`${deb.program} ${said}`) : undefined;
+    const target = job ? String(job.pid) : (await engine.start([deb.program, said], '--name', 'teller')).id;
+    expect(await says()).toEqual(['1 1']);
+    const { workload: id } = await engine.json<Snapshot>('suspend', '--leave-running', target);
+    await deb.install(2, hookOf(engine));
+    expect(await keptOf(deb, engine)).toHaveLength(2);
+
+    // As often as wanted, from either snapshot, and without the one that the files were kept for.
+    const { id: second } = await engine.json<Snapshot>('suspend', id);
+    for (let time = 1; time <= 2; time++) {
+      await engine.json('resume', second);
+      expect(await says()).toEqual(['1 1']);
+      await engine.json('suspend', id);
+    }
+    for (const snapshot of (await engine.snapshots()).slice(1)) await engine.json('rm', snapshot.id);
+    await engine.json('gc');
+    await deb.install(3, hookOf(engine));
+    await engine.json('resume', id);
+    expect(await says()).toEqual(['1 1']);
+    await engine.json('end', id);
+    for (const { id: snapshot } of await engine.snapshots()) await engine.json('rm', snapshot);
+    expect((await readdir(deb.folder)).sort()).toEqual(['libteller.so.1', 'teller']);
+  });
+
+  it('upgrades under two that have the same, one of them suspended', async () => {
+    await using deb = await DebPackage.create();
+    await using engine = await TestEngine.create();
+    await deb.install(1);
+    const other = join(folder, 'other');
+    const told = async () => (await readFile(other, 'utf8')).length;
+    const { id: one } = await engine.start([deb.program, said], '--name', 'one');
+    const { id: two } = await engine.start([deb.program, other], '--name', 'two');
+    await says();
+    await engine.json('suspend', one);
+    await deb.install(2, hookOf(engine));
+    // It has what was kept, and the other one what it was kept from.
+    await engine.json('resume', one);
+    for (const id of [two, one]) await engine.json('suspend', id);
+    await deb.install(3, hookOf(engine));
+    for (const id of [one, two]) await engine.json('resume', id);
+    expect(await says()).toEqual(['1 1']);
+    const before = await told();
+    await vi.waitFor(async () => expect(await told()).toBeGreaterThan(before), { timeout: 15_000 });
+    expect(await readFile(other, 'utf8')).toMatch(/^(1 1\n)*$/);
+    expect((await readdir(deb.folder)).sort()).toEqual(['libteller.so.1', 'teller']);
+    for (const id of [one, two]) await engine.json('end', id);
   });
 
   it('removes a library, and refuses where what was kept is damaged', async () => {
