@@ -12,6 +12,7 @@ import { sentenceOf } from '../../api/errors.ts';
 import { applicationsReport, measureApplications } from './applications.ts';
 import { bundlesReport, measureBundles } from './bundles.ts';
 import { mebibytes, mediansOf } from './figures.ts';
+import { kexecReport, measureKexec } from './kexec.ts';
 import { slowMedium, slowSpeeds } from './medium.ts';
 import { memoryChart } from './memory-chart.ts';
 import { buildMemoryProgram } from './memory-program.ts';
@@ -149,6 +150,12 @@ try {
       ? await measureBundles(work, options.quick ? 64 : 512, bundleRounds)
       : [];
 
+  const kexecRounds = options.quick ? 1 : 3;
+  const kexec =
+    options.only === undefined || 'kexec'.includes(options.only)
+      ? await measureKexec(kexecRounds)
+      : undefined;
+
   const minutes = ((performance.now() - startedAt) / 60_000).toFixed(0);
   const rate = (value: number) => `${value / 1_000_000} MB/s`;
   const text = [
@@ -162,13 +169,14 @@ try {
     '',
     ...(applications.length === 0 ? [] : [applicationsReport(applications, rounds), '']),
     ...(bundles.length === 0 ? [] : [bundlesReport(bundles, bundleRounds), '']),
+    ...(kexec === undefined ? [] : [kexecReport(kexec, kexecRounds), '']),
   ].join('\n');
   const folder = new URL(isWhole ? '../../docs' : '../../build/bench', import.meta.url).pathname;
   await mkdir(folder, { recursive: true });
   await writeFile(join(folder, 'benchmark.md'), text);
   await writeFile(join(folder, 'benchmark-memory.svg'), memoryChart(results));
   process.stdout.write(
-    options.json ? `${JSON.stringify({ results, applications, bundles }, null, 2)}\n` : text,
+    options.json ? `${JSON.stringify({ results, applications, bundles, kexec }, null, 2)}\n` : text,
   );
 } finally {
   await rm(work, { recursive: true, force: true });
