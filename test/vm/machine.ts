@@ -14,6 +14,9 @@ const tree = join(checkout, 'build/vm/root');
 const fixtures = join(checkout, 'test/fixtures/vm');
 const diskBytes = 3 * 1024 ** 3;
 
+/** All of the tests (`npm run test:vm`), and not only what `npm test` has time for. */
+export const isWhole = process.env.TORPOR_TEST_VM === 'whole';
+
 /** Who lives there. */
 export const user = { name: 'ada', uid: 1000, home: '/home/ada' } as const;
 

@@ -7,10 +7,10 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Session, Workload } from '../../api/types.ts';
 import { numbers } from '../support/numbers.ts';
 import { noVirtualMachine, type VirtualMachine } from '../support/virtual-machine.ts';
-import { makeMachine } from './machine.ts';
+import { isWhole, makeMachine } from './machine.ts';
 import { type Counter, type Restored, Torpor } from './workloads.ts';
 
-const cuts = Number(process.env.TORPOR_TEST_CUTS ?? 3);
+const cuts = Number(process.env.TORPOR_TEST_CUTS ?? (isWhole ? 10 : 2));
 const seed = Number(process.env.TORPOR_TEST_SEED ?? Date.now() % 1_000_000);
 /** What is saved before the first cut, and comes back where a cut left nothing. */
 const base = 'base';
