@@ -439,16 +439,16 @@ export const kexecPlanSchema = z.object({
 });
 export type KexecPlan = z.infer<typeof kexecPlanSchema>;
 
+/** How long what comes before a jump took, in milliseconds: the checks, loading the kernel, saving. */
+export const kexecTimesSchema = z.object({ checkMs: z.number(), loadMs: z.number(), saveMs: z.number() });
+export type KexecTimes = z.infer<typeof kexecTimesSchema>;
+
 /** The machine is about to jump when this is told. */
-export const kexecResultSchema = z.object({
+export const kexecResultSchema = kexecTimesSchema.extend({
   plan: kexecPlanSchema,
   /** Absent where nothing ran. */
   session: sessionSchema.optional(),
   left: z.array(leftOutSchema),
-  /** How long the parts took, in milliseconds: the checks, loading the kernel, saving. */
-  checkMs: z.number(),
-  loadMs: z.number(),
-  saveMs: z.number(),
 });
 export type KexecResult = z.infer<typeof kexecResultSchema>;
 
@@ -466,6 +466,8 @@ export const arrivalSchema = z.object({
   what: z.string(),
   hint: z.string(),
   left: z.array(leftOutSchema),
+  /** Absent where there was no jump. */
+  took: kexecTimesSchema.optional(),
   /** From the start of the kernel until the first workload ran again and until all did, in milliseconds. */
   firstMs: z.number().optional(),
   allMs: z.number().optional(),

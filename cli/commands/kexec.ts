@@ -47,9 +47,14 @@ async function dryRun(context: Context, kernel: string | undefined): Promise<num
   return plan.findings.some(({ verdict }) => verdict === 'blocking') ? blocked : 0;
 }
 
-function arrivalText({ what, hint, left, firstMs, allMs }: Arrival): string {
+function arrivalText({ what, hint, left, took, firstMs, allMs }: Arrival): string {
   return [
     what,
+    ...(took === undefined
+      ? []
+      : [
+          `Before the jump: ${seconds(took.checkMs)} for the checks, ${seconds(took.loadMs)} to load the kernel, ${seconds(took.saveMs)} to save.`,
+        ]),
     ...(firstMs === undefined
       ? []
       : [

@@ -10,16 +10,17 @@ import { release } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { sentenceOf, TorporError } from '../../api/errors.ts';
-import type {
-  Arrival,
-  Finding,
-  Inspection,
-  KexecOptions,
-  KexecPlan,
-  KexecResult,
-  LeftOut,
-  Session,
-  SessionSaveOptions,
+import {
+  type Arrival,
+  type Finding,
+  type Inspection,
+  type KexecOptions,
+  type KexecPlan,
+  type KexecResult,
+  kexecTimesSchema,
+  type LeftOut,
+  type Session,
+  type SessionSaveOptions,
 } from '../../api/types.ts';
 import { writeDurable } from '../durable.ts';
 import type { Logger } from '../log.ts';
@@ -41,6 +42,7 @@ const departureSchema = z.object({
   to: z.string(),
   /** Its name; absent where nothing ran. */
   session: z.string().optional(),
+  took: kexecTimesSchema,
 });
 type Departure = z.infer<typeof departureSchema>;
 
@@ -134,23 +136,22 @@ export class Kexec {
     let saved: { session?: Session; left: LeftOut[] } = { left: [] };
     try {
       if (plan.workloads.length > 0) saved = await this.#save(plan, options);
-      const savedAt = performance.now();
+      const took = {
+        checkMs: checkedAt - startedAt,
+        loadMs: loadedAt - checkedAt,
+        saveMs: performance.now() - loadedAt,
+      };
       await this.#note({
         version: 1,
         boot: bootId,
         from: release(),
         to: kernel,
         ...(saved.session === undefined ? {} : { session: saved.session.name }),
+        took,
       });
       log.info({ kernel, session: saved.session?.id, left: saved.left }, 'jumping to another kernel');
       await jumping.jump();
-      return {
-        plan,
-        ...saved,
-        checkMs: checkedAt - startedAt,
-        loadMs: loadedAt - checkedAt,
-        saveMs: savedAt - loadedAt,
-      };
+      return { plan, ...saved, ...took };
     } catch (error) {
       await this.#undo(saved.session);
       throw error;
@@ -231,8 +232,8 @@ export class Kexec {
     const { canary, registry, store, restoreSession, log } = this.#parts;
     const departure = await this.#departure();
     if (departure === undefined) return noArrival();
-    const { from, to, session } = departure;
-    const common = { from, to, running: release(), left: [] };
+    const { from, to, session, took } = departure;
+    const common = { from, to, running: release(), left: [], took };
     // The jump is still to come: another engine was asked for it, and this one only took its place.
     if (departure.boot === bootId) return noArrival();
     if (store.encryption.state === 'locked')

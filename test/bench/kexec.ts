@@ -4,7 +4,7 @@
  * slow: only the shares and the ratio mean something elsewhere.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Arrival, KexecResult } from '../../api/types.ts';
+import type { Arrival } from '../../api/types.ts';
 import { kernelOf, noVirtualMachine, type Series, type VirtualMachine } from '../support/virtual-machine.ts';
 import { makeMachine, user } from '../vm/machine.ts';
 import { markdownTable, mediansOf, ratio } from './figures.ts';
@@ -25,7 +25,6 @@ interface Round {
 }
 
 const limitMs = 600_000;
-const result = '/root/kexec.json';
 
 /** Has the machine go to another kernel. @returns milliseconds until that begins, and from then until the machine is ready. */
 async function jump(machine: VirtualMachine, script: string): Promise<{ downMs: number; upMs: number }> {
@@ -49,17 +48,16 @@ async function oneRound(machine: VirtualMachine, to: Series, from: Series): Prom
   const { version } = kernelOf(to);
   for (const name of ['one', 'two'])
     await json(`run --json --user ${user.name} --name ${name} -- xterm -e sleep 100000`);
-  const { downMs } = await jump(machine, `torpor kexec --json --kernel ${version} >${result}`);
-  const { firstMs, allMs, state } = await json<Arrival>('kexec --json --status');
-  if (state !== 'restored' || firstMs === undefined || allMs === undefined)
+  const { downMs } = await jump(machine, `torpor kexec --kernel ${version}`);
+  const { firstMs, allMs, state, took } = await json<Arrival>('kexec --json --status');
+  if (state !== 'restored' || took === undefined || firstMs === undefined || allMs === undefined)
     throw new Error('what was saved did not come back');
-  const { checkMs, loadMs, saveMs } = JSON.parse(await machine.say(`cat ${result}`)) as KexecResult;
   for (const name of ['one', 'two']) await json(`end --json ${name}`);
 
   const { version: back } = kernelOf(from);
   const bare = await jump(machine, `kexec --load /boot/vmlinuz-${back} --reuse-cmdline && systemctl kexec`);
   return {
-    ...{ checkMs, loadMs, saveMs, downMs: downMs - checkMs - loadMs - saveMs, firstMs, allMs },
+    ...{ ...took, downMs: downMs - took.checkMs - took.loadMs - took.saveMs, firstMs, allMs },
     ...{ bareDownMs: bare.downMs, bareUpMs: bare.upMs },
   };
 }

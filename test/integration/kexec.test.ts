@@ -83,6 +83,7 @@ describe.runIf(canCheckpoint)('after a jump', () => {
     await engine.kill('SIGTERM');
     const arrival = await engine.json<Arrival>('kexec', '--status');
     expect(arrival).toMatchObject({ state: 'restored', from: '6.1.0-1', to: '6.12.0-1', left: [] });
+    expect(arrival.took).toEqual({ checkMs: 1100, loadMs: 200, saveMs: 3000 });
     expect(arrival.firstMs).toBeLessThanOrEqual(arrival.allMs ?? 0);
     await one.expectCounting();
     await two.expectCounting();
