@@ -29,5 +29,8 @@ export function makeBareMachine(key: string): Promise<VirtualMachine> {
   const [release] = readdirSync(trees);
   if (release === undefined) throw new Error('there is no other machine: run scripts/setup.sh --tests');
   const tree = join(trees, release);
-  return VirtualMachine.make((disk) => makeDisk(disk, { tree, bytes: diskBytes }, prepare), { keys: [key] });
+  return VirtualMachine.make((disk) => makeDisk(disk, { tree, bytes: diskBytes }, prepare), {
+    keys: [key],
+    kind: 'baseline',
+  });
 }

@@ -36,6 +36,16 @@ export type Series = '6.1' | '6.12';
 /** What is its first process: one that does what it is told and nothing else, or what its Debian has. */
 export type Init = 'script' | 'systemd';
 
+/**
+ * Emulated on two threads, cmpxchg16b leaves flags of chance behind, of which the kernel's allocator dies sometimes: a
+ * machine has either two processors without it, or one with all that x86-64-v2 is.
+ */
+const processors = {
+  two: ['-smp', '2', '-cpu', 'max,-cx16'],
+  baseline: ['-smp', '1', '-cpu', 'max'],
+} as const;
+type Processors = keyof typeof processors;
+
 /** Where a kernel's parts are, and its version as it says it itself. */
 export function kernelOf(series: Series): { folder: string; version: string; image: string } {
   const folder = join(build, 'kernels', series);
@@ -96,11 +106,13 @@ export interface LogIn extends AsyncDisposable {
 export class VirtualMachine implements AsyncDisposable {
   readonly #folder: string;
   readonly #keys: readonly string[];
+  readonly #processors: Processors;
   #running: Running | undefined;
 
-  private constructor(folder: string, keys: readonly string[]) {
+  private constructor(folder: string, keys: readonly string[], kind: Processors) {
     this.#folder = folder;
     this.#keys = keys;
+    this.#processors = kind;
   }
 
   /**
@@ -110,9 +122,9 @@ export class VirtualMachine implements AsyncDisposable {
    */
   static async make(
     makeItsDisk: (disk: string) => Promise<void>,
-    { keys = [] }: { keys?: readonly string[] } = {},
+    { keys = [], kind = 'two' }: { keys?: readonly string[]; kind?: Processors } = {},
   ): Promise<VirtualMachine> {
-    const machine = new VirtualMachine(await mkdtemp('/var/tmp/torpor-virtual-'), keys);
+    const machine = new VirtualMachine(await mkdtemp('/var/tmp/torpor-virtual-'), keys, kind);
     try {
       await makeItsDisk(machine.#disk);
       return machine;
@@ -147,8 +159,7 @@ export class VirtualMachine implements AsyncDisposable {
     const words = [
       // Whatever ends this process ends the machine.
       ...['setpriv', '--pdeathsig', 'KILL', 'qemu-system-x86_64'],
-      // Emulated on two threads, cmpxchg16b leaves flags of chance behind, of which the kernel's allocator dies sometimes.
-      ...['-accel', 'tcg,thread=multi', '-cpu', 'max,-cx16', '-smp', '2', '-m', '2048'],
+      ...['-accel', 'tcg,thread=multi', ...processors[this.#processors], '-m', '2048'],
       ...['-display', 'none', '-monitor', 'none', '-nic', 'none', '-nodefaults'],
       ...['-chardev', `file,id=console,append=on,path=${join(this.#folder, 'console')}`],
       ...['-serial', 'chardev:console'],
