@@ -457,8 +457,9 @@ export const arrivalSchema = z.object({
   /**
    * `none`: there was none. `restored`: what was saved for it has come back, but for what is left. `locked`: the
    * encrypted snapshots wait to be unlocked. `cannot-restore`: the kernel that runs now does not restore; everything is kept.
+   * `failed`: the restore itself could not be done; everything is kept.
    */
-  state: z.enum(['none', 'restored', 'locked', 'cannot-restore']),
+  state: z.enum(['none', 'restored', 'locked', 'cannot-restore', 'failed']),
   from: z.string(),
   to: z.string(),
   /** The kernel that runs now. */

@@ -72,6 +72,7 @@ export class Engine implements Handlers {
       inspect: (caller, target) => this.#suspends.inspect(caller, target),
       saveSession: (...args) => this.#sessions.saveSession(...args),
       restoreSession: (caller, name) => this.#sessions.restoreSession(caller, name, {}),
+      forgetSession: (caller, name) => this.#sessions.forgetSession(caller, name),
       log: parts.log,
     });
     this.#turns = new Turns(all, this.#suspends, this.#snapshots);
@@ -114,8 +115,11 @@ export class Engine implements Handlers {
   readonly changeSettings: Handlers['changeSettings'] = (...args) =>
     this.#administration.changeSettings(...args);
   readonly encryption: Handlers['encryption'] = (...args) => this.#administration.encryption(...args);
-  readonly changeEncryption: Handlers['changeEncryption'] = (...args) =>
-    this.#administration.changeEncryption(...args);
+  readonly changeEncryption: Handlers['changeEncryption'] = async (...args) => {
+    const changed = await this.#administration.changeEncryption(...args);
+    void this.#kexec.unlocked();
+    return changed;
+  };
 
   readonly planKexec: Handlers['planKexec'] = (...args) => this.#kexec.plan(...args);
   readonly kexec: Handlers['kexec'] = (...args) => this.#kexec.go(...args);

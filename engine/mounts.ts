@@ -7,6 +7,8 @@ export interface Mount {
   type: string;
   /** Options of this mount of it. */
   options: readonly string[];
+  /** What is mounted, such as a device; a file system without one says anything. */
+  source: string;
   /** Options of the file system itself. */
   superOptions: string;
 }
@@ -22,11 +24,12 @@ export function parseMountinfo(text: string): Mount[] {
     .map((line) => {
       const [left, right] = line.split(' - ');
       const fields = left?.split(' ') ?? [];
-      const [type, , superOptions] = right?.split(' ') ?? [];
+      const [type, source, superOptions] = right?.split(' ') ?? [];
       return {
         path: unescapeOctal(fields[4] ?? ''),
         type: type ?? '',
         options: (fields[5] ?? '').split(','),
+        source: unescapeOctal(source ?? ''),
         superOptions: superOptions ?? '',
       };
     });

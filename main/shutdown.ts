@@ -82,5 +82,4 @@ export class Shutdown {
   }
 }
 
-const needsUser = ({ state, left }: Arrival) =>
-  state === 'cannot-restore' || state === 'locked' || left.length > 0;
+const needsUser = ({ state, left }: Arrival) => (state !== 'none' && state !== 'restored') || left.length > 0;

@@ -68,7 +68,8 @@ function arrivalText({ what, hint, left, took, firstMs, allMs }: Arrival): strin
 async function status(context: Context): Promise<number> {
   const arrival = await (await context.engine()).arrival();
   context.result(arrival, arrivalText(arrival));
-  return arrival.state === 'cannot-restore' || arrival.left.length > 0 ? 1 : 0;
+  const { state, left } = arrival;
+  return state === 'cannot-restore' || state === 'failed' || left.length > 0 ? 1 : 0;
 }
 
 export const kexec: Command = {

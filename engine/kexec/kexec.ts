@@ -1,61 +1,44 @@
 /**
  * From one kernel to another with all that runs: what stands in the way is found before anything is touched, the other
  * kernel is loaded, a canary and the session are saved, and the machine jumps. Until then every failure leaves all as it
- * was. After the jump, or whatever came of it, the engine that starts next looks whether the canary comes back, and only
- * then restores the session.
+ * was. What comes after is `arrival.ts`.
  */
-import { readFileSync } from 'node:fs';
-import { readFile, rm } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { release } from 'node:os';
-import { join } from 'node:path';
-import { z } from 'zod';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { sentenceOf, TorporError } from '../../api/errors.ts';
-import {
-  type Arrival,
-  type Finding,
-  type Inspection,
-  type KexecOptions,
-  type KexecPlan,
-  type KexecResult,
-  kexecTimesSchema,
-  type LeftOut,
-  type Session,
-  type SessionSaveOptions,
+import type {
+  Arrival,
+  Finding,
+  Inspection,
+  KexecOptions,
+  KexecPlan,
+  KexecResult,
+  KexecTimes,
+  LeftOut,
+  Session,
+  SessionSaveOptions,
 } from '../../api/types.ts';
-import { writeDurable } from '../durable.ts';
-import type { Logger } from '../log.ts';
 import { bootId } from '../process.ts';
-import type { SnapshotStore } from '../store/snapshot-store.ts';
 import type { WorkloadRecord } from '../workload/record.ts';
-import type { Caller, Registry } from '../workload/registry.ts';
+import type { Caller } from '../workload/registry.ts';
+import { type ArrivalParts, Arrivals, none } from './arrival.ts';
 import type { Canary } from './canary.ts';
+import { type Departure, Departures, sessionsOf } from './departure.ts';
 import * as jumping from './jump.ts';
 import type { Kernel, Kernels } from './kernels.ts';
 import { finding, findingsAbout, type Needs } from './requirements.ts';
 import { describeStateFolder, type StateFolder } from './state-folder.ts';
 
-const departureSchema = z.object({
-  version: z.literal(1),
-  /** Of the boot that was left. */
-  boot: z.string(),
-  from: z.string(),
-  to: z.string(),
-  /** Its name; absent where nothing ran. */
-  session: z.string().optional(),
-  took: kexecTimesSchema,
-});
-type Departure = z.infer<typeof departureSchema>;
-
 /** Images and lists beside the pages, and what grows until it is saved. */
 const margin = 1.1;
 const spareBytes = 64 * 1024 * 1024;
-const sessionName = 'kexec';
+/** How long what is just being suspended, resumed or started may take until it is clear what becomes of it. */
+const calmLimitMs = 120_000;
 const root: Caller = { uid: 0 };
 
-export interface KexecParts {
+export interface KexecParts extends Omit<ArrivalParts, 'departures'> {
   stateDir: string;
-  registry: Registry;
-  store: Pick<SnapshotStore, 'encryption'>;
   kernels: Kernels;
   canary: Pick<Canary, 'make' | 'try' | 'remove'>;
   inspect: (caller: Caller, target: string) => Promise<Inspection>;
@@ -65,37 +48,70 @@ export interface KexecParts {
     targets: readonly string[],
     options: SessionSaveOptions,
   ) => Promise<{ session: Session; left: LeftOut[] }>;
-  restoreSession: (caller: Caller, name: string) => Promise<{ left: LeftOut[] }>;
-  log: Logger;
+}
+
+/** A plan, and what it would leave behind. */
+interface Look {
+  plan: KexecPlan;
+  left: LeftOut[];
 }
 
 export class Kexec {
   readonly #parts: KexecParts;
-  readonly #file: string;
-  #arrival: Promise<Arrival> = Promise.resolve(noArrival());
+  readonly #departures: Departures;
+  readonly #arrivals: Arrivals;
+  #arrival: Promise<Arrival> = Promise.resolve(none());
+  #isGoing = false;
 
   constructor(parts: KexecParts) {
     this.#parts = parts;
-    this.#file = join(parts.stateDir, 'kexec.json');
+    this.#departures = new Departures(parts.stateDir);
+    this.#arrivals = new Arrivals({ ...parts, departures: this.#departures });
+  }
+
+  /** To be called once when the engine starts: after a jump, restores what was saved for it. */
+  arrive(): void {
+    this.#arrival = this.#arrivals.arrive();
+  }
+
+  /** What became of the last jump; waits while that is being found out. */
+  arrival(): Promise<Arrival> {
+    return this.#arrival;
+  }
+
+  /** To be called when snapshots can be read that could not before: what waited for that comes back. */
+  async unlocked(): Promise<void> {
+    if ((await this.#arrival).state === 'locked') this.arrive();
   }
 
   /** @throws TorporError `not-found` of a kernel that is not installed, or where none is. */
   async plan(caller: Caller, options: KexecOptions): Promise<KexecPlan> {
     refuseUnlessRoot(caller);
+    return (await this.#look(options)).plan;
+  }
+
+  async #look(options: KexecOptions): Promise<Look> {
+    const { partial = false } = options;
     const { kernel, kernels, folder, needs } = await this.#choose(options);
-    const running = this.#running();
-    const inspected = await Promise.all(running.map((record) => this.#inspect(record)));
-    const memory = inspected.reduce((sum, { memoryBytes }) => sum + memoryBytes, 0);
-    const bytesNeeded = running.length === 0 ? 0 : Math.ceil(memory * margin) + spareBytes;
+    const alive = this.#alive();
+    const inspected = await Promise.all(alive.map((record) => this.#inspect(record)));
+    const left = partial ? inspected.flatMap((each) => each.leftOut ?? []) : [];
+    const isSaved = ({ id }: WorkloadRecord) => !left.some(({ workload }) => workload === id);
+    const saved = alive.filter(isSaved);
+    const memory = inspected.reduce((sum, each, index) => {
+      const record = alive[index];
+      return record !== undefined && isSaved(record) ? sum + each.memoryBytes : sum;
+    }, 0);
+    const bytesNeeded = saved.length === 0 ? 0 : Math.ceil(memory * margin) + spareBytes;
     const surroundings = await jumping.lookAtSurroundings();
     const findings = [
       ...jumping.findingsAboutKexec(surroundings),
       ...(await this.#findingsAbout(kernel, needs)),
       ...findingsAboutInitrd(kernel, kernels),
       ...findingsAboutFolder(this.#parts.stateDir, folder, bytesNeeded),
-      ...inspected.flatMap((each) => each.findings).map((each) => weighed(each, options.partial ?? false)),
+      ...inspected.flatMap((each) => each.findings).map((each) => weighed(each, partial)),
     ];
-    return {
+    const plan = {
       kernel: kernel.version,
       image: kernel.image,
       ...(kernel.initrd === undefined ? {} : { initrd: kernel.initrd }),
@@ -108,11 +124,12 @@ export class Kexec {
           canRestore: !(await this.#findingsAbout(each, needs)).some(isBlocking),
         })),
       ),
-      workloads: running.map(({ id, name }) => ({ id, name })),
+      workloads: saved.map(({ id, name }) => ({ id, name })),
       bytesNeeded,
       bytesFree: folder.freeBytes,
       findings,
     };
+    return { plan, left };
   }
 
   /**
@@ -120,11 +137,28 @@ export class Kexec {
    * @throws TorporError; all goes on as before then.
    */
   async go(caller: Caller, options: KexecOptions): Promise<KexecResult> {
+    refuseUnlessRoot(caller);
+    if (this.#isGoing)
+      throw new TorporError('failed', 'The machine is just going to another kernel.', 'Wait for that.');
+    this.#isGoing = true;
+    try {
+      // What is being restored after the jump before is to be there first.
+      await this.#arrival;
+      await this.#untilCalm();
+      return await this.#go(options);
+    } finally {
+      this.#isGoing = false;
+    }
+  }
+
+  async #go(options: KexecOptions): Promise<KexecResult> {
     const startedAt = performance.now();
-    const plan = await this.plan(caller, options);
+    const { plan, left } = await this.#look(options);
     refuseIfBlocked(plan);
-    const { canary, log } = this.#parts;
-    await canary.make();
+    const { canary, saveSession, log } = this.#parts;
+    const pending = await this.#departures.read().catch(() => undefined);
+    // One that waits for a kernel under which it comes back is not given up for another one, nor is what was saved with it.
+    if (pending === undefined) await canary.make();
     const checkedAt = performance.now();
     const { kernel, image } = plan;
     await jumping.load(
@@ -133,46 +167,87 @@ export class Kexec {
       await jumping.lookAtSurroundings(),
     );
     const loadedAt = performance.now();
-    let saved: { session?: Session; left: LeftOut[] } = { left: [] };
+    const took = { checkMs: checkedAt - startedAt, loadMs: loadedAt - checkedAt, saveMs: 0 };
+    const departure = departureTo(kernel, plan.workloads.length > 0, pending, took);
     try {
-      if (plan.workloads.length > 0) saved = await this.#save(plan, options);
-      const took = {
-        checkMs: checkedAt - startedAt,
-        loadMs: loadedAt - checkedAt,
-        saveMs: performance.now() - loadedAt,
-      };
-      await this.#note({
-        version: 1,
-        boot: bootId,
-        from: release(),
-        to: kernel,
-        ...(saved.session === undefined ? {} : { session: saved.session.name }),
-        took,
-      });
-      log.info({ kernel, session: saved.session?.id, left: saved.left }, 'jumping to another kernel');
+      await this.#departures.write(departure);
+      let session: Session | undefined;
+      if (departure.session !== undefined) {
+        const how = { leaveRunning: false, partial: false, reason: 'kexec' } as const;
+        const ids = plan.workloads.map(({ id }) => id);
+        ({ session } = await saveSession(root, departure.session, ids, how));
+      }
+      this.#refuseStragglers(left);
+      took.saveMs = performance.now() - loadedAt;
+      await this.#departures.write({ ...departure, phase: 'jumping', took });
+      log.info({ kernel, session: session?.id, left, took }, 'jumping to another kernel');
       await jumping.jump();
-      return { plan, ...saved, ...took };
+      return { plan, ...(session === undefined ? {} : { session }), left, ...took };
     } catch (error) {
-      await this.#undo(saved.session);
-      throw error;
+      throw await this.#undo(departure, pending, error);
     }
   }
 
-  #save({ workloads }: KexecPlan, { partial = false }: KexecOptions) {
-    const options = { leaveRunning: false, replace: true, partial, reason: 'kexec' } as const;
-    const ids = workloads.map(({ id }) => id);
-    return this.#parts.saveSession(root, sessionName, ids, options);
+  /** Until it is clear of all whether they run. @throws TorporError `failed`, naming what takes too long. */
+  async #untilCalm(): Promise<void> {
+    for (const end = Date.now() + calmLimitMs; ; await sleep(100)) {
+      const restless = this.#alive().find(({ status }) => status.kind !== 'running');
+      if (restless === undefined) return;
+      if (Date.now() > end)
+        throw new TorporError(
+          'failed',
+          `${restless.name} is still ${restless.status.kind}. Nothing was touched.`,
+          'Wait until that is done; see `torpor ps`.',
+        );
+    }
   }
 
-  /** After a failure before the jump: what was saved goes on. */
-  async #undo(session: Session | undefined): Promise<void> {
-    const { canary, restoreSession, log } = this.#parts;
-    await jumping.unload();
-    await rm(this.#file, { force: true });
-    await canary.remove();
-    if (session === undefined) return;
-    const { left } = await restoreSession(root, session.name);
-    if (left.length > 0) log.warn({ left }, 'not all that was saved for the jump was brought back');
+  /** What was started, or has come back, while the rest was saved would end with the machine. */
+  #refuseStragglers(left: readonly LeftOut[]): void {
+    const straggler = this.#alive().find(({ id }) => !left.some(({ workload }) => workload === id));
+    if (straggler === undefined) return;
+    throw new TorporError(
+      'failed',
+      `${straggler.name} was started while the others were being saved, and would be lost.`,
+      'Try again.',
+    );
+  }
+
+  /**
+   * After a failure before the jump: what was saved goes on.
+   * @returns what is to be thrown: the failure, and what of the rest did not succeed either.
+   */
+  async #undo(departure: Departure, pending: Departure | undefined, cause: unknown): Promise<unknown> {
+    const { canary, restoreSession, forgetSession, log } = this.#parts;
+    const problems: string[] = [];
+    const attempt = async (what: () => Promise<unknown>) => {
+      await what().catch((error: unknown) => {
+        if (error instanceof TorporError && error.code === 'not-found') return;
+        log.error({ err: error }, 'not undone');
+        problems.push(sentenceOf(error));
+      });
+    };
+    await attempt(jumping.unload);
+    const { session } = departure;
+    let left: LeftOut[] = [];
+    if (session !== undefined)
+      await attempt(async () => {
+        ({ left } = await restoreSession(root, session));
+        if (left.length === 0) await forgetSession(root, session);
+      });
+    await attempt(() =>
+      pending === undefined ? this.#departures.remove() : this.#departures.write(pending),
+    );
+    if (pending === undefined) await attempt(() => canary.remove());
+    problems.push(...left.map(({ name, what }) => `${name} did not come back: ${what}`));
+    if (problems.length === 0 || !(cause instanceof TorporError)) return cause;
+    return new TorporError(
+      cause.code,
+      `${cause.message} ${problems.join(' ')}`,
+      session === undefined ? cause.hint : `What was saved is kept: \`torpor session restore "${session}"\`.`,
+      cause.details,
+      { cause },
+    );
   }
 
   async #choose({ kernel: wanted }: KexecOptions) {
@@ -197,104 +272,50 @@ export class Kexec {
     return findingsAbout(version, await kernels.configOf(version), await kernels.modulesOf(version), needs);
   }
 
-  #running(): WorkloadRecord[] {
-    return this.#parts.registry.all().filter(({ status }) => status.kind === 'running');
+  /** All that would end with the machine, whatever is just being done with it. */
+  #alive(): WorkloadRecord[] {
+    const kept: readonly WorkloadRecord['status']['kind'][] = ['suspended', 'ended'];
+    return this.#parts.registry.all().filter(({ status }) => !kept.includes(status.kind));
   }
 
-  async #inspect({ id, name }: WorkloadRecord): Promise<Pick<Inspection, 'memoryBytes' | 'findings'>> {
+  /** @returns `leftOut` of what cannot be suspended */
+  async #inspect({
+    id,
+    name,
+    status,
+  }: WorkloadRecord): Promise<Pick<Inspection, 'memoryBytes' | 'findings'> & { leftOut?: LeftOut }> {
+    // A jump waits until it is clear what becomes of it.
+    if (status.kind !== 'running') return { memoryBytes: 0, findings: [] };
     const { memoryBytes, findings } = await this.#parts.inspect(root, id);
+    const blocking = findings.filter(isBlocking);
+    const [first] = blocking;
     return {
       memoryBytes,
-      findings: findings
-        .filter(isBlocking)
-        .map((each) => ({ ...each, what: `${name} cannot be suspended: ${each.what}` })),
+      findings: blocking.map((each) => ({ ...each, what: `${name} cannot be suspended: ${each.what}` })),
+      ...(first === undefined
+        ? {}
+        : { leftOut: { workload: id, name, what: first.what, hint: first.hint, findings: blocking } }),
     };
-  }
-
-  async #note(departure: Departure): Promise<void> {
-    await writeDurable(this.#file, JSON.stringify(departure, null, 1));
-  }
-
-  /** What became of the last jump; waits while that is being found out. */
-  arrival(): Promise<Arrival> {
-    return this.#arrival;
-  }
-
-  /** To be called once when the engine starts: after a jump, restores what was saved for it. */
-  arrive(): void {
-    this.#arrival = this.#arrive().catch((error: unknown) => {
-      this.#parts.log.error({ err: error }, 'what became of the jump is not known');
-      return noArrival();
-    });
-  }
-
-  async #arrive(): Promise<Arrival> {
-    const { canary, registry, store, restoreSession, log } = this.#parts;
-    const departure = await this.#departure();
-    if (departure === undefined) return noArrival();
-    const { from, to, session, took } = departure;
-    const common = { from, to, running: release(), left: [], took };
-    // The jump is still to come: another engine was asked for it, and this one only took its place.
-    if (departure.boot === bootId) return noArrival();
-    if (store.encryption.state === 'locked')
-      return {
-        ...common,
-        state: 'locked',
-        what: 'The snapshots that were saved for the jump are encrypted.',
-        hint: `Unlock them (\`torpor encryption unlock\`), and restore them: \`torpor session restore ${session}\`.`,
-      };
-    try {
-      await canary.try();
-    } catch (error) {
-      log.error({ err: error, from, to }, 'this kernel does not restore');
-      return {
-        ...common,
-        state: 'cannot-restore',
-        what: `The kernel ${release()} does not restore what was saved under ${from}. ${sentenceOf(error)} Everything that was saved is kept.`,
-        hint: `Go back to the kernel before: \`torpor kexec --kernel ${from}\`, or choose it as the machine starts.`,
-      };
-    }
-    let firstMs: number | undefined;
-    registry.onChange(({ status }) => {
-      if (status.kind === 'running') firstMs ??= uptimeMs();
-    });
-    const left = session === undefined ? [] : (await restoreSession(root, session)).left;
-    const allMs = uptimeMs();
-    await rm(this.#file, { force: true });
-    await canary.remove();
-    log.info({ from, to, running: release(), left, firstMs, allMs }, 'arrived');
-    return {
-      ...common,
-      state: 'restored',
-      what: `The machine went from ${from} to ${release()}${session === undefined ? '' : ', and what ran was restored'}.`,
-      hint: left.length === 0 ? '' : `Try again: \`torpor session restore ${session}\`.`,
-      left,
-      ...(firstMs === undefined ? {} : { firstMs, allMs }),
-    };
-  }
-
-  async #departure(): Promise<Departure | undefined> {
-    const text = await readFile(this.#file, 'utf8').catch(() => undefined);
-    return text === undefined ? undefined : departureSchema.parse(JSON.parse(text));
   }
 }
 
-/** Since the kernel started. */
-const uptimeMs = () => Number(readFileSync('/proc/uptime', 'utf8').split(' ')[0]) * 1000;
-
-const isBlocking = ({ verdict }: Finding) => verdict === 'blocking';
-
-function noArrival(): Arrival {
+/** @param pending one that is still to come to its end: what was saved for it comes back with this one. */
+function departureTo(
+  to: string,
+  hasSession: boolean,
+  pending: Departure | undefined,
+  took: KexecTimes,
+): Departure {
+  const now = new Date().toISOString().replace('T', ' ').slice(0, 19);
   return {
-    state: 'none',
-    from: '',
-    to: '',
-    running: release(),
-    what: 'The machine has not jumped to this kernel.',
-    hint: '',
-    left: [],
+    ...{ version: 1, boot: bootId, from: release(), to, phase: 'saving', took },
+    // No other session is called so, and none takes its name.
+    ...(hasSession ? { session: `kexec ${now}` } : {}),
+    earlier: pending === undefined ? [] : sessionsOf(pending),
   };
 }
+
+const isBlocking = ({ verdict }: Finding) => verdict === 'blocking';
 
 /** What cannot be saved is left behind where that is wanted. */
 const weighed = (each: Finding, partial: boolean): Finding =>

@@ -11,6 +11,7 @@ export interface StateFolder {
   freeBytes: number;
 }
 
+const btrfs = '/sys/fs/btrfs';
 const inMemory = new Set(['tmpfs', 'ramfs', 'rootfs', 'devtmpfs']);
 
 export async function describeStateFolder(stateDir: string): Promise<StateFolder> {
@@ -27,7 +28,7 @@ export async function describeStateFolder(stateDir: string): Promise<StateFolder
   return {
     fileSystem,
     isVolatile: below?.isVolatile ?? inMemory.has(fileSystem),
-    drivers: [...new Set(await driversOf((await stat(stateDir, { bigint: true })).dev))],
+    drivers: below?.drivers ?? (await driversOfFolder(stateDir, mount?.source ?? '')),
     freeBytes: bavail * bsize,
   };
 }
@@ -35,13 +36,33 @@ export async function describeStateFolder(stateDir: string): Promise<StateFolder
 /** Where an overlay writes to, if that is to be seen from here. */
 const describeBelow = (upper: string) => describeStateFolder(upper).catch(() => undefined);
 
-/** Modules between a block device and the machine, those of what it is made of (RAID, encryption) included. */
-async function driversOf(device: bigint): Promise<string[]> {
-  const major = ((device >> 8n) & 0xfffn) | ((device >> 32n) & ~0xfffn);
-  const minor = (device & 0xffn) | ((device >> 12n) & ~0xffn);
-  return driversBelow(`/sys/dev/block/${major}:${minor}`);
+/** Modules between the disks below a folder and the machine. */
+async function driversOfFolder(folder: string, source: string): Promise<string[]> {
+  const devices = await disksOf((await stat(folder, { bigint: true })).dev, source);
+  return [...new Set((await Promise.all(devices.map(driversBelow))).flat())];
 }
 
+const pathOfDevice = (device: bigint) => {
+  const major = ((device >> 8n) & 0xfffn) | ((device >> 32n) & ~0xfffn);
+  const minor = (device & 0xffn) | ((device >> 12n) & ~0xffn);
+  return { major, path: `/sys/dev/block/${major}:${minor}` };
+};
+
+/** As links in sysfs. A file system of several disks, such as btrfs, has a number of its own, and says in sysfs which they are. */
+async function disksOf(device: bigint, source: string): Promise<string[]> {
+  const { major, path } = pathOfDevice(device);
+  if (major !== 0n) return [path];
+  const block = await stat(source, { bigint: true }).catch(() => undefined);
+  if (block === undefined || !block.isBlockDevice()) return [];
+  const name = basename((await readlink(pathOfDevice(block.rdev).path).catch(() => '')) || source);
+  for (const each of await readdir(btrfs).catch((): string[] => [])) {
+    const disks = await readdir(join(btrfs, each, 'devices')).catch((): string[] => []);
+    if (disks.includes(name)) return disks.map((disk) => `/sys/class/block/${disk}`);
+  }
+  return [pathOfDevice(block.rdev).path];
+}
+
+/** Those of a block device, and of what it is made of (RAID, encryption). */
 async function driversBelow(path: string): Promise<string[]> {
   const target = await readlink(path).catch(() => undefined);
   if (target === undefined) return [];

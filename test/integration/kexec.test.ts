@@ -9,6 +9,7 @@ import type { Arrival, Session } from '../../api/types.ts';
 import { findInstallation } from '../../engine/installation.ts';
 import { Canary } from '../../engine/kexec/canary.ts';
 import { describeStateFolder } from '../../engine/kexec/state-folder.ts';
+import { bootId } from '../../engine/process.ts';
 import { Counter, removeSnapshots } from '../fault/scene.ts';
 import { depart } from '../support/departure.ts';
 import { TestEngine } from '../support/engine.ts';
@@ -90,6 +91,53 @@ describe.runIf(canCheckpoint)('after a jump', () => {
     const left = await readdir(engine.paths.stateDir);
     expect(left).not.toContain('kexec.json');
     expect(left).not.toContain('canary');
+  });
+
+  it('that did not take place what was saved for it goes on', async () => {
+    await using one = await Counter.start(engine, '--name', 'one');
+    await engine.json('session', 'save', 'kexec 1');
+    await canaryOf(engine.paths.stateDir).make();
+    await depart(engine.paths.stateDir, 'kexec 1', { boot: bootId, phase: 'saving' });
+    await engine.kill();
+    expect(await engine.json<Arrival>('kexec', '--status')).toMatchObject({ state: 'none' });
+    await one.expectCounting();
+    expect(await readdir(engine.paths.stateDir)).not.toContain('kexec.json');
+    expect(await engine.json<Session[]>('session', 'ls')).toEqual([]);
+  });
+
+  it('what was saved for one before it comes back, too, but for what somebody has forgotten', async () => {
+    await using one = await Counter.start(engine, '--name', 'one');
+    await using two = await Counter.start(engine, '--name', 'two');
+    await engine.json('session', 'save', 'kexec 1', 'one');
+    await engine.json('session', 'save', 'kexec 2', 'two');
+    await canaryOf(engine.paths.stateDir).make();
+    await depart(engine.paths.stateDir, 'kexec 2', { earlier: ['kexec 0', 'kexec 1'] });
+    await engine.kill('SIGTERM');
+    const arrival = await engine.json<Arrival>('kexec', '--status');
+    expect(arrival).toMatchObject({ state: 'restored', left: [] });
+    await one.expectCounting();
+    await two.expectCounting();
+  });
+
+  it('what is encrypted comes back as soon as it is unlocked', async () => {
+    await using encrypted = await TestEngine.create();
+    const unlock = (action: string) =>
+      encrypted.run(['encryption', action], {
+        input: 'correct horse battery staple\n',
+      });
+    const on = await unlock('on');
+    expect(on.code, on.stderr).toBe(0);
+    await using one = await Counter.start(encrypted, '--name', 'one');
+    await encrypted.json('session', 'save', 'kexec 1');
+    await canaryOf(encrypted.paths.stateDir).make();
+    await depart(encrypted.paths.stateDir, 'kexec 1');
+    await encrypted.kill('SIGTERM');
+    expect(await encrypted.json<Arrival>('kexec', '--status')).toMatchObject({ state: 'locked' });
+    expect((await encrypted.workload(one.id)).state).toBe('suspended');
+    const unlocked = await unlock('unlock');
+    expect(unlocked.code, unlocked.stderr).toBe(0);
+    await one.expectCounting();
+    expect(await encrypted.json<Arrival>('kexec', '--status')).toMatchObject({ state: 'restored' });
   });
 
   it('nothing is touched where the kernel does not restore, and it can be tried by hand', async () => {
