@@ -80,6 +80,9 @@ async function restoreAtLogin(context: Context): Promise<number> {
     return nothing(
       'Nothing is restored at the log-in: `torpor session policy --restore-at-login yes` has it so.',
     );
+  // After a jump to another kernel it is first seen whether that restores at all; what was saved for it comes back then.
+  const arrival = await client.arrival();
+  if (arrival.state === 'cannot-restore') return nothing(`${arrival.what} ${arrival.hint}`);
   const own = userInfo().username;
   const session = (await client.sessions()).find(
     ({ reason, members }) =>

@@ -5,6 +5,7 @@
 import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { connectEngine, readEngineAddress } from '../../api/client.ts';
 import type { Arrival, Session } from '../../api/types.ts';
 import { findInstallation } from '../../engine/installation.ts';
 import { Canary } from '../../engine/kexec/canary.ts';
@@ -142,7 +143,10 @@ describe.runIf(canCheckpoint)('after a jump', () => {
 
   it('nothing is touched where the kernel does not restore, and it can be tried by hand', async () => {
     await using one = await Counter.start(engine, '--name', 'one');
-    await engine.json('session', 'save', 'kexec');
+    // As a jump saves it.
+    const client = await connectEngine((await readEngineAddress(engine.paths))?.address ?? '');
+    await client.saveSession('kexec', [one.id], { leaveRunning: false, reason: 'kexec' });
+    await client[Symbol.asyncDispose]();
     await canaryOf(engine.paths.stateDir).make();
     await rm(join(engine.paths.stateDir, 'canary', 'images', 'core-1.img'));
     await depart(engine.paths.stateDir, 'kexec');
@@ -154,6 +158,10 @@ describe.runIf(canCheckpoint)('after a jump', () => {
       what: expect.stringContaining('Everything that was saved is kept'),
       hint: expect.stringContaining('torpor kexec --kernel 6.1.0-1'),
     });
+    // Nor is it at a log-in.
+    await engine.json('session', 'policy', '--restore-at-login', 'yes');
+    const login = await engine.run(['session', 'restore', '--at-login']);
+    expect(login).toMatchObject({ code: 0, stdout: expect.stringContaining('does not restore') });
     expect((await engine.workload(one.id)).state).toBe('suspended');
     // Also with the next engine: it stays so until it has come back.
     await engine.kill('SIGTERM');

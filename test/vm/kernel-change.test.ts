@@ -122,6 +122,37 @@ describe.skipIf(noVirtualMachine)(
       }
     });
 
+    it.runIf(isWhole)(
+      'goes back with everything from a kernel that does not restore',
+      {
+        timeout: 900_000,
+      },
+      async () => {
+        const criu = (await machine.say("find /opt/Torpor -type f -path '*/criu/criu'")).trim();
+        const from = (await machine.say('uname -r')).trim();
+        const other = from === kernelOf('6.1').version ? kernelOf('6.12').version : kernelOf('6.1').version;
+        await machine.startAnew(`torpor kexec --kernel ${other}`, { limitMs: 300_000 });
+        // The engine is started by the first command.
+        await machine.say(`chmod a-x ${criu}`);
+        const arrival = await machine.run('torpor kexec --json --status', { limitMs: 300_000 });
+        expect(arrival).toMatchObject({
+          code: 1,
+          stdout: expect.stringContaining(`torpor kexec --kernel ${from}`),
+        });
+        await machine.startAnew(`torpor kexec --kernel ${from}`, { limitMs: 300_000 });
+        await machine.say(`chmod a+x ${criu}`);
+        expect(await torpor.json<Arrival>('kexec', '--status')).toMatchObject({
+          state: 'restored',
+          running: from,
+          left: [],
+        });
+        for (const each of [counter, job.counter]) {
+          await each.expectCountingOn();
+          await each.expectNoGap();
+        }
+      },
+    );
+
     it('stays where it is, with all that runs, where the other kernel does not do', async () => {
       const { version } = kernelOf('6.12');
       await machine.say(
