@@ -16,8 +16,8 @@ export function ArrivalBanner() {
           <Glyph name="alert" />
           <div className="banner-text">
             <p>{arrival.what}</p>
-            {arrival.left.map(({ workload, name, what }) => (
-              <p key={workload}>{say('arrival.left', { name, what })}</p>
+            {arrival.left.map(({ workload, what }) => (
+              <p key={workload}>{what}</p>
             ))}
             {arrival.hint !== '' && <p className="hint">{arrival.hint}</p>}
           </div>

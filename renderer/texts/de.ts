@@ -193,7 +193,6 @@ export const de: Catalogue = {
   'launch.command.run': 'Ausführen',
 
   'arrival.label': 'Nach dem Start eines anderen Kernels',
-  'arrival.left': '{name}: {what}',
   'arrival.dismiss': 'Die Nachricht zum anderen Kernel schließen',
   'sessions.title': 'Sitzungen',
   'sessions.text':

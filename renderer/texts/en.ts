@@ -191,7 +191,6 @@ export const en = {
   'launch.command.run': 'Run',
 
   'arrival.label': 'After the start of another kernel',
-  'arrival.left': '{name}: {what}',
   'arrival.dismiss': 'Dismiss what is said of the other kernel',
   'sessions.title': 'Sessions',
   'sessions.text':
