@@ -360,9 +360,10 @@ export const sessionMemberSchema = z.object({
   snapshot: z.string(),
   /**
    * `ready`: a restore of the session resumes it. `running`: it runs. `later`: it was suspended anew since, and is left to its later
-   * snapshot. `gone`: its snapshot was removed.
+   * snapshot. `ended`: it was resumed, and has ended since; only a restore that is asked for brings that state back. `gone`: its
+   * snapshot was removed.
    */
-  state: z.enum(['ready', 'running', 'later', 'gone']),
+  state: z.enum(['ready', 'running', 'later', 'ended', 'gone']),
   /** When its user last typed or pointed at something in it, ISO 8601, as far as that is known. */
   lastUsedAt: z.string().optional(),
 });

@@ -48,7 +48,9 @@ const save: Action = async (context, name, targets) => {
   };
   const client = await context.engine();
   const running = async () =>
-    (await client.list()).filter(({ state }) => state === 'running').map(({ id }) => id);
+    (await client.list())
+      .filter(({ state }) => state !== 'suspended' && state !== 'ended')
+      .map(({ id }) => id);
   const members = targets.length > 0 ? targets : await running();
   const result = await untilInterrupted(context, client, members, () =>
     withProgress(context, client, members, () => client.saveSession(name, [...members], options)),
@@ -84,11 +86,13 @@ async function restoreAtLogin(context: Context): Promise<number> {
   const arrival = await client.arrival();
   if (arrival.state === 'cannot-restore') return nothing(`${arrival.what} ${arrival.hint}`);
   const own = userInfo().username;
+  // Only what was saved last: what somebody has left suspended for longer than that, they have for a reason.
   const session = (await client.sessions()).find(
-    ({ reason, members }) =>
-      reason !== 'user' && members.some(({ user, state }) => state === 'ready' && user === own),
+    ({ reason, members }) => reason !== 'user' && members.some(({ user }) => user === own),
   );
-  if (session === undefined) return nothing('Nothing that was saved by itself waits to be restored.');
+  const waits = session?.members.some(({ user, state }) => state === 'ready' && user === own);
+  if (session === undefined || !waits)
+    return nothing('Nothing that was saved by itself waits to be restored.');
   // Another one may have that name.
   return bringBack(context, client, session.id, session, { own: true });
 }
@@ -119,6 +123,7 @@ const states: Record<SessionMember['state'], string> = {
   ready: '',
   running: 'runs',
   later: 'suspended anew since',
+  ended: 'ended since',
   gone: 'its snapshot is gone',
 };
 

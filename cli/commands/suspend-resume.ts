@@ -37,7 +37,9 @@ async function targetsOf(context: Context): Promise<readonly string[]> {
   if (context.invocation.flag('all')) {
     if (given.length > 0) throw new TorporError('usage', '--all takes no names.', 'Leave out either.');
     const workloads = await (await context.engine()).list();
-    return workloads.filter((workload) => workload.state === 'running').map((workload) => workload.id);
+    return workloads
+      .filter(({ state }) => state !== 'suspended' && state !== 'ended')
+      .map((workload) => workload.id);
   }
   if (given.length === 0) {
     throw new TorporError(

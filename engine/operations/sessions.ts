@@ -70,16 +70,24 @@ export class SessionOperations {
         throw new TorporError('failed', 'Nothing is running that could be saved.', 'See `torpor ps`.');
       const { suspended, left } = await this.#suspend(caller, chosen, options, title);
       // From here on the new one has the name; whoever is called the same is older.
-      for (const session of before) await sessions.forgetTitle(session);
+      for (const session of before)
+        await sessions
+          .forgetTitle(session)
+          .catch((error: unknown) =>
+            this.#parts.log.error({ err: error, session: session.id }, 'an older session keeps its name'),
+          );
       return { session: await this.#find(caller, title.name), suspended, left };
     });
   }
 
   async #running(caller: Caller): Promise<string[]> {
-    return this.#parts.registry
-      .visibleTo(caller)
-      .filter(({ status }) => status.kind === 'running')
-      .map(({ id }) => id);
+    return (
+      this.#parts.registry
+        .visibleTo(caller)
+        // One of which a snapshot is just being taken gives way, or is named as the reason why nothing is saved.
+        .filter(({ status }) => status.kind !== 'suspended' && status.kind !== 'ended')
+        .map(({ id }) => id)
+    );
   }
 
   async #suspend(
@@ -131,14 +139,16 @@ export class SessionOperations {
       );
       const resumed: ResumeResult[] = [];
       const left: LeftOut[] = found.flatMap(({ member }) => {
-        const why = whyNot(member);
+        const why = whyNot(member, own ?? false);
         return why === undefined
           ? []
           : [{ workload: member.workload, name: member.name, findings: [], ...why }];
       });
+      // What somebody has ended comes back only where it is asked for.
+      const isMeant = ({ state }: SessionMember) => state === 'ready' || (state === 'ended' && !own);
       const groups = connectedGroups(
         found.flatMap(({ member, manifest }) =>
-          member.state === 'ready' && manifest !== undefined ? [manifest] : [],
+          isMeant(member) && manifest !== undefined ? [manifest] : [],
         ),
       );
       const next = groups[Symbol.iterator]();
@@ -253,9 +263,10 @@ export class SessionOperations {
     caller: Caller,
     { id, title, takenAt, members }: TitledSession,
   ): Promise<{ session: Session; found: Found[] }> {
-    const stored = new Map((await this.#snapshots()).map((each) => [each.id, each.manifest]));
+    const stored = new Map((await this.#snapshots()).map((each) => [each.id, each]));
     const found = members.flatMap(({ workload, name, snapshot }): Found[] => {
-      const manifest = stored.get(snapshot);
+      const item = stored.get(snapshot);
+      const manifest = item?.manifest;
       const record = this.#parts.registry.get(workload);
       const known = manifest ?? record;
       const spec = known && specOf(known);
@@ -265,7 +276,7 @@ export class SessionOperations {
           manifest,
           member: {
             ...{ workload, name: record?.name ?? name, user: spec?.user.name ?? '', snapshot },
-            state: this.#stateOf(workload, snapshot, manifest !== undefined),
+            state: this.#stateOf(workload, snapshot, item),
             ...(manifest?.lastUsedAt === undefined ? {} : { lastUsedAt: manifest.lastUsedAt }),
           },
         },
@@ -287,11 +298,18 @@ export class SessionOperations {
     };
   }
 
-  #stateOf(workload: string, snapshot: string, isThere: boolean): SessionMember['state'] {
-    const status = this.#parts.registry.get(workload)?.status;
+  #stateOf(workload: string, snapshot: string, item: CompleteSnapshot | undefined): SessionMember['state'] {
+    const { registry } = this.#parts;
+    const status = registry.get(workload)?.status;
     if (status?.kind === 'suspended' && status.snapshot !== snapshot) return 'later';
     if (status !== undefined && status.kind !== 'suspended' && status.kind !== 'ended') return 'running';
-    return isThere ? 'ready' : 'gone';
+    if (item === undefined) return 'gone';
+    if (status?.kind === 'suspended' || item.usedAt === undefined) return 'ready';
+    // A workload that is known no more came back as another one.
+    const runs = registry
+      .all()
+      .some((other) => other.status.kind === 'running' && other.status.snapshot === snapshot);
+    return runs ? 'running' : 'ended';
   }
 }
 
@@ -314,7 +332,10 @@ function titleOf({ uid }: Caller, given: string, reason: SessionReason = 'user')
   return { name, uid, reason };
 }
 
-function whyNot({ name, state }: SessionMember): Pick<LeftOut, 'what' | 'hint'> | undefined {
+function whyNot(
+  { name, state, snapshot }: SessionMember,
+  own: boolean,
+): Pick<LeftOut, 'what' | 'hint'> | undefined {
   switch (state) {
     case 'ready':
       return undefined;
@@ -325,6 +346,13 @@ function whyNot({ name, state }: SessionMember): Pick<LeftOut, 'what' | 'hint'> 
         what: `${name} was resumed, and suspended anew, after this session was saved.`,
         hint: `Resume that later state with \`torpor resume ${name}\`.`,
       };
+    case 'ended':
+      return own
+        ? {
+            what: `${name} was resumed, and has ended since.`,
+            hint: `Go back to what it was: \`torpor resume ${snapshot}\`.`,
+          }
+        : undefined;
     case 'gone':
       return { what: `The snapshot of ${name} was removed.`, hint: '' };
   }

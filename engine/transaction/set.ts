@@ -12,11 +12,14 @@ import type { SessionMembership } from '../../proto/manifest.ts';
 import type { CriuClient } from '../criu/client.ts';
 import type { Facts } from '../inspect/facts.ts';
 import type { Installation } from '../installation.ts';
+import { wasCancelled } from '../locks.ts';
 import { isAlive } from '../process.ts';
 import { type EndsBetween, endsBetween, nothingBetween, refuseTwoReaders } from '../sockets/between.ts';
 import type { Sessions, SessionTitle } from '../store/sessions.ts';
+import { RestlessError } from '../workload/cgroup.ts';
 import type { StatusOf, WorkloadRecord } from '../workload/record.ts';
 import { Meeting } from './meeting.ts';
+import { noSpace } from './no-space.ts';
 import type { SuspendPlace } from './place.ts';
 import { type SuspendOperation, type SuspendOutcome, type SuspendParts, suspend } from './suspend.ts';
 
@@ -44,7 +47,7 @@ export interface SetMember {
 /**
  * Suspends running workloads at one instant.
  * @param title what the session is saved as, if it gets a name.
- * @throws MemberError of the one that failed; all run on then.
+ * @throws MemberError of the one that failed, or what failed for all of them; all run on then.
  */
 export async function suspendSet(
   parts: SetParts,
@@ -74,6 +77,9 @@ export async function suspendSet(
     const outcomes = results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
     if (outcomes.length === records.length) return outcomes;
     const causes = results.map((result) => (result.status === 'rejected' ? result.reason : undefined));
+    // Nobody's failure, whoever met it first.
+    if (signal.aborted) throw causes.find(wasCancelled) ?? signal.reason;
+    if (set.own !== undefined) throw noSpace(set.own) ?? set.own;
     const first = records.findIndex(({ id }) => id === set.failed);
     throw failure(records, causes[first] ?? causes.find((each) => each !== undefined), first);
   } finally {
@@ -123,6 +129,8 @@ class SuspendSet {
   #isCommitted = false;
   /** The member that failed first. */
   failed: string | undefined;
+  /** What failed for all of them. */
+  own: unknown;
 
   constructor(
     parts: SetParts,
@@ -140,8 +148,8 @@ class SuspendSet {
       id: randomBytes(6).toString('hex'),
       members: records.map(({ id, name }) => ({ workload: id, name })),
     };
-    this.#frozen = new Meeting(records.length, () => this.#freeze());
-    this.#committed = new Meeting(records.length, () => this.#commit());
+    this.#frozen = new Meeting(records.length, () => this.#forAll(() => this.#freeze()));
+    this.#committed = new Meeting(records.length, () => this.#forAll(() => this.#commit()));
   }
 
   member({ id }: Running): SetMember {
@@ -168,6 +176,17 @@ class SuspendSet {
     this.failed ??= id;
     this.#frozen.callOff(error);
     this.#committed.callOff(error);
+  }
+
+  /** Does what is done once for all. Its failure is theirs only where it names one. */
+  async #forAll(work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      if (error instanceof RestlessError) this.failed ??= error.workload;
+      else if (this.failed === undefined) this.own = error;
+      throw error;
+    }
   }
 
   async #companionsOf(id: string): Promise<Map<number, string>> {

@@ -368,16 +368,25 @@ export async function suspend(
     const undone = await release(parts, record, place, committed.id, leaveRunning, () =>
       pluginTime.wait(plugins.abort()),
     );
-    await parts.store.settle(committed.id);
+    // From here on nothing that fails changes what has been done.
+    const afterwards = async (what: () => Promise<unknown>) => {
+      await what().catch((error: unknown) =>
+        parts.log.error({ err: error, workload: id }, 'not tidied after a suspend'),
+      );
+    };
+    const { id: kept } = committed;
+    await afterwards(() => parts.store.settle(kept));
     memory.kept(committed.id);
-    if (!leaveRunning) await memory.forget();
+    if (!leaveRunning) await afterwards(() => memory.forget());
     if (status.snapshot !== undefined) {
       const before = parts.store.folderOf(status.snapshot);
       // Only a hint, which may not be there.
       await carryWorkingSet(before, parts.store.folderOf(committed.id)).catch(() => {});
     }
     if (!leaveRunning)
-      await freePorts(parts.installation.forget, (await examined).inspection.facts, parts.log);
+      await afterwards(async () =>
+        freePorts(parts.installation.forget, (await examined).inspection.facts, parts.log),
+      );
     report('done');
     parts.log.info(
       {
@@ -569,8 +578,13 @@ async function release(
     return undone;
   }
   if (!(await waitGone(status.init, goneLimitMs))) await parts.cgroups.kill(id);
-  await parts.workloads.cleanUp(id);
-  await parts.registry.setPassingStatus(id, { kind: 'suspended', snapshot });
+  // It is suspended whatever comes of this: an engine that starts would find so, too.
+  await parts.workloads
+    .cleanUp(id)
+    .catch((error: unknown) => parts.log.error({ err: error, workload: id }, 'not all of it was removed'));
+  await parts.registry
+    .setPassingStatus(id, { kind: 'suspended', snapshot })
+    .catch((error: unknown) => parts.log.error({ err: error, workload: id }, 'could not write its record'));
   return [];
 }
 

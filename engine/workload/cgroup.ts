@@ -39,6 +39,20 @@ async function move(pid: number, folder: string): Promise<void> {
   });
 }
 
+/** One does not come to stand still. */
+export class RestlessError extends TorporError {
+  readonly workload: string;
+
+  constructor(workload: string) {
+    super(
+      'failed',
+      `The processes of workload ${workload} do not stand still: one of them waits in the kernel.`,
+      'Wait until the disk or network it waits for answers, and try again.',
+    );
+    this.workload = workload;
+  }
+}
+
 export class Cgroups {
   readonly #hierarchy: Hierarchy;
   readonly #tag: string;
@@ -151,12 +165,7 @@ export class Cgroups {
     // Without waiting for anything in between.
     for (const id of ids) writeFileSync(join(this.pathOf(id), file), value);
     const restless = await this.#restless(ids, freezeLimitMs);
-    if (restless !== undefined)
-      throw new TorporError(
-        'failed',
-        `The processes of workload ${restless} do not stand still: one of them waits in the kernel.`,
-        'Wait until the disk or network it waits for answers, and try again.',
-      );
+    if (restless !== undefined) throw new RestlessError(restless);
   }
 
   /** Waits until all of them stand still, which have been told to. @returns one that does not in that time */

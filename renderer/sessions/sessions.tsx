@@ -116,7 +116,7 @@ function SessionCard({ session }: { session: SessionView }) {
   const now = useNow();
   const { doing, restore } = useSessionsDoing();
   const ago = figures.ago(savedAt, now) ?? say('since.now');
-  const canRestore = members.some(({ state }) => state === 'ready');
+  const canRestore = members.some(({ state }) => state === 'ready' || state === 'ended');
   const titleId = `session-${session.id}`;
   return (
     <article className="session" aria-labelledby={titleId} data-session={session.name}>

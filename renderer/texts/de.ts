@@ -217,6 +217,7 @@ export const de: Catalogue = {
   'sessions.member.ready': 'Schläft',
   'sessions.member.running': 'Läuft',
   'sessions.member.later': 'Seitdem neu schlafen gelegt',
+  'sessions.member.ended': 'Seitdem beendet',
   'sessions.member.gone': 'Die Momentaufnahme wurde entfernt',
   'sessions.empty.title': 'Keine Sitzung ist gesichert',
   'sessions.empty.text':

@@ -215,6 +215,7 @@ export const en = {
   'sessions.member.ready': 'Suspended',
   'sessions.member.running': 'Running',
   'sessions.member.later': 'Suspended anew since then',
+  'sessions.member.ended': 'Ended since then',
   'sessions.member.gone': 'Its snapshot was removed',
   'sessions.empty.title': 'No session is saved',
   'sessions.empty.text':

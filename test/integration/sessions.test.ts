@@ -3,6 +3,7 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { connectEngine, type EngineClient, readEngineAddress } from '../../api/client.ts';
 import type { LeftOut, Session, Snapshot, Workload } from '../../api/types.ts';
 import { Counter, expectTidy, removeSnapshots } from '../fault/scene.ts';
 import { TestEngine } from '../support/engine.ts';
@@ -43,6 +44,16 @@ async function ending<T>(code: number, ...args: string[]): Promise<T> {
   return JSON.parse(outcome.stdout) as T;
 }
 
+const atLogin = () => engine.json<Pick<Restored, 'resumed' | 'left'>>('session', 'restore', '--at-login');
+
+/** Another client of the engine's, which is told what happens. */
+async function subscribed(): Promise<EngineClient> {
+  const address = await readEngineAddress(engine.paths);
+  const client = await connectEngine(address?.address ?? '');
+  await client.subscribe();
+  return client;
+}
+
 /** Types into a capsule, as its user would. */
 const use = (name: string) =>
   engine.run(['exec', name, '--', 'xdotool', 'key', 'Shift_L']).then(({ code }) => expect(code).toBe(0));
@@ -67,9 +78,23 @@ describe.runIf(canCheckpoint)('a session', () => {
     const [listed] = await list();
     expect(listed).toMatchObject({ name: 'evening', members: saved.members });
     expect(listed?.memoryBytes).toBeGreaterThan(1024 * 1024);
+    await using client = await subscribed();
+    const ids = new Map([one, two, three].map(({ id, name }) => [id, name]));
+    const begun: string[] = [];
+    const underWay = new Set<string>();
+    let mostAtOnce = 0;
+    client.on('progress', ({ workload, phase }) => {
+      const name = ids.get(workload) ?? '';
+      if (!begun.includes(name)) begun.push(name);
+      if (phase === 'done') underWay.delete(name);
+      else underWay.add(name);
+      mostAtOnce = Math.max(mostAtOnce, underWay.size);
+    });
     const restored = await restore('evening');
     expect(names(restored.resumed).sort()).toEqual(['one', 'three', 'two']);
     expect(restored.left).toEqual([]);
+    expect(begun).toEqual(['two', 'one', 'three']);
+    expect(mostAtOnce).toBeGreaterThan(1);
     for (const counter of [one, two, three]) await counter.expectCounting();
     expect((await list())[0]?.members.map(({ state }) => state)).toEqual(['running', 'running', 'running']);
     await expectTidy(engine);
@@ -218,6 +243,47 @@ describe.runIf(canCheckpoint)('a session', () => {
     await engine.json('resume', 'one');
     await one.expectCounting();
     expect((await engine.workload(two.id)).state).toBe('running');
+  });
+
+  it('does not bring back by itself what its user has ended', async () => {
+    await using one = await Counter.start(engine, '--name', 'one');
+    await using two = await Counter.start(engine, '--name', 'two');
+    await engine.json('session', 'policy', '--restore-at-login', 'yes');
+    await using client = await subscribed();
+    await client.saveSession('reboot', [one.id, two.id], { leaveRunning: false, reason: 'reboot' });
+    expect(names((await atLogin()).resumed).sort()).toEqual(['one', 'two']);
+    await engine.json('end', 'two');
+    const [session] = await list();
+    expect(session && states(session).sort()).toEqual([
+      ['one', 'running'],
+      ['two', 'ended'],
+    ]);
+    expect(await atLogin()).toEqual({ resumed: [], left: [] });
+    // Nor is it in the way of the next one.
+    await client.saveSession('reboot', [], { leaveRunning: false, reason: 'reboot' });
+    expect((await list()).map(states)).toEqual([[['one', 'ready']]]);
+    expect(names((await atLogin()).resumed)).toEqual(['one']);
+    await one.expectCounting();
+  });
+
+  it('of which the saving is given up is not saved in part either', async () => {
+    await using one = await Counter.startHolding(engine, 300, '--name', 'one');
+    await using two = await Counter.startHolding(engine, 300, '--name', 'two');
+    await using client = await subscribed();
+    const isCheckpointed = new Promise<void>((resolve) =>
+      client.on('progress', ({ phase }) => {
+        if (phase === 'checkpoint') resolve();
+      }),
+    );
+    const saving = client.saveSession('work', [one.id, two.id], { leaveRunning: false, partial: true });
+    saving.catch(() => {});
+    await isCheckpointed;
+    await client.cancel(one.id);
+    await expect(saving).rejects.toThrow(/cancelled/);
+    for (const counter of [one, two]) await counter.expectCounting();
+    expect(await list()).toEqual([]);
+    expect(await engine.snapshots()).toEqual([]);
+    await expectTidy(engine);
   });
 
   it('is forgotten by its name, and what it has stays suspended', async () => {
