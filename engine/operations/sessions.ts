@@ -71,13 +71,21 @@ export class SessionOperations {
       const { suspended, left } = await this.#suspend(caller, chosen, options, title);
       // From here on the new one has the name; whoever is called the same is older.
       for (const session of before)
-        await sessions
-          .forgetTitle(session)
-          .catch((error: unknown) =>
-            this.#parts.log.error({ err: error, session: session.id }, 'an older session keeps its name'),
-          );
+        await this.#giveUpName(caller, session).catch((error: unknown) =>
+          this.#parts.log.error({ err: error, session: session.id }, 'an older session keeps its name'),
+        );
       return { session: await this.#find(caller, title.name), suspended, left };
     });
+  }
+
+  /** What was saved by itself, and has not come back yet, has to be found as long as that is so: by its time. */
+  async #giveUpName(caller: Caller, session: TitledSession): Promise<void> {
+    const { sessions } = this.#parts;
+    const { name, reason } = session.title;
+    const { members } = (await this.#describe(caller, session)).session;
+    if (reason !== 'user' && members.some(({ state }) => state === 'ready'))
+      await sessions.rename(session, `${name} ${session.takenAt.slice(0, 19).replace('T', ' ')}`);
+    else await sessions.forgetTitle(session);
   }
 
   async #running(caller: Caller): Promise<string[]> {

@@ -74,6 +74,14 @@ export class Sessions {
       .sort((a, b) => (a.takenAt < b.takenAt ? 1 : -1));
   }
 
+  /** Gives it another name. */
+  async rename({ title, ...session }: TitledSession, name: string): Promise<void> {
+    await writeDurable(
+      this.#path(session.id),
+      JSON.stringify({ ...session, title: { ...title, name } }, null, 1),
+    );
+  }
+
   /** Takes its name away. Its snapshots know each other as before. */
   async forgetTitle({ title: _title, ...session }: TitledSession): Promise<void> {
     await writeDurable(this.#path(session.id), JSON.stringify(session, null, 1));

@@ -266,6 +266,21 @@ describe.runIf(canCheckpoint)('a session', () => {
     await one.expectCounting();
   });
 
+  it('that was saved by itself is still there when the next one is, as long as it has not come back', async () => {
+    await using one = await Counter.start(engine, '--name', 'one');
+    await using client = await subscribed();
+    const options = { leaveRunning: false, reason: 'reboot', replace: true } as const;
+    await client.saveSession('reboot', [one.id], options);
+    await using two = await Counter.start(engine, '--name', 'two');
+    await client.saveSession('reboot', [two.id], options);
+    const [newer, older] = await list();
+    expect(newer).toMatchObject({ name: 'reboot', members: [{ name: 'two' }] });
+    expect(older).toMatchObject({ members: [{ name: 'one', state: 'ready' }] });
+    expect(older?.name).toMatch(/^reboot \d{4}-\d\d-\d\d \d\d:\d\d:\d\d$/);
+    for (const session of [newer, older]) await restore(session?.name ?? '');
+    for (const counter of [one, two]) await counter.expectCounting();
+  });
+
   it('of which the saving is given up is not saved in part either', async () => {
     await using one = await Counter.startHolding(engine, 300, '--name', 'one');
     await using two = await Counter.startHolding(engine, 300, '--name', 'two');
