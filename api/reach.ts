@@ -25,43 +25,33 @@ async function tryConnect(paths: EnginePaths, options?: ClientOptions): Promise<
   return connectEngine(address.address, options).catch(() => undefined);
 }
 
+/** Asks a bus itself. */
+async function askBus(address: string, member: string, signature: string, body: unknown[]): Promise<unknown> {
+  await using connection = await BusConnection.open(address);
+  const question = new Message({
+    destination: 'org.freedesktop.DBus',
+    path: '/org/freedesktop/DBus',
+    interface: 'org.freedesktop.DBus',
+    member,
+    signature,
+    body,
+  });
+  return (await connection.call(question)).body[0];
+}
+
 /** Whether an engine is on that bus: the bus outlives a killed engine by a moment and is there before a new one. */
 async function hasEngine(address: string): Promise<boolean> {
-  try {
-    await using connection = await BusConnection.open(address);
-    const question = new Message({
-      destination: 'org.freedesktop.DBus',
-      path: '/org/freedesktop/DBus',
-      interface: 'org.freedesktop.DBus',
-      member: 'NameHasOwner',
-      signature: 's',
-      body: [busName],
-    });
-    return (await connection.call(question)).body[0] === true;
-  } catch {
-    return false;
-  }
+  return (await askBus(address, 'NameHasOwner', 's', [busName]).catch(() => false)) === true;
 }
 
 /** Has the system bus start the engine, as far as a package has been installed that lets it. @returns whether it has. */
 async function startByBus(paths: EnginePaths): Promise<boolean> {
   const address = paths.tag === 'default' ? systemBusAddress() : undefined;
   if (address === undefined) return false;
-  try {
-    await using connection = await BusConnection.open(address);
-    const order = new Message({
-      destination: 'org.freedesktop.DBus',
-      path: '/org/freedesktop/DBus',
-      interface: 'org.freedesktop.DBus',
-      member: 'StartServiceByName',
-      signature: 'su',
-      body: [busName, 0],
-    });
-    await connection.call(order);
-    return true;
-  } catch {
-    return false;
-  }
+  return askBus(address, 'StartServiceByName', 'su', [busName, 0]).then(
+    () => true,
+    () => false,
+  );
 }
 
 /** An engine has its name before it says where it is. */

@@ -1,5 +1,6 @@
 /** After a jump to another kernel after which not all came back: what happened, and what to do. */
 import { useKnown, useModel } from './model.ts';
+import { DismissButton } from './parts/dismiss.tsx';
 import { Glyph } from './parts/glyph.tsx';
 import { useText } from './texts/use-text.ts';
 
@@ -21,15 +22,7 @@ export function ArrivalBanner() {
             ))}
             {arrival.hint !== '' && <p className="hint">{arrival.hint}</p>}
           </div>
-          <button
-            type="button"
-            className="button button-quiet button-icon"
-            aria-label={say('arrival.dismiss')}
-            title={say('arrival.dismiss')}
-            onClick={dismiss}
-          >
-            <Glyph name="close" />
-          </button>
+          <DismissButton name={say('arrival.dismiss')} onDismiss={dismiss} />
         </section>
       )}
     </div>

@@ -1,6 +1,7 @@
 /** How an export or an import ended, in plain words. */
 import type { BundleEnd } from '../../main/ipc/view.ts';
 import { useAppState, useModel } from '../model.ts';
+import { DismissButton } from '../parts/dismiss.tsx';
 import { Glyph } from '../parts/glyph.tsx';
 import { hashOf } from '../place.ts';
 import { useFigures, useText } from '../texts/use-text.ts';
@@ -19,15 +20,7 @@ export function EndOf({ end }: { end: BundleEnd }) {
         {end.kind === 'imported' && <BroughtIn end={end} />}
         {end.kind === 'failed' && <Failed end={end} />}
       </div>
-      <button
-        type="button"
-        className="button button-quiet button-icon"
-        aria-label={say('bundles.end.dismiss')}
-        title={say('bundles.end.dismiss')}
-        onClick={dismiss}
-      >
-        <Glyph name="close" />
-      </button>
+      <DismissButton name={say('bundles.end.dismiss')} onDismiss={dismiss} />
     </section>
   );
 }

@@ -1,5 +1,5 @@
 /** A sentence, with a button, where the browser stands between the two clipboards. */
-import { Glyph } from '../parts/glyph.tsx';
+import { DismissButton } from '../parts/dismiss.tsx';
 import type { ClipboardTrouble, SharedClipboard } from './clipboard.ts';
 import { useScreenText } from './texts/use-text.ts';
 
@@ -31,15 +31,7 @@ export function ClipboardNote({ title, trouble, clipboard, onDismiss }: Clipboar
           {say('screen.clipboard.copy')}
         </button>
       )}
-      <button
-        type="button"
-        className="button button-quiet button-icon"
-        aria-label={say('screen.dismiss')}
-        title={say('screen.dismiss')}
-        onClick={onDismiss}
-      >
-        <Glyph name="close" />
-      </button>
+      <DismissButton name={say('screen.dismiss')} onDismiss={onDismiss} />
     </div>
   );
 }

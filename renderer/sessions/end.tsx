@@ -1,6 +1,6 @@
 /** How a saving or a restore ended: what there is now, and each application that it was done without, with the reason. */
 import { useAppState } from '../model.ts';
-import { Glyph } from '../parts/glyph.tsx';
+import { DismissButton } from '../parts/dismiss.tsx';
 import { useFigures, useText } from '../texts/use-text.ts';
 import { type SessionEnd, useSessionsDoing } from './doing.tsx';
 import { Reasons } from './refused.tsx';
@@ -38,15 +38,7 @@ export function SessionEndNote({ end }: { end: SessionEnd }) {
           </>
         )}
       </div>
-      <button
-        type="button"
-        className="button button-quiet button-icon"
-        aria-label={say('sessions.end.dismiss')}
-        title={say('sessions.end.dismiss')}
-        onClick={dismiss}
-      >
-        <Glyph name="close" />
-      </button>
+      <DismissButton name={say('sessions.end.dismiss')} onDismiss={dismiss} />
     </section>
   );
 }
