@@ -9,6 +9,7 @@ import {
   type LeftOut,
   type ResumeChoices,
   type Session,
+  type SessionRestoreOptions,
   type Workload,
 } from '../api/types.ts';
 import type { CallArguments } from './ipc/schema.ts';
@@ -97,12 +98,12 @@ export class Sessions {
     }
   }
 
-  async restore(name: string): Promise<SessionRestored> {
+  async restore(name: string, which: Pick<SessionRestoreOptions, 'own'> = {}): Promise<SessionRestored> {
     const members = this.#all.find((session) => session.name === name)?.members ?? [];
     try {
       const { session, resumed, left } = await this.#parts.link
         .client()
-        .restoreSession(name, this.#parts.choices());
+        .restoreSession(name, { ...which, ...this.#parts.choices() });
       const running = session.members.filter(({ state }) => state === 'running');
       return {
         resumed: resumed.length,
@@ -136,7 +137,9 @@ export class Sessions {
     const members = last?.members.filter(({ workload }) => suspended.includes(workload)) ?? [];
     if (members.length === 0) return this.#resumeEach(suspended);
     const ready = members.flatMap(({ workload, state }) => (state === 'ready' ? workload : []));
-    const restored = ready.length === 0 ? { resumed: 0, left: [] } : await this.restore(lastSession);
+    // What the user has ended since stays so.
+    const restored =
+      ready.length === 0 ? { resumed: 0, left: [] } : await this.restore(lastSession, { own: true });
     // The session leaves to themselves those that were suspended anew since; the user does not tell them apart.
     const others = members.flatMap(({ workload, state }) => (state === 'ready' ? [] : workload));
     const { resumed, failed } = await this.#resumeEach(others);

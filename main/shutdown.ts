@@ -27,6 +27,10 @@ export class Shutdown {
   constructor(parts: ShutdownParts) {
     this.#parts = parts;
     parts.link.on('connected', () => void this.#read());
+    // What waited to be unlocked comes back then.
+    parts.link.on('workload', () => {
+      if (this.#arrival?.state === 'locked') void this.#read();
+    });
   }
 
   /** Undefined until the engine has told it. */

@@ -3,7 +3,9 @@
  * under the SHA-256 of its contents. dpkg calls it just before it replaces or removes anything (packaging/dpkg/torpor).
  *
  * What is needed, each snapshot says in its `system-files`: lines of SHA-256, size, time of change in nanoseconds, path.
- * Nothing is read to find out whether a file is still that one: size and time tell, and a resume looks at the hash.
+ * Nothing is read to find out whether a file is still that one: size and time tell, and a resume looks at the hash. Lists
+ * can say anything, since some came from elsewhere: only what is root's alone is kept, and what is kept goes only where its own
+ * hash is wrong.
  *
  * It comes before whatever an administrator does to packages, so it neither keeps dpkg waiting for long, nor takes the
  * room that dpkg needs, and what it cannot do it only says.
@@ -26,6 +28,10 @@
 #include <sys/xattr.h>
 #include <time.h>
 #include <unistd.h>
+
+/* The old names do with a small part of the library, which is linked in. */
+#define OPENSSL_SUPPRESS_DEPRECATED
+#include <openssl/sha.h>
 
 #include "common.h"
 
@@ -118,7 +124,13 @@ static void read_list(int snapshots, const char *id)
 
 static int compare_needs(const void *a, const void *b)
 {
-	return strcmp(((const struct need *)a)->sha256, ((const struct need *)b)->sha256);
+	const struct need *one = a, *other = b;
+	int order = strcmp(one->sha256, other->sha256);
+	if (order == 0)
+		order = (one->size > other->size) - (one->size < other->size);
+	if (order == 0)
+		order = (one->mtime > other->mtime) - (one->mtime < other->mtime);
+	return order;
 }
 
 static void read_needs(int state)
@@ -174,7 +186,7 @@ static bool copy(int from, const struct stat *info, int folder, const char *name
 	CLEANUP_FD int to = openat(folder, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 	const struct timespec times[] = {info->st_mtim, info->st_mtim};
 	return to >= 0 && fill(from, to, folder, (uint64_t)info->st_size) &&
-	       fchown(to, info->st_uid, info->st_gid) == 0 && fchmod(to, info->st_mode & 0777) == 0 &&
+	       fchown(to, 0, info->st_gid) == 0 && fchmod(to, info->st_mode & 0755) == 0 &&
 	       futimens(to, times) == 0 && fsync(to) == 0;
 }
 
@@ -198,6 +210,27 @@ static bool clones(int fd, int folder, const char *name)
 	return can;
 }
 
+/* Whether what is kept already has the contents that it is named after, whatever another list says of it. */
+static bool has_own_hash(int folder, const struct need *need)
+{
+	CLEANUP_FD int fd = openat(folder, need->sha256, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	static unsigned char part[256 * 1024];
+	unsigned char digest[SHA256_DIGEST_LENGTH];
+	char text[HASH_DIGITS + 1];
+	SHA256_CTX hash;
+	ssize_t count;
+
+	if (fd < 0)
+		return false;
+	SHA256_Init(&hash);
+	while ((count = RETRY(read(fd, part, sizeof(part)))) > 0)
+		SHA256_Update(&hash, part, (size_t)count);
+	SHA256_Final(digest, &hash);
+	for (size_t index = 0; index < sizeof(digest); index++)
+		sprintf(text + 2 * index, "%02x", digest[index]);
+	return count == 0 && strcmp(text, need->sha256) == 0;
+}
+
 /* @return false, with errno, where it is still there but cannot be kept. */
 static bool keep(const struct need *need, int folder)
 {
@@ -207,7 +240,8 @@ static bool keep(const struct need *need, int folder)
 		return errno == ENOENT || errno == ENOTDIR || errno == ELOOP;
 	if (fstat(fd, &info) < 0)
 		return false;
-	if (!fits(&info, need))
+	/* Whoever else could write to it would write to what others are given. */
+	if (!fits(&info, need) || info.st_uid != 0 || (info.st_mode & (S_IWGRP | S_IWOTH)) || has_own_hash(folder, need))
 		return true;
 	CLEANUP_FREE char *name = format_string("%s.new", need->sha256);
 	unlinkat(folder, name, 0);
@@ -228,16 +262,16 @@ static bool is_kept(const struct need *need, int folder)
 
 static void keep_all(int folder, struct failures *failures)
 {
-	const char *done = "";
+	const struct need *done = NULL;
 	for (size_t index = 0; index < need_count; index++) {
 		const struct need *need = &needs[index];
 		/* Most snapshots need the same files. */
-		if (strcmp(done, need->sha256) == 0)
+		if (done && compare_needs(done, need) == 0)
 			continue;
 		bool is_done = is_kept(need, folder);
 		if (is_done || keep(need, folder)) {
 			if (is_done || is_kept(need, folder))
-				done = need->sha256;
+				done = need;
 			continue;
 		}
 		if (failures->count++ == 0)

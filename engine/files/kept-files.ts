@@ -7,7 +7,7 @@
  * They are used where they lie. Copies in the run folder would take memory, and could not be executed where /run is mounted
  * so that nothing in it can be.
  */
-import type { BigIntStats } from 'node:fs';
+import { type BigIntStats, constants } from 'node:fs';
 import { chmod, copyFile, readdir, rename, rm, stat } from 'node:fs/promises';
 import { join, posix } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -27,6 +27,7 @@ const lockLimitMs = 60_000;
 const hashName = /^[0-9a-f]{64}$/;
 /** Set-id and sticky bits. */
 const specialBits = 0o7000n;
+const othersWrite = 0o022n;
 
 /**
  * What a snapshot needs of the machine's packages, as `torpor-keep` reads it: lines of SHA-256, size, time of change in
@@ -36,11 +37,12 @@ const specialBits = 0o7000n;
 export function systemFileList(surroundings: readonly unknown[]): string {
   const lines = surroundings.flatMap((each) => {
     const { data: record } = fileRecordSchema.safeParse(each);
-    if (record?.kind !== 'file' || !mayBeKept(record)) return [];
+    if (record?.kind !== 'file') return [];
     const { sha256, size, mtimeNs, path } = record;
-    return packaged.test(path) || keptHash(path) !== undefined
-      ? [`${sha256} ${size} ${mtimeNs} ${path}\n`]
-      : [];
+    // Whatever it is to the application by now, there is no other one.
+    const kept = keptHash(path);
+    if (kept !== undefined) return [`${kept} ${size} ${mtimeNs} ${path}\n`];
+    return mayBeKept(record) && packaged.test(path) ? [`${sha256} ${size} ${mtimeNs} ${path}\n`] : [];
   });
   return lines.join('');
 }
@@ -98,8 +100,11 @@ export class KeptFiles {
     await opened.file.close();
     const { stat } = opened;
     const found = await new FileHashes().hash(path, stat).catch(() => undefined);
-    if (found !== sha256 || (stat.mode & specialBits) !== 0n) {
-      this.#log.warn({ path, found, mode: Number(stat.mode) }, 'a kept file is not used');
+    if (found !== sha256 || (stat.mode & (specialBits | othersWrite)) !== 0n || stat.uid !== 0n) {
+      this.#log.warn(
+        { path, found, mode: Number(stat.mode), uid: Number(stat.uid) },
+        'a kept file is not used',
+      );
       return undefined;
     }
     if (role !== 'mapped-data' && (await isNoExec(this.#folder))) {
@@ -124,22 +129,33 @@ export class KeptFiles {
   }
 
   async #separate(pids: readonly number[]): Promise<void> {
-    const names = await readdir(this.#folder);
-    if (names.length === 0) return;
-    const inUse = await namelessFilesOf(pids);
-    if (inUse.size === 0) return;
+    const inUse = await this.#ofThese(await namelessFilesOf(pids));
+    if (inUse.length === 0) return;
     using _lock = await this.#locked();
-    for (const name of names) {
-      const path = join(this.#folder, name);
-      const found = await stat(path, { bigint: true }).catch(() => undefined);
-      if (found === undefined || !inUse.has(fileKey(found))) continue;
+    for (const path of inUse) {
       const made = `${path}.new`;
-      await copyFile(path, made);
+      // One that dpkg's hook has left may be a name of the machine's own file.
+      await rm(made, { force: true });
+      await copyFile(path, made, constants.COPYFILE_EXCL);
       await syncFile(made);
       await rename(made, path);
       this.#log.info({ path }, 'a kept file was copied');
     }
     await syncFolder(this.#folder);
+  }
+
+  /** Paths of the kept files that have these keys. */
+  async #ofThese(keys: ReadonlySet<string>): Promise<string[]> {
+    if (keys.size === 0) return [];
+    const names = (await readdir(this.#folder)).filter((name) => hashName.test(name));
+    const found = await Promise.all(
+      names.map(async (name) => {
+        const path = join(this.#folder, name);
+        const stats = await stat(path, { bigint: true }).catch(() => undefined);
+        return stats !== undefined && keys.has(fileKey(stats)) ? path : [];
+      }),
+    );
+    return found.flat();
   }
 
   /** As soon as dpkg's hook is done, which may take it a while. */
@@ -208,6 +224,7 @@ async function namelessFilesOf(pids: readonly number[]): Promise<Set<string>> {
 async function keptFilesIn(pids: readonly number[]): Promise<Set<string>> {
   const mapped = await mappedFiles(pids);
   const programs = await Promise.all(pids.map(executableOf));
-  const paths = [...mapped.values(), ...programs].map((file) => file?.path.toString('latin1') ?? '');
+  const open = (await Promise.all(pids.map(openFiles))).flatMap(({ files }) => files);
+  const paths = [...mapped.values(), ...programs, ...open].map((file) => file?.path.toString('latin1') ?? '');
   return new Set(paths.flatMap((path) => keptHash(path) ?? []));
 }

@@ -132,7 +132,8 @@ export async function suspend(
     await parts.store.discard(stage);
     throw error;
   };
-  await parts.keptFiles.separate(await place.pids()).catch((error) => orDiscard(noSpace(error) ?? error));
+  const separateKept = async () => parts.keptFiles.separate(await place.pids());
+  await separateKept().catch((error) => orDiscard(noSpace(error) ?? error));
   const memory = await receiveMemory(parts, record, stage, leaveRunning && atInterval).catch(orDiscard);
   await using _memory = memory;
   const scratch = parts.workloads.scratchFolder(id);
@@ -297,6 +298,8 @@ export async function suspend(
             signal.throwIfAborted();
             await refuseIfHeld(place, inspection, { externalSockets, connections }, member);
             await place.detach(inspection);
+            // A package may have been replaced meanwhile.
+            await separateKept();
             await memory.hold();
             freedBytes = (await freed) ?? 0;
             await stopAnew(parts.cgroups, id, await parts.cgroups.pids(id));

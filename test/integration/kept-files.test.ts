@@ -140,6 +140,34 @@ describe.skipIf(!isRoot)('torpor-keep', () => {
     expect(keptNames()).toEqual([]);
   });
 
+  it('keeps nothing that anybody but root could write to', async () => {
+    const own = makeFile('own.so', 'of a user');
+    chownSync(own, 21522, 21522);
+    addSnapshot('one', own, makeFile('shared.so', 'shared', 0o664), makeFile('open.so', 'open', 0o646));
+    expect(await runKeep()).toEqual(quiet);
+    expect(keptNames()).toEqual([]);
+  });
+
+  it('believes no list of what has which contents where that is at the cost of another one', async () => {
+    const library = makeFile('lib.so', 'library');
+    const other = makeFile('other.so', 'another one, as long as wanted');
+    const wrong = lineOf(other).replace(/^\w+/, sha256('library'));
+    const listed = (id: string, line: string) => {
+      mkdirSync(join(state, 'snapshots', id));
+      writeFileSync(join(state, 'snapshots', id, 'system-files'), line);
+    };
+    // Before the right one is asked for.
+    listed('wrong', wrong);
+    expect(await runKeep()).toEqual(quiet);
+    addSnapshot('right', library);
+    expect(await runKeep()).toEqual(quiet);
+    expect(readFileSync(at('library'), 'utf8')).toBe('library');
+    // And after it has gone from where it was.
+    renameSync(makeFile('new', 'a newer library'), library);
+    expect(await runKeep()).toEqual(quiet);
+    expect(readFileSync(at('library'), 'utf8')).toBe('library');
+  });
+
   it('makes a damaged one anew', async () => {
     addSnapshot('one', makeFile('lib.so', 'library'));
     mkdirSync(join(state, 'kept-files'));
