@@ -7,6 +7,10 @@ import { z } from 'zod';
 export const workloadKinds = ['capsule', 'job'] as const;
 export const workloadStates = ['running', 'napping', 'suspending', 'suspended', 'resuming', 'ended'] as const;
 
+/** Whether it has processes that would be lost with the machine, standing still or not. */
+export const isAlive = ({ state }: { state: (typeof workloadStates)[number] }): boolean =>
+  state === 'running' || state === 'napping';
+
 /** How a workload's main process ended. */
 export const exitSchema = z.union([
   z.object({ code: z.number().int() }),
@@ -121,6 +125,56 @@ export const inspectionSchema = z.object({
   findings: z.array(findingSchema),
 });
 export type Inspection = z.infer<typeof inspectionSchema>;
+
+/** What a nap of a workload, or of the process tree below a pid, would be. All figures in bytes. */
+export const napPlanSchema = z.object({
+  name: z.string(),
+  /** Of all that would stand still, as the host counts. */
+  pids: z.array(z.number().int()),
+  /** Proportional share of memory. */
+  memoryBytes: z.number().int(),
+  /** What would be free of it. */
+  gainBytes: z.number().int(),
+  /** Of that, what is of files, and would be read from disk again. */
+  fileBytes: z.number().int(),
+  /** What would go to swap, and what would find no room there and stay. */
+  swapBytes: z.number().int(),
+  staysBytes: z.number().int(),
+  swapTotalBytes: z.number().int(),
+  swapFreeBytes: z.number().int(),
+  /** How many times smaller memory is in zram; absent where no swap is zram. */
+  zramRatio: z.number().optional(),
+  findings: z.array(findingSchema),
+});
+export type NapPlan = z.infer<typeof napPlanSchema>;
+
+export const napOptionsSchema = z.object({
+  /** Also where only its user would miss what it does. */
+  anyway: z.boolean().optional(),
+});
+export type NapOptions = z.infer<typeof napOptionsSchema>;
+
+export const napResultSchema = z.object({
+  workload: workloadSchema,
+  plan: napPlanSchema,
+  /** Proportional share of memory before and after, and what was available on the machine, in bytes. */
+  memoryBefore: z.number().int(),
+  memoryAfter: z.number().int(),
+  availableBefore: z.number().int(),
+  availableAfter: z.number().int(),
+  /** Why not all was written back: swap is nearly full, or others wait for memory. */
+  stopped: z.enum(['swap', 'pressure']).optional(),
+  /** From the request to stand still until all of it did, in milliseconds. */
+  holdMs: z.number(),
+});
+export type NapResult = z.infer<typeof napResultSchema>;
+
+export const wakeResultSchema = z.object({
+  workload: workloadSchema,
+  /** Until all of it could run again, in milliseconds. */
+  wakeMs: z.number(),
+});
+export type WakeResult = z.infer<typeof wakeResultSchema>;
 
 export const snapshotSchema = z.object({
   id: z.string(),

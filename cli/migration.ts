@@ -12,7 +12,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import type { EngineClient } from '../api/client.ts';
 import { sentenceOf, TorporError } from '../api/errors.ts';
-import { type ExportResult, type Finding, intervalLimits, type Workload } from '../api/types.ts';
+import { type ExportResult, type Finding, intervalLimits, isAlive, type Workload } from '../api/types.ts';
 import type { Context } from './context.ts';
 import { printable } from './format.ts';
 
@@ -115,7 +115,7 @@ class Migration {
     const bundle = join(folder, 'bundle');
     const there = await this.#remote.makeFolder();
     try {
-      const running = before.filter(({ state }) => state === 'running');
+      const running = before.filter(isAlive);
       const rounds = running.length === 0 ? 0 : await this.#sendWhileRunning(running, bundle, there);
       return { rounds, ...(await this.#sendAndResume(before, bundle, there)) };
     } finally {
@@ -223,9 +223,7 @@ class Migration {
         `${why} Whether ${names} runs there nobody knows; here it is suspended, with all of its state.`,
         `Look there (\`torpor ps\`). If it does not run there: \`torpor resume ${before[0]?.name}\`.`,
       );
-    const stayed = await Promise.allSettled(
-      before.filter(({ state }) => state === 'running').map(({ id }) => this.#resumeHere(id)),
-    );
+    const stayed = await Promise.allSettled(before.filter(isAlive).map(({ id }) => this.#resumeHere(id)));
     const isBack = stayed.every(({ status }) => status === 'fulfilled');
     const known = error instanceof TorporError ? error : undefined;
     return new TorporError(

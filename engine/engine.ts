@@ -24,6 +24,7 @@ import { Administration } from './operations/administration.ts';
 import { BundleOperations } from './operations/bundles.ts';
 import { Descriptions, notRunning } from './operations/descriptions.ts';
 import { Insides } from './operations/insides.ts';
+import { NapOperations } from './operations/naps.ts';
 import type { EngineParts, OperationParts } from './operations/parts.ts';
 import { References } from './operations/references.ts';
 import { Resumes } from './operations/resumes.ts';
@@ -44,6 +45,7 @@ export class Engine implements Handlers {
   readonly #resumes: Resumes;
   readonly #snapshots: Snapshots;
   readonly #sessions: SessionOperations;
+  readonly #naps: NapOperations;
   readonly #kexec: Kexec;
   readonly #turns: Turns;
   readonly #bundles: BundleOperations;
@@ -59,6 +61,7 @@ export class Engine implements Handlers {
     this.#resumes = new Resumes(all);
     this.#snapshots = new Snapshots(all);
     this.#sessions = new SessionOperations(all, this.#suspends, this.#resumes);
+    this.#naps = new NapOperations(all);
     this.#kexec = new Kexec({
       stateDir: parts.paths.stateDir,
       registry: parts.registry,
@@ -86,6 +89,9 @@ export class Engine implements Handlers {
     this.#suspends.suspend(caller, target, options);
   readonly suspendSet: Handlers['suspendSet'] = (caller, targets, options) =>
     this.#suspends.suspendSet(caller, targets, options);
+  readonly planNap: Handlers['planNap'] = (...args) => this.#naps.plan(...args);
+  readonly nap: Handlers['nap'] = (...args) => this.#naps.nap(...args);
+  readonly wake: Handlers['wake'] = (...args) => this.#naps.wake(...args);
   readonly resume: Handlers['resume'] = (caller, target, options) =>
     this.#resumes.resume(caller, target, options);
   readonly resumeSet: Handlers['resumeSet'] = (caller, targets, choices) =>
@@ -219,6 +225,7 @@ export class Engine implements Handlers {
     return this.#parts.locks.hold(record.id, record.name, 'ended', async () => {
       const { status } = this.#parts.registry.get(record.id) ?? record;
       if (status.kind !== 'running') throw notRunning(record);
+      await this.#parts.naps.wake(record.id);
       const isWhereItStarted = record.kind === 'job' && status.room === undefined;
       const pids = isWhereItStarted ? await this.#suspends.pidsOf({ ...record, status }) : [];
       await this.#parts.workloads.end(record.id, status.init, pids);
@@ -230,6 +237,7 @@ export class Engine implements Handlers {
     const { registry, store } = this.#parts;
     const { id, name } = registry.find(reference, caller);
     await this.#parts.locks.hold(id, name, 'forgotten', async () => {
+      await this.#parts.naps.wake(id);
       const now = registry.get(id);
       const kind = now?.status.kind;
       // A job that runs where it was started is not Torpor's to end.

@@ -38,6 +38,8 @@ export interface Installation {
   keep: string;
   /** Knows whether it has been restored as it was. */
   canary: string;
+  /** Has the kernel write back the memory of what stands still. */
+  nap: string;
   /** Has the kernel take memory that is marked free. */
   freed: string;
   /** Knows which memory has been written, and the library by which CRIU does without the other. */
@@ -103,6 +105,7 @@ export function findInstallation(env: NodeJS.ProcessEnv = process.env): Installa
     forget: join(build, 'native', 'torpor-forget'),
     keep: join(build, 'native', 'torpor-keep'),
     canary: join(build, 'native', 'torpor-canary'),
+    nap: join(build, 'native', 'torpor-nap'),
     freed: join(build, 'native', 'torpor-freed'),
     unwritten: {
       program: join(build, 'native', 'torpor-unwritten'),

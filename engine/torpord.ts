@@ -32,6 +32,9 @@ import { Intervals, systemClock } from './intervals/intervals.ts';
 import { Jobs } from './job/jobs.ts';
 import { Locks } from './locks.ts';
 import { openLog } from './log.ts';
+import { readMounts } from './mounts.ts';
+import { Holder } from './nap/hold.ts';
+import { Naps } from './nap/naps.ts';
 import { Pagers } from './pages/pagers.ts';
 import { UnwrittenMemory } from './pages/unwritten.ts';
 import { PluginCgroups } from './plugin-host/plugin-cgroups.ts';
@@ -204,7 +207,10 @@ async function main(onDemand: boolean): Promise<void> {
     ...{ installation, store, registry, workloads, hashes, locks, log },
     runDir: paths.runDir,
   });
+  const holder = new Holder(await readMounts(), paths.tag);
+  const naps = new Naps({ registry, installation, holder, log });
   const owed = await recover({ registry, workloads, cgroups, store, sessions, installation, pagers, log });
+  await naps.recover();
   await pictures.sweep();
   await sessions.sweep(await store.ids());
   await bundles.sweep();
@@ -244,6 +250,8 @@ async function main(onDemand: boolean): Promise<void> {
       pagers,
       unwritten,
       bundles,
+      holder,
+      naps,
       log,
     },
     (progress, ownerUid) => service?.emit('progress', ownerUid, progress),
@@ -294,7 +302,10 @@ async function main(onDemand: boolean): Promise<void> {
   });
   await intervals.start(
     {
-      runs: (id) => ['running', 'suspending'].includes(registry.get(id)?.status.kind ?? ''),
+      runs: (id) => {
+        const status = registry.get(id)?.status;
+        return status?.kind === 'suspending' || (status?.kind === 'running' && status.nap === undefined);
+      },
       take: (id, interval) => engine.takeTurn(id, interval),
       changed: (id) => tellOf(registry.get(id)),
     },

@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { EngineClient } from '../api/client.ts';
 import { sentenceOf, TorporError } from '../api/errors.ts';
 import { RateMeter } from '../api/rate.ts';
-import { aboutPassphrase, type Finding, type Progress, type ResumeChoices } from '../api/types.ts';
+import { aboutPassphrase, type Finding, isAlive, type Progress, type ResumeChoices } from '../api/types.ts';
 import { bundleAt, listDrives, mountedDrives } from './desktop/drives.ts';
 import type { CallArguments, CallResult } from './ipc/schema.ts';
 import type { BundleEnd, BundleOperation, Drive } from './ipc/view.ts';
@@ -80,7 +80,10 @@ export class Bundles {
   async export(request: ExportRequest): Promise<BundleEnd> {
     const path = wholePath(request.path);
     const { workloads, passphrase, leaveRunning, withEngine } = request;
-    const running = workloads.filter((id) => this.#parts.workloads.get(id)?.state === 'running');
+    const running = workloads.filter((id) => {
+      const workload = this.#parts.workloads.get(id);
+      return workload !== undefined && isAlive(workload);
+    });
     const begun = { path, operation: 'export', phase: 'prepare', workloads } as const;
     return this.#during(begun, running, async () => {
       const result = await this.#client.export(workloads, {

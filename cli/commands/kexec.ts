@@ -1,6 +1,6 @@
 /** Going to another kernel with all that runs. */
 import { TorporError } from '../../api/errors.ts';
-import type { Arrival, KexecPlan, KexecResult } from '../../api/types.ts';
+import { type Arrival, isAlive, type KexecPlan, type KexecResult } from '../../api/types.ts';
 import type { Command, Context } from '../context.ts';
 import { bytes, findingsText, printable, seconds } from '../format.ts';
 import { withProgress } from '../progress.ts';
@@ -110,7 +110,7 @@ export const kexec: Command = {
     }
     if (invocation.flag('dry-run')) return dryRun(context, kernel);
     const client = await context.engine();
-    const ids = (await client.list()).filter(({ state }) => state === 'running').map(({ id }) => id);
+    const ids = (await client.list()).filter(isAlive).map(({ id }) => id);
     const result = await withProgress(context, client, ids, () =>
       client.kexec({
         ...(kernel === undefined ? {} : { kernel }),

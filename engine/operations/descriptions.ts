@@ -3,7 +3,7 @@ import { TorporError } from '../../api/errors.ts';
 import type { Snapshot, Workload } from '../../api/types.ts';
 import { specOf, type WorkloadKind } from '../../proto/manifest.ts';
 import type { StoredSnapshot } from '../store/snapshot-store.ts';
-import type { WorkloadRecord } from '../workload/record.ts';
+import type { Status, WorkloadRecord } from '../workload/record.ts';
 import type { EngineParts } from './parts.ts';
 
 export class Descriptions {
@@ -28,7 +28,7 @@ export class Descriptions {
       id: record.id,
       name: record.name,
       kind: record.kind,
-      state: status.kind === 'starting' ? 'running' : status.kind,
+      state: stateOf(status),
       user: spec.user.name,
       pids: init === undefined ? pids : [init, ...pids.filter((pid) => pid !== init)],
       memoryBytes: runs ? await this.#parts.inspector.memoryOf(pids) : 0,
@@ -60,6 +60,11 @@ export class Descriptions {
     const isOwn = record.status.room !== undefined && record.job.terminal !== undefined;
     return isOwn ? { terminal: this.#parts.jobs.terminalSocket(record.id) } : {};
   }
+}
+
+function stateOf(status: Status): Workload['state'] {
+  if (status.kind === 'starting') return 'running';
+  return status.kind === 'running' && status.nap?.isAsleep ? 'napping' : status.kind;
 }
 
 export function applicationOf(workload: WorkloadKind): { application?: string } {

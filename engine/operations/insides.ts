@@ -17,6 +17,7 @@ export class Insides {
   async exec(caller: Caller, reference: string, spec: ExecSpec): Promise<string> {
     const record = this.#capsule(reference, caller);
     if (record.status.kind !== 'running') throw notRunning(record);
+    await this.#parts.naps.wake(record.id);
     return this.#parts.exec.prepare({ ...record, status: record.status }, spec, caller);
   }
 
@@ -29,10 +30,12 @@ export class Insides {
   }
 
   async activateWindow(caller: Caller, workload: string, window: number): Promise<void> {
+    await this.#parts.naps.wake(this.#capsule(workload, caller).id);
     await this.#parts.windows.activate(this.#undisturbed(workload, caller), window);
   }
 
   async closeWindows(caller: Caller, workload: string): Promise<void> {
+    await this.#parts.naps.wake(this.#capsule(workload, caller).id);
     const record = this.#undisturbed(workload, caller);
     await this.#parts.windows.close(record);
     this.#parts.log.info({ workload: record.id }, 'its windows were asked to close');
@@ -53,6 +56,12 @@ export class Insides {
   #undisturbed(reference: string, caller: Caller): RunningRecord {
     const record = this.#capsule(reference, caller);
     if (record.status.kind !== 'running') throw notRunning(record);
+    if (record.status.nap !== undefined)
+      throw new TorporError(
+        'failed',
+        `${record.name} naps, and does not answer.`,
+        `Wake it: \`torpor wake ${record.name}\`.`,
+      );
     this.#parts.locks.refuseIfHeld(record.id, record.name);
     return { ...record, status: record.status };
   }

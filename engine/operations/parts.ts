@@ -13,6 +13,8 @@ import type { Intervals } from '../intervals/intervals.ts';
 import type { Jobs } from '../job/jobs.ts';
 import type { Locks } from '../locks.ts';
 import type { Logger } from '../log.ts';
+import type { Holder } from '../nap/hold.ts';
+import type { Naps } from '../nap/naps.ts';
 import type { Pagers } from '../pages/pagers.ts';
 import type { UnwrittenMemory } from '../pages/unwritten.ts';
 import type { PluginHost } from '../plugin-host/plugin-host.ts';
@@ -68,6 +70,8 @@ export interface EngineParts {
   pagers: Pagers;
   unwritten: UnwrittenMemory;
   bundles: Bundles;
+  holder: Holder;
+  naps: Naps;
   log: Logger;
 }
 

@@ -192,6 +192,7 @@ export class Suspends {
     });
     const whileHeld = async (signal: AbortSignal) => {
       await this.#parts.userSessions.noteCaller(caller);
+      for (const each of idOf.keys()) if (typeof each !== 'number') await this.#parts.naps.wake(each.id);
       const members = await Promise.all(
         [...idOf].map(async ([each, id]) => ({ meant: each, id, pids: await this.pidsOf(each) })),
       );

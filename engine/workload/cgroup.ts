@@ -14,7 +14,7 @@ const freezeLimitMs = 10_000;
 /** What needs longer waits for something. */
 const calmLimitMs = 50;
 
-type Hierarchy = { kind: 'v2' | 'v1'; mountPoint: string };
+export type Hierarchy = { kind: 'v2' | 'v1'; mountPoint: string };
 
 /** The hierarchy to freeze by. Pure part of {@link Cgroups.find}. */
 export function freezerHierarchy(mounts: readonly Mount[]): Hierarchy | undefined {

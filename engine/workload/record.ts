@@ -5,6 +5,7 @@
 import { z } from 'zod';
 import { exitSchema } from '../../api/types.ts';
 import { capsuleKindSchema, jobKindSchema, pluginStateSchema } from '../../proto/manifest.ts';
+import { holdSchema } from '../nap/hold.ts';
 import { processIdentitySchema } from '../process.ts';
 
 /** Where a job lives after a resume (native/room.c). */
@@ -26,6 +27,15 @@ const statusSchema = z.discriminatedUnion('kind', [
     cgroup: z.string().optional(),
     /** The snapshot it was resumed from or that was last taken of it. */
     snapshot: z.string().optional(),
+    /** It stands still where it is, or is about to: a nap. */
+    nap: z
+      .object({
+        since: z.string(),
+        hold: holdSchema,
+        /** It does; until then an engine that died has it wake. */
+        isAsleep: z.boolean(),
+      })
+      .optional(),
   }),
   z.object({
     kind: z.literal('suspending'),

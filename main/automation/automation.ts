@@ -3,7 +3,7 @@
  * when snapshots that are to be taken at an interval fail again and again.
  */
 import { sentenceOf } from '../../api/errors.ts';
-import type { Workload } from '../../api/types.ts';
+import { isAlive, type Workload } from '../../api/types.ts';
 import type { SettingsStore } from '../desktop-parts.ts';
 import type { Notice } from '../ipc/view.ts';
 import { noticeOf } from '../notice.ts';
@@ -100,7 +100,5 @@ export class Automation {
 
 /** The one whose suspend gives most. */
 function largestRunning(workloads: readonly Workload[]): Workload | undefined {
-  return workloads
-    .filter(({ state }) => state === 'running')
-    .sort((a, b) => b.memoryBytes - a.memoryBytes)[0];
+  return workloads.filter(isAlive).sort((a, b) => b.memoryBytes - a.memoryBytes)[0];
 }

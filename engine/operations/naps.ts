@@ -1,0 +1,198 @@
+/** Naps as callers ask for them: of workloads, and of process trees that Torpor did not start, which are jobs while they nap. */
+import { TorporError } from '../../api/errors.ts';
+import type { Finding, NapOptions, NapPlan, NapResult, WakeResult } from '../../api/types.ts';
+import { specOf } from '../../proto/manifest.ts';
+import { readProcessLine } from '../inspect/proc.ts';
+import { refuseByPid } from '../inspect/refusals.ts';
+import { disown } from '../job/disown.ts';
+import { expectedGain } from '../nap/gain.ts';
+import { type Hold, isApplicationUnit } from '../nap/hold.ts';
+import { machineMemory, memoryOf } from '../nap/memory.ts';
+import type { RunningRecord } from '../nap/naps.ts';
+import { canWaive, findingsAboutNap } from '../nap/refusals.ts';
+import { type Caller, mayUse } from '../workload/registry.ts';
+import { notRunning } from './descriptions.ts';
+import type { OperationParts } from './parts.ts';
+
+/** What is meant, before anything is touched. */
+interface Meant {
+  /** Undefined where a pid is. */
+  record: RunningRecord | undefined;
+  name: string;
+  /** All its processes, as of now. */
+  list: () => Promise<readonly number[]>;
+  /** How it would be held. */
+  hold: () => Promise<Hold>;
+}
+
+export class NapOperations {
+  readonly #parts: OperationParts;
+
+  constructor(parts: OperationParts) {
+    this.#parts = parts;
+  }
+
+  async plan(caller: Caller, target: string): Promise<NapPlan> {
+    const [, meant] = this.#parts.references.meant(target, caller);
+    return this.#planOf(caller, await this.#meant(caller, meant));
+  }
+
+  /** @throws TorporError `blocked` with what stands in the way; or `failed`, and it runs on. */
+  async nap(caller: Caller, target: string, { anyway = false }: NapOptions): Promise<NapResult> {
+    const { locks, references, naps, descriptions, registry, log } = this.#parts;
+    const [key, meant] = references.meant(target, caller);
+    const name = typeof meant === 'number' ? `Process ${meant}` : meant.name;
+    return locks.hold(key, name, 'put to a nap', async () => {
+      const found = await this.#meant(caller, meant);
+      const plan = await this.#planOf(caller, found);
+      refuseIfBlocked(plan, anyway);
+      const adopted = found.record === undefined;
+      const record = found.record ?? (await this.#adopt(caller, Number(meant)));
+      try {
+        const fallen = await naps.fallAsleep(record, await found.hold(), found.list);
+        const { before, after, holdMs, stopped } = fallen;
+        return {
+          workload: await descriptions.describe(registry.get(record.id) ?? record),
+          plan,
+          memoryBefore: before.memory.pss,
+          memoryAfter: after.memory.pss,
+          availableBefore: before.machine.available,
+          availableAfter: after.machine.available,
+          ...(stopped === null ? {} : { stopped }),
+          holdMs,
+        };
+      } catch (error) {
+        log.warn({ err: error, workload: record.id }, 'no nap');
+        if (adopted) await disown(this.#parts, record.id);
+        throw error;
+      }
+    });
+  }
+
+  /** @throws TorporError `failed` for what does not nap. */
+  async wake(caller: Caller, target: string): Promise<WakeResult> {
+    const { locks, references, naps, descriptions, registry } = this.#parts;
+    const [key, meant] = references.meant(target, caller);
+    const name = typeof meant === 'number' ? `Process ${meant}` : meant.name;
+    return locks.hold(key, name, 'woken', async () => {
+      const startedAt = performance.now();
+      if (typeof meant === 'number' || !(await naps.wake(meant.id)))
+        throw new TorporError('failed', `${name} does not nap.`, 'See `torpor ps`.');
+      const wakeMs = performance.now() - startedAt;
+      const workload = await descriptions.describe(registry.get(meant.id) ?? meant);
+      await disown(this.#parts, meant.id);
+      return { workload, wakeMs };
+    });
+  }
+
+  /** @throws TorporError `not-found`, `not-permitted`, `blocked` for no application, or `failed` for what does not run. */
+  async #meant(caller: Caller, meant: ReturnType<OperationParts['references']['meant']>[1]): Promise<Meant> {
+    return typeof meant === 'number' ? this.#treeOf(caller, meant) : this.#workload(meant);
+  }
+
+  #workload(record: Exclude<ReturnType<OperationParts['references']['meant']>[1], number>): Meant {
+    const { registry, cgroups, jobs } = this.#parts;
+    const now = registry.get(record.id) ?? record;
+    const { status } = now;
+    if (status.kind !== 'running') throw notRunning(now);
+    if (status.nap !== undefined)
+      throw new TorporError('failed', `${now.name} naps already.`, `Wake it: \`torpor wake ${now.name}\`.`);
+    const list = () => (now.kind === 'job' ? jobs.pids(now) : cgroups.pids(now.id));
+    const hasOwnCgroup = now.kind === 'capsule' || status.room !== undefined;
+    return {
+      record: { ...now, status },
+      name: now.name,
+      list,
+      hold: async () =>
+        (hasOwnCgroup ? this.#parts.holder.wholeOf(cgroups.pathOf(now.id)) : undefined) ??
+        this.#parts.holder.partOf(now.id, await list()),
+    };
+  }
+
+  /** All that the desktop has started with it as one application, or it and what is below it. */
+  async #treeOf(caller: Caller, pid: number): Promise<Meant> {
+    const { inspector } = this.#parts;
+    const { name, ppid } = refuseByPid(pid, caller);
+    const folder = this.#parts.holder.cgroupOf(pid);
+    // Where it is the first there, the unit is its own, and not that of a terminal in which it was started.
+    const isWhole =
+      folder !== undefined && isApplicationUnit(folder) && this.#parts.holder.cgroupOf(ppid) !== folder;
+    return {
+      record: undefined,
+      name,
+      list: async () => (isWhole ? this.#parts.holder.membersOf(folder) : inspector.treeOf(pid)),
+      hold: async () =>
+        (isWhole ? this.#parts.holder.wholeOf(folder) : undefined) ??
+        this.#parts.holder.partOf(String(pid), inspector.treeOf(pid)),
+    };
+  }
+
+  async #planOf(caller: Caller, { record, name, list }: Meant): Promise<NapPlan> {
+    const pids = [...(await list())];
+    const [memory, machine] = await Promise.all([memoryOf(pids), machineMemory()]);
+    const expected = expectedGain(memory, machine);
+    const isCapsule = record?.kind === 'capsule';
+    const findings = findingsAboutNap({ pids, isCapsule, callerPid: caller.pid });
+    return {
+      name,
+      pids,
+      memoryBytes: memory.pss,
+      gainBytes: expected.bytes,
+      fileBytes: expected.fileBytes,
+      swapBytes: expected.swapBytes,
+      staysBytes: expected.staysBytes,
+      swapTotalBytes: machine.swapTotal,
+      swapFreeBytes: machine.swapFree,
+      ...(expected.zramRatio === undefined ? {} : { zramRatio: expected.zramRatio }),
+      findings: [...findings, ...findingsAboutSwap(name, machine.swapTotal, expected.staysBytes)],
+    };
+  }
+
+  /** The job that a process tree is while it naps. */
+  async #adopt(caller: Caller, pid: number): Promise<RunningRecord> {
+    const { inspector, jobs, workloads, registry } = this.#parts;
+    const inspection = await inspector.inspectPid(pid, caller);
+    const inside = new Set(inspection.facts.processes.map((each) => each.pid));
+    for (const other of registry.all())
+      for (const member of await this.#parts.cgroups.pids(other.id))
+        if (inside.has(member)) throw belongsTo(member, other.name, mayUse(caller, specOf(other).user.uid));
+    return jobs.adopt(pid, workloads.newId(), inspection);
+  }
+}
+
+function belongsTo(pid: number, name: string, isTheirs: boolean): TorporError {
+  const process = `Process ${pid} (${readProcessLine(pid)?.name ?? '?'})`;
+  return isTheirs
+    ? new TorporError(
+        'blocked',
+        `${process} belongs to the workload ${name}.`,
+        `Nap that: \`torpor nap ${name}\`.`,
+      )
+    : new TorporError(
+        'not-permitted',
+        `${process} belongs to another user's workload.`,
+        'Ask its owner, or root.',
+      );
+}
+
+function findingsAboutSwap(name: string, swapTotal: number, staysBytes: number): Finding[] {
+  if (staysBytes === 0) return [];
+  const mib = `${Math.ceil(staysBytes / 1024 ** 2)} MiB`;
+  const why = swapTotal === 0 ? 'there is no swap' : 'swap is nearly full';
+  return [
+    {
+      tie: 'swap',
+      verdict: 'degraded',
+      by: '',
+      what: `${mib} of ${name} stay in memory, since ${why}.`,
+      hint: `Suspend it instead, which frees all of it (\`torpor suspend\`), or add swap, such as zram.`,
+    },
+  ];
+}
+
+function refuseIfBlocked({ name, findings }: NapPlan, anyway: boolean): void {
+  const blocking = findings.filter((each) => each.verdict === 'blocking' && !(anyway && canWaive(each)));
+  const [first] = blocking;
+  if (first === undefined) return;
+  throw new TorporError('blocked', `${name} is not put to a nap: ${first.what}`, first.hint, { findings });
+}
