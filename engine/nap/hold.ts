@@ -5,15 +5,26 @@
  *
  * What is needed to let go is known before anything is held, so that it can be written down first.
  */
-import { readFileSync, writeFileSync } from 'node:fs';
-import { mkdir, readdir, readFile, rmdir, writeFile } from 'node:fs/promises';
+import { mkdir, readdir } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
 import { TorporError } from '../../api/errors.ts';
 import type { Mount } from '../mounts.ts';
-import { identify, isAlive, processIdentitySchema, signalProcess } from '../process.ts';
-import { freezerHierarchy, type Hierarchy } from '../workload/cgroup.ts';
+import { identify, isAlive, type ProcessIdentity, processIdentitySchema, signalProcess } from '../process.ts';
+import {
+  cgroupOf,
+  empty,
+  freeze,
+  freezerHierarchy,
+  gather,
+  type Hierarchy,
+  pidsIn,
+  removeCgroup,
+  restlessOf,
+  standsStill,
+  thaw,
+} from '../workload/cgroup-files.ts';
 import { threadStates } from './memory.ts';
 
 export const holdSchema = z.discriminatedUnion('kind', [
@@ -31,9 +42,6 @@ export type Hold = z.infer<typeof holdSchema>;
 
 /** A process in the middle of a disk write stands still only after it. */
 const holdLimitMs = 5000;
-/** Each takes milliseconds; what is started meanwhile is started in the cgroup already, but for the very last ones. */
-const gatherRounds = 100;
-
 /**
  * The units that desktops start applications in (systemd's "Desktop Environment Integration"; snap and flatpak name theirs
  * alike): all in it is that application.
@@ -57,26 +65,12 @@ export class Holder {
 
   /** Where a process is in that hierarchy; undefined where there is none, and where it has ended. */
   cgroupOf(pid: number): string | undefined {
-    if (this.#hierarchy === undefined) return undefined;
-    const { kind, mountPoint } = this.#hierarchy;
-    let text: string;
-    try {
-      text = readFileSync(`/proc/${pid}/cgroup`, 'utf8');
-    } catch {
-      return undefined;
-    }
-    for (const line of text.trim().split('\n')) {
-      const [, controllers = '', ...path] = line.split(':');
-      const isOurs = kind === 'v2' ? controllers === '' : controllers.split(',').includes('freezer');
-      if (isOurs) return join(mountPoint, path.join(':'));
-    }
-    return mountPoint;
+    return this.#hierarchy && cgroupOf(this.#hierarchy, pid);
   }
 
   /** All processes in a cgroup and below it. */
   async membersOf(folder: string): Promise<number[]> {
-    const text = await readFile(join(folder, 'cgroup.procs'), 'utf8').catch(() => '');
-    const own = text.split('\n').filter(Boolean).map(Number);
+    const own = await pidsIn(folder);
     const below = await readdir(folder, { withFileTypes: true }).catch(() => []);
     const members = below
       .filter((entry) => entry.isDirectory())
@@ -114,45 +108,25 @@ export class Holder {
    */
   async hold(hold: Hold, list: () => Promise<readonly number[]>): Promise<void> {
     if (hold.kind === 'signals') {
-      for (const identity of hold.stopped) await signalProcess(identity, 'SIGSTOP');
-      await untilStill(async () => {
-        const living = await Promise.all(hold.stopped.map(isAlive));
-        const pids = hold.stopped.filter((_, index) => living[index]).map(({ pid }) => pid);
-        return (await Promise.all(pids.map(isStopped))).every(Boolean);
-      });
+      await stopAll(hold, list);
       return;
     }
     for (const folder of hold.made) await mkdir(folder, { recursive: true });
     if (hold.made.length > 0) await this.#gather(hold.made, list);
-    const isV2 = hold.version === 'v2';
-    const [file, value] = isV2 ? ['cgroup.freeze', '1'] : ['freezer.state', 'FROZEN'];
     // Without waiting for anything in between.
-    for (const folder of hold.frozen) writeFileSync(join(folder, file), value);
-    await untilStill(async () => {
-      const all = await Promise.all(hold.frozen.map((folder) => isFrozen(folder, hold.version)));
-      // What version 1 froze only in part must be told again.
-      if (!isV2) for (const folder of hold.frozen) await writeFile(join(folder, file), value);
-      return all.every(Boolean);
-    });
+    for (const folder of hold.frozen) freeze(folder, hold.version);
+    if ((await restlessOf(hold.frozen, hold.version, holdLimitMs)) !== undefined) throw restless();
   }
 
-  /** Moves each to the cgroup made below the one that it is in, until none has started another meanwhile. */
-  async #gather(made: readonly string[], list: () => Promise<readonly number[]>): Promise<void> {
-    for (let round = 0; round < gatherRounds; round++) {
-      const outside = (await list()).flatMap((pid) => {
+  /** Moves each to the cgroup made below the one that it is in. */
+  #gather(made: readonly string[], list: () => Promise<readonly number[]>): Promise<void> {
+    return gather(async () =>
+      (await list()).flatMap((pid) => {
         const folder = this.cgroupOf(pid);
-        return folder === undefined || made.includes(folder) ? [] : [{ pid, folder }];
-      });
-      if (outside.length === 0) return;
-      for (const { pid, folder } of outside) {
-        const own = made.find((each) => dirname(each) === folder) ?? made[0];
-        if (own !== undefined) await move(pid, own);
-      }
-    }
-    throw new TorporError(
-      'failed',
-      'It starts new processes faster than they can be held together.',
-      'Try again when it is less busy.',
+        if (folder === undefined || made.includes(folder)) return [];
+        const to = made.find((each) => dirname(each) === folder) ?? made[0];
+        return to === undefined ? [] : [{ pid, to }];
+      }),
     );
   }
 
@@ -163,40 +137,18 @@ export class Holder {
       for (const identity of hold.stopped.toReversed()) await signalProcess(identity, 'SIGCONT');
       return;
     }
-    const [file, value] = hold.version === 'v2' ? ['cgroup.freeze', '0'] : ['freezer.state', 'THAWED'];
-    for (const folder of hold.frozen) await writeFile(join(folder, file), value).catch(unlessGone);
-    for (const folder of hold.made) await this.#empty(folder);
-  }
-
-  /** Moves what is in a cgroup that we made back to where it came from, and removes it. */
-  async #empty(folder: string): Promise<void> {
-    for (let round = 0; round < gatherRounds; round++) {
-      const pids = await this.membersOf(folder);
-      if (pids.length === 0) break;
-      for (const pid of pids) await move(pid, dirname(folder)).catch(unlessTakesNone);
-    }
-    // What ends at this moment is in it until it is reaped; what cannot leave stays, and runs.
-    for (let round = 0; round < gatherRounds; round++) {
-      const error = await rmdir(folder).then(
-        () => undefined,
-        (reason: NodeJS.ErrnoException) => reason,
-      );
-      if (error?.code !== 'EBUSY') return;
-      await sleep(10);
+    for (const folder of hold.frozen) await thaw(folder, hold.version);
+    for (const folder of hold.made) {
+      // What cannot leave stays, and runs.
+      if (await empty(folder, dirname(folder))) await removeCgroup(folder);
     }
   }
 
   /** Whether all that is held stands still yet. */
   async isHeld(hold: Hold): Promise<boolean> {
-    if (hold.kind === 'signals') {
-      const living = await Promise.all(hold.stopped.map(isAlive));
-      const pids = hold.stopped.filter((_, index) => living[index]).map(({ pid }) => pid);
-      return pids.length > 0 && (await Promise.all(pids.map(isStopped))).every(Boolean);
-    }
-    const all = await Promise.all(
-      hold.frozen.map((folder) => isFrozen(folder, hold.version).catch(() => false)),
-    );
-    return all.every(Boolean);
+    if (hold.kind === 'signals') return areStopped(hold.stopped);
+    const all = hold.frozen.map((folder) => standsStill(folder, hold.version));
+    return (await Promise.all(all)).every(Boolean);
   }
 
   /** Paths of all cgroups that this engine, or one before it in the same place, has made to hold something. */
@@ -228,33 +180,37 @@ async function isStopped(pid: number): Promise<boolean> {
   return states.every((state) => state === 'T' || state === 't');
 }
 
-async function isFrozen(folder: string, version: 'v2' | 'v1'): Promise<boolean> {
-  const text = await readFile(join(folder, version === 'v2' ? 'cgroup.events' : 'freezer.state'), 'utf8');
-  return version === 'v2' ? /^frozen 1$/m.test(text) : text.trim() === 'FROZEN';
+/** Stops them, and what they have started meanwhile, which belongs to the hold from then on. */
+async function stopAll(
+  hold: Extract<Hold, { kind: 'signals' }>,
+  list: () => Promise<readonly number[]>,
+): Promise<void> {
+  for (const identity of hold.stopped) await signalProcess(identity, 'SIGSTOP');
+  for (const end = Date.now() + holdLimitMs; ; await sleep(1)) {
+    const known = new Set(hold.stopped.map(({ pid }) => pid));
+    const running: number[] = [];
+    for (const pid of await list()) if (!known.has(pid) && !(await isStopped(pid))) running.push(pid);
+    for (const pid of running) {
+      const identity = await identify(pid);
+      if (identity === undefined) continue;
+      hold.stopped.push(identity);
+      await signalProcess(identity, 'SIGSTOP');
+    }
+    if (running.length === 0 && (await areStopped(hold.stopped))) return;
+    if (Date.now() > end) throw restless();
+  }
 }
 
-async function untilStill(isStill: () => Promise<boolean>): Promise<void> {
-  for (const end = Date.now() + holdLimitMs; !(await isStill()); await sleep(1))
-    if (Date.now() > end)
-      throw new TorporError(
-        'failed',
-        'It does not come to stand still: one of its processes waits in the kernel, for a disk or the network.',
-        'Wait until that answers, and try again.',
-      );
+/** Those of them that live. */
+async function areStopped(identities: readonly ProcessIdentity[]): Promise<boolean> {
+  const living = await Promise.all(identities.map(isAlive));
+  const pids = identities.filter((_, index) => living[index]).map(({ pid }) => pid);
+  return (await Promise.all(pids.map(isStopped))).every(Boolean);
 }
 
-/** One that has ended meanwhile is fine. */
-async function move(pid: number, folder: string): Promise<void> {
-  await writeFile(join(folder, 'cgroup.procs'), String(pid)).catch((error: NodeJS.ErrnoException) => {
-    if (error.code !== 'ESRCH') throw error;
-  });
-}
-
-function unlessGone(error: NodeJS.ErrnoException): void {
-  if (error.code !== 'ENOENT' && error.code !== 'ENODEV') throw error;
-}
-
-/** What a cgroup answers that is not there, or into which no process may be put (cgroups(7)). */
-function unlessTakesNone(error: NodeJS.ErrnoException): void {
-  if (!['ENOENT', 'ENODEV', 'EBUSY', 'EOPNOTSUPP'].includes(error.code ?? '')) throw error;
-}
+const restless = () =>
+  new TorporError(
+    'failed',
+    'It does not come to stand still: one of its processes waits in the kernel, for a disk or the network.',
+    'Wait until that answers, and try again.',
+  );

@@ -2,42 +2,29 @@
  * One cgroup a workload, by which CRIU freezes all its processes at one instant, and by which its processes are found
  * again when their pids have changed. Version 2 where it is mounted, otherwise the version 1 freezer.
  */
-import { writeFileSync } from 'node:fs';
-import { mkdir, readdir, readFile, rmdir, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { TorporError } from '../../api/errors.ts';
-import { type Mount, readMounts } from '../mounts.ts';
+import { readMounts } from '../mounts.ts';
+import {
+  cgroupOf,
+  empty,
+  freeze,
+  freezerHierarchy,
+  gather,
+  type Hierarchy,
+  move,
+  pidsIn,
+  removeCgroup,
+  restlessOf,
+  thaw,
+} from './cgroup-files.ts';
 
 /** A process in the middle of a disk write stands still only after it. */
 const freezeLimitMs = 10_000;
 /** What needs longer waits for something. */
 const calmLimitMs = 50;
-
-export type Hierarchy = { kind: 'v2' | 'v1'; mountPoint: string };
-
-/** The hierarchy to freeze by. Pure part of {@link Cgroups.find}. */
-export function freezerHierarchy(mounts: readonly Mount[]): Hierarchy | undefined {
-  const v2 = mounts.find((mount) => mount.type === 'cgroup2');
-  if (v2 !== undefined) return { kind: 'v2', mountPoint: v2.path };
-  const v1 = mounts.find(
-    (mount) => mount.type === 'cgroup' && mount.superOptions.split(',').includes('freezer'),
-  );
-  return v1 && { kind: 'v1', mountPoint: v1.path };
-}
-
-/** Each takes milliseconds; what is started meanwhile is started in the cgroup already, but for the very last ones. */
-const gatherRounds = 100;
-
-/** What a cgroup answers that is not there, or into which no process may be put (cgroups(7)). */
-const takesNone = new Set(['ENOENT', 'ENODEV', 'EBUSY', 'EOPNOTSUPP']);
-
-/** One that has ended meanwhile is fine. */
-async function move(pid: number, folder: string): Promise<void> {
-  await writeFile(join(folder, 'cgroup.procs'), String(pid)).catch((error: NodeJS.ErrnoException) => {
-    if (error.code !== 'ESRCH') throw error;
-  });
-}
 
 /** One does not come to stand still. */
 export class RestlessError extends TorporError {
@@ -95,39 +82,25 @@ export class Cgroups {
 
   /** Host pids of its processes; none where the cgroup is not there. */
   async pids(id: string): Promise<number[]> {
-    try {
-      const text = await readFile(join(this.pathOf(id), 'cgroup.procs'), 'utf8');
-      return text.split('\n').filter(Boolean).map(Number);
-    } catch {
-      return [];
-    }
+    return pidsIn(this.pathOf(id));
   }
 
   /** The cgroup that a process is in. */
   async folderOf(pid: number): Promise<string> {
-    const lines = (await readFile(`/proc/${pid}/cgroup`, 'utf8')).trim().split('\n');
-    const isOurs = (controllers: string) =>
-      this.#hierarchy.kind === 'v2' ? controllers === '' : controllers.split(',').includes('freezer');
-    for (const line of lines) {
-      const [, controllers = '', ...path] = line.split(':');
-      if (isOurs(controllers)) return join(this.#hierarchy.mountPoint, path.join(':'));
-    }
-    return this.#hierarchy.mountPoint;
+    const folder = cgroupOf(this.#hierarchy, pid);
+    if (folder === undefined) throw Object.assign(new Error(`process ${pid} has ended`), { code: 'ENOENT' });
+    return folder;
   }
 
   /** Moves processes into the cgroup of a workload, again and again until none of them has started another meanwhile. */
   async gather(id: string, list: () => readonly number[]): Promise<void> {
-    for (let round = 0; round < gatherRounds; round++) {
+    const to = this.pathOf(id);
+    await gather(async () => {
       const inside = new Set(await this.pids(id));
-      const outside = list().filter((pid) => !inside.has(pid));
-      if (outside.length === 0) return;
-      for (const pid of outside) await move(pid, this.pathOf(id));
-    }
-    throw new TorporError(
-      'failed',
-      'It starts new processes faster than they can be held together.',
-      'Try again when it is less busy.',
-    );
+      return list()
+        .filter((pid) => !inside.has(pid))
+        .map((pid) => ({ pid, to }));
+    });
   }
 
   /**
@@ -135,24 +108,13 @@ export class Cgroups {
    * a service manager removes one that is empty, or takes no processes any more, they stay where they are.
    */
   async scatter(id: string, folder: string): Promise<void> {
-    try {
-      for (let round = 0; round < gatherRounds; round++) {
-        const pids = await this.pids(id);
-        if (pids.length === 0) break;
-        for (const pid of pids) await move(pid, folder);
-      }
-    } catch (error) {
-      if (!takesNone.has((error as NodeJS.ErrnoException).code ?? '')) throw error;
-      return;
-    }
+    if (!(await empty(this.pathOf(id), folder))) return;
     await this.remove(id);
   }
 
   /** Lets everything in it run again, as after a CRIU that was killed while it held them frozen. */
   async thaw(id: string): Promise<void> {
-    const [file, value] =
-      this.#hierarchy.kind === 'v2' ? ['cgroup.freeze', '0'] : ['freezer.state', 'THAWED'];
-    await this.#write(id, file, value);
+    await thaw(this.pathOf(id), this.#hierarchy.kind);
   }
 
   /**
@@ -160,25 +122,17 @@ export class Cgroups {
    * @throws TorporError `failed` where one does not come to that; what was frozen is to be thawed then.
    */
   async freeze(ids: readonly string[]): Promise<void> {
-    const isV2 = this.#hierarchy.kind === 'v2';
-    const [file, value] = isV2 ? ['cgroup.freeze', '1'] : ['freezer.state', 'FROZEN'];
     // Without waiting for anything in between.
-    for (const id of ids) writeFileSync(join(this.pathOf(id), file), value);
+    for (const id of ids) freeze(this.pathOf(id), this.#hierarchy.kind);
     const restless = await this.#restless(ids, freezeLimitMs);
     if (restless !== undefined) throw new RestlessError(restless);
   }
 
   /** Waits until all of them stand still, which have been told to. @returns one that does not in that time */
   async #restless(ids: readonly string[], limitMs: number): Promise<string | undefined> {
-    const isV2 = this.#hierarchy.kind === 'v2';
-    for (const end = Date.now() + limitMs; ; await sleep(1)) {
-      const frozen = await Promise.all(ids.map((id) => this.#isFrozen(id, isV2)));
-      const index = frozen.indexOf(false);
-      if (index < 0) return undefined;
-      if (Date.now() > end) return ids[index];
-      // What version 1 froze only in part must be told again.
-      if (!isV2) for (const id of ids) await this.#write(id, 'freezer.state', 'FROZEN');
-    }
+    const folders = ids.map((id) => this.pathOf(id));
+    const index = await restlessOf(folders, this.#hierarchy.kind, limitMs);
+    return index === undefined ? undefined : ids[index];
   }
 
   /**
@@ -191,17 +145,17 @@ export class Cgroups {
     if ((await this.#restless([id], calmLimitMs)) !== undefined) await this.thaw(id);
   }
 
-  async #isFrozen(id: string, isV2: boolean): Promise<boolean> {
-    const text = await readFile(join(this.pathOf(id), isV2 ? 'cgroup.events' : 'freezer.state'), 'utf8');
-    return isV2 ? /^frozen 1$/m.test(text) : text.trim() === 'FROZEN';
-  }
-
   /**
    * From now on nothing in it runs any more of its own code; it can still be ended. Only version 2 has that: what
    * version 1 holds frozen does not end before it is thawed, so there this does nothing.
    */
   async hold(id: string): Promise<void> {
-    if (this.#hierarchy.kind === 'v2') await this.#write(id, 'cgroup.freeze', '1');
+    if (this.#hierarchy.kind !== 'v2') return;
+    try {
+      freeze(this.pathOf(id), 'v2');
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    }
   }
 
   /** The same without one that is in it and has to go on, which is moved to where this process is. */
@@ -209,12 +163,6 @@ export class Cgroups {
     if (this.#hierarchy.kind !== 'v2') return;
     await move(pid, await this.folderOf(process.pid));
     await this.hold(id);
-  }
-
-  async #write(id: string, file: string, value: string): Promise<void> {
-    await writeFile(join(this.pathOf(id), file), value).catch((error: NodeJS.ErrnoException) => {
-      if (error.code !== 'ENOENT') throw error;
-    });
   }
 
   /** Ends every process in it, then waits until they have gone. What is frozen does not run before it ends. */
@@ -236,17 +184,7 @@ export class Cgroups {
 
   /** Removes the cgroup once its last process has gone; one that is not there is fine. */
   async remove(id: string): Promise<void> {
-    for (let round = 0; round < 100; round++) {
-      try {
-        await rmdir(this.pathOf(id));
-        return;
-      } catch (error) {
-        const code = (error as NodeJS.ErrnoException).code;
-        if (code === 'ENOENT') return;
-        if (code !== 'EBUSY') throw error;
-        await sleep(10);
-      }
-    }
+    await removeCgroup(this.pathOf(id));
   }
 
   /** Removes the engine's own folder of cgroups, if no capsule runs. */
