@@ -38,6 +38,8 @@ export interface Installation {
   keep: string;
   /** Knows whether it has been restored as it was. */
   canary: string;
+  /** Knows the windows that processes have on a display. */
+  desktop: string;
   /** Has the kernel write back the memory of what stands still. */
   nap: string;
   /** Has the kernel take memory that is marked free. */
@@ -105,6 +107,7 @@ export function findInstallation(env: NodeJS.ProcessEnv = process.env): Installa
     forget: join(build, 'native', 'torpor-forget'),
     keep: join(build, 'native', 'torpor-keep'),
     canary: join(build, 'native', 'torpor-canary'),
+    desktop: join(build, 'native', 'torpor-desktop'),
     nap: join(build, 'native', 'torpor-nap'),
     freed: join(build, 'native', 'torpor-freed'),
     unwritten: {

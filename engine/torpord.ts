@@ -33,6 +33,7 @@ import { Jobs } from './job/jobs.ts';
 import { Locks } from './locks.ts';
 import { openLog } from './log.ts';
 import { readMounts } from './mounts.ts';
+import { Desktop } from './nap/desktop.ts';
 import { Holder } from './nap/hold.ts';
 import { Naps } from './nap/naps.ts';
 import { Pagers } from './pages/pagers.ts';
@@ -208,7 +209,8 @@ async function main(onDemand: boolean): Promise<void> {
     runDir: paths.runDir,
   });
   const holder = new Holder(await readMounts(), paths.tag);
-  const naps = new Naps({ registry, installation, holder, log });
+  const desktop = new Desktop(installation.desktop);
+  const naps = new Naps({ registry, installation, holder, desktop, log });
   const owed = await recover({ registry, workloads, cgroups, store, sessions, installation, pagers, log });
   await naps.recover();
   await pictures.sweep();
@@ -251,6 +253,7 @@ async function main(onDemand: boolean): Promise<void> {
       unwritten,
       bundles,
       holder,
+      desktop,
       naps,
       log,
     },

@@ -1,7 +1,8 @@
 /*
- * X Window System Protocol, version 11: connection set-up (chapter 8), InternAtom, GetProperty, SendEvent and
- * GetInputFocus and QueryExtension (chapter 9), and QueryInfo of the extension MIT-SCREEN-SAVER. Strings and lists are padded to four bytes. The server is the user's process: nothing that
- * it answers is taken for true without a look at its length.
+ * X Window System Protocol, version 11: connection set-up (chapter 8), some of its requests (chapter 9), QueryInfo of the
+ * extension MIT-SCREEN-SAVER, and QueryClientIds of X-Resource. Strings and lists are padded to four bytes. The server is
+ * the user's process: nothing that it answers is taken for true without a look at its length. The authority file is that of
+ * Xau(3).
  */
 #include "x11.h"
 
@@ -18,11 +19,21 @@
 
 #define ANSWER_LIMIT_SECONDS 2
 #define OPCODE_INTERN_ATOM 16
+#define OPCODE_CHANGE_PROPERTY 18
 #define OPCODE_GET_PROPERTY 20
 #define OPCODE_SEND_EVENT 25
+#define OPCODE_GRAB_POINTER 26
+#define OPCODE_UNGRAB_POINTER 27
 #define OPCODE_GET_INPUT_FOCUS 43
 #define OPCODE_QUERY_EXTENSION 98
 #define SCREEN_SAVER_QUERY_INFO 1
+#define RESOURCE_QUERY_VERSION 0
+#define RESOURCE_QUERY_CLIENT_IDS 4
+#define RESOURCE_LOCAL_PID 2
+#define ATOM_ATOM 4
+#define GRAB_ASYNCHRONOUS 1
+#define GRAB_SUCCESS 0
+#define GRAB_NOT_VIEWABLE 3
 #define ERROR 0
 #define REPLY 1
 #define EVENT_CLIENT_MESSAGE 33
@@ -34,6 +45,9 @@
 #define EVENT_LIMIT 1000
 /* More than any server's description of its screens. */
 #define LARGEST_ANSWER (1024 * 1024)
+
+#define COOKIE_NAME "MIT-MAGIC-COOKIE-1"
+#define COOKIE_BYTES 16
 
 static int connect_to_x(unsigned int display)
 {
@@ -78,8 +92,8 @@ static int receive_all(int fd, void *data, size_t length)
 	return 0;
 }
 
-/* The id of the first screen's root window, or 0. */
-static uint32_t set_up(int fd)
+/* The id of the first screen's root window, or 0. @cookie: what lets one in, or NULL. */
+static uint32_t set_up(int fd, const uint8_t *cookie)
 {
 	struct {
 		uint8_t byte_order, unused;
@@ -89,7 +103,15 @@ static uint32_t set_up(int fd)
 		uint8_t success, reason_length;
 		uint16_t major, minor, length;
 	} answer;
-	if (send_all(fd, &request, sizeof(request)) < 0 || receive_all(fd, &answer, sizeof(answer)) < 0)
+	const char name[20] = COOKIE_NAME;
+
+	if (cookie) {
+		request.name_length = sizeof(COOKIE_NAME) - 1;
+		request.data_length = COOKIE_BYTES;
+	}
+	if (send_all(fd, &request, sizeof(request)) < 0 ||
+	    (cookie && (send_all(fd, name, sizeof(name)) < 0 || send_all(fd, cookie, COOKIE_BYTES) < 0)) ||
+	    receive_all(fd, &answer, sizeof(answer)) < 0)
 		return 0;
 	size_t length = (size_t)answer.length * 4;
 	if (answer.success != 1 || length < 32)
@@ -146,7 +168,67 @@ static enum answer receive_reply(int fd, uint8_t fixed[REPLY_BYTES], uint32_t *e
 int x_open(struct x_connection *x, unsigned int display)
 {
 	x->fd = connect_to_x(display);
-	x->root = x->fd < 0 ? 0 : set_up(x->fd);
+	x->root = x->fd < 0 ? 0 : set_up(x->fd, NULL);
+	if (x->root)
+		return 0;
+	x_close(x);
+	return -1;
+}
+
+/* A length and as many bytes, of an authority file; false at its end. What is longer than there is room for is cut. */
+static bool read_counted(FILE *file, uint8_t *data, size_t room, size_t *length)
+{
+	int high = fgetc(file), low = fgetc(file);
+	if (low == EOF)
+		return false;
+	size_t left = (size_t)high << 8 | (size_t)low;
+	*length = left < room ? left : room;
+	if (fread(data, 1, *length, file) != *length)
+		return false;
+	for (left -= *length; left > 0; left--)
+		if (fgetc(file) == EOF)
+			return false;
+	return true;
+}
+
+/* What lets one in to a display of this machine. */
+static bool find_cookie(const char *authority, unsigned int display, uint8_t cookie[COOKIE_BYTES])
+{
+	FILE *file = authority ? fopen(authority, "re") : NULL;
+	bool found = false;
+
+	while (file && !found && fgetc(file) != EOF && fgetc(file) != EOF) {
+		uint8_t address[256], number[16] = "", name[32];
+		size_t address_length, number_length, name_length, data_length;
+
+		if (!read_counted(file, address, sizeof(address), &address_length) ||
+		    !read_counted(file, number, sizeof(number) - 1, &number_length) ||
+		    !read_counted(file, name, sizeof(name), &name_length) ||
+		    !read_counted(file, cookie, COOKIE_BYTES, &data_length))
+			break;
+		number[number_length] = 0;
+		/* One without a number is for all. */
+		found = data_length == COOKIE_BYTES && name_length == sizeof(COOKIE_NAME) - 1 &&
+			memcmp(name, COOKIE_NAME, name_length) == 0 &&
+			(number_length == 0 || strtoul((char *)number, NULL, 10) == display);
+	}
+	if (file)
+		fclose(file);
+	return found;
+}
+
+int x_open_named(struct x_connection *x, const char *display, const char *authority)
+{
+	uint8_t cookie[COOKIE_BYTES];
+	unsigned int number;
+
+	if (strncmp(display, "unix", 4) == 0)
+		display += 4;
+	if (sscanf(display, ":%u", &number) != 1)
+		return -1;
+	bool has_cookie = find_cookie(authority, number, cookie);
+	x->fd = connect_to_x(number);
+	x->root = x->fd < 0 ? 0 : set_up(x->fd, has_cookie ? cookie : NULL);
 	if (x->root)
 		return 0;
 	x_close(x);
@@ -262,6 +344,82 @@ int x_idle(struct x_connection *x, uint32_t *milliseconds)
 		return -1;
 	memcpy(milliseconds, reply + 16, sizeof(*milliseconds));
 	return 0;
+}
+
+int x_set_atoms(struct x_connection *x, uint32_t window, uint32_t name, const uint32_t *atoms, uint32_t count)
+{
+	struct {
+		uint8_t opcode, mode;
+		uint16_t words;
+		uint32_t window, property, type;
+		uint8_t format, unused[3];
+		uint32_t items;
+	} request = {OPCODE_CHANGE_PROPERTY, 0, (uint16_t)(6 + count), window, name, ATOM_ATOM, 32, {0}, count};
+	_Static_assert(sizeof(request) == 24, "as the protocol has it");
+	if (send_all(x->fd, &request, sizeof(request)) < 0)
+		return -1;
+	return send_all(x->fd, atoms, (size_t)count * sizeof(*atoms));
+}
+
+int x_process_of(struct x_connection *x, uint32_t window, uint32_t *pid)
+{
+	uint8_t reply[REPLY_BYTES];
+	uint32_t extra;
+	if (ask_for_name(x, OPCODE_QUERY_EXTENSION, "X-Resource", reply) < 0 || !reply[8])
+		return -1;
+	uint8_t opcode = reply[9];
+	struct {
+		uint8_t opcode, task;
+		uint16_t words;
+		uint8_t major, minor;
+		uint16_t unused;
+	} version = {opcode, RESOURCE_QUERY_VERSION, 2, 1, 2, 0};
+	if (send_all(x->fd, &version, sizeof(version)) < 0 || receive_reply(x->fd, reply, &extra) != ANSWER_REPLY || extra)
+		return -1;
+	struct {
+		uint8_t opcode, task;
+		uint16_t words;
+		uint32_t count, client, mask;
+	} request = {opcode, RESOURCE_QUERY_CLIENT_IDS, 4, 1, window, RESOURCE_LOCAL_PID};
+	struct {
+		uint32_t client, mask, length, value;
+	} id;
+	if (send_all(x->fd, &request, sizeof(request)) < 0 || receive_reply(x->fd, reply, &extra) != ANSWER_REPLY)
+		return -1;
+	uint32_t count;
+	memcpy(&count, reply + 8, sizeof(count));
+	if (count != 1 || extra != sizeof(id) / 4) {
+		skip(x->fd, (size_t)extra * 4);
+		return -1;
+	}
+	if (receive_all(x->fd, &id, sizeof(id)) < 0 || id.mask != RESOURCE_LOCAL_PID || id.length != sizeof(id.value))
+		return -1;
+	*pid = id.value;
+	return 0;
+}
+
+int x_is_grabbed(struct x_connection *x, int *is_grabbed)
+{
+	struct {
+		uint8_t opcode, owner_events;
+		uint16_t words;
+		uint32_t window;
+		uint16_t mask;
+		uint8_t pointer_mode, keyboard_mode;
+		uint32_t confine_to, cursor, time;
+	} request = {OPCODE_GRAB_POINTER, 0, 6, x->root, 0, GRAB_ASYNCHRONOUS, GRAB_ASYNCHRONOUS, 0, 0, 0};
+	struct {
+		uint8_t opcode, unused;
+		uint16_t words;
+		uint32_t time;
+	} release = {OPCODE_UNGRAB_POINTER, 0, 2, 0};
+	uint8_t reply[REPLY_BYTES];
+	uint32_t extra;
+	_Static_assert(sizeof(request) == 24, "as the protocol has it");
+	if (send_all(x->fd, &request, sizeof(request)) < 0 || receive_reply(x->fd, reply, &extra) != ANSWER_REPLY || extra)
+		return -1;
+	*is_grabbed = reply[1] != GRAB_SUCCESS && reply[1] != GRAB_NOT_VIEWABLE;
+	return reply[1] == GRAB_SUCCESS ? send_all(x->fd, &release, sizeof(release)) : 0;
 }
 
 int x_await(struct x_connection *x)

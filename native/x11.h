@@ -31,6 +31,8 @@ struct x_value {
 
 /* Connects to a display. Each step, here and below, has a time limit of two seconds. Returns 0, or -1. */
 int x_open(struct x_connection *x, unsigned int display);
+/* The same of a display of this machine as DISPLAY names it, with what lets one in from that file, if it has any. */
+int x_open_named(struct x_connection *x, const char *display, const char *authority);
 void x_close(struct x_connection *x);
 
 /* The atom of a name, or 0 where the server does not answer. */
@@ -49,6 +51,15 @@ int x_tell_root(struct x_connection *x, uint32_t window, uint32_t message, const
 
 /* How long nobody has typed or pointed at anything, in milliseconds. Returns 0, or -1 where the server does not know. */
 int x_idle(struct x_connection *x, uint32_t *milliseconds);
+
+/* Replaces a property that is a list of atoms. Returns 0, or -1. */
+int x_set_atoms(struct x_connection *x, uint32_t window, uint32_t name, const uint32_t *atoms, uint32_t count);
+
+/* The process whose window that is, as the server knows it (X-Resource 1.2). Returns 0, or -1 where it does not. */
+int x_process_of(struct x_connection *x, uint32_t window, uint32_t *pid);
+
+/* Whether a client has taken the pointer for itself, as for a menu. Returns 0, or -1. */
+int x_is_grabbed(struct x_connection *x, int *is_grabbed);
 
 /* Waits until the server has done all it was asked. Returns 0, or -1. */
 int x_await(struct x_connection *x);

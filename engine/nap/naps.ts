@@ -8,6 +8,7 @@ import type { Installation } from '../installation.ts';
 import type { Logger } from '../log.ts';
 import type { StatusOf, WorkloadRecord } from '../workload/record.ts';
 import type { Registry } from '../workload/registry.ts';
+import { type Desktop, type Display, grabbedText } from './desktop.ts';
 import { swapToKeep } from './gain.ts';
 import type { Hold, Holder } from './hold.ts';
 import { type MachineMemory, machineMemory, memoryOf, type ProcessMemory, untilWritten } from './memory.ts';
@@ -33,6 +34,7 @@ export interface NapParts {
   registry: Registry;
   installation: Installation;
   holder: Holder;
+  desktop: Desktop;
   log: Logger;
 }
 
@@ -70,17 +72,24 @@ export class Naps {
   /**
    * Holds a workload still and has its memory written back.
    * @param list its processes, as of now.
-   * @throws TorporError `failed` where it does not come to stand still; it runs on then.
+   * @param display where its windows are, if others have theirs there, too.
+   * @throws TorporError `failed` where it does not come to stand still, or would hold up that display; it runs on then.
    */
   async fallAsleep(
     record: RunningRecord,
     hold: Hold,
     list: () => Promise<readonly number[]>,
+    display: Display | undefined,
   ): Promise<Fallen> {
-    const { registry, holder, log } = this.#parts;
-    const nap = { since: new Date().toISOString(), hold };
+    const { registry, holder, desktop, log } = this.#parts;
     const pids = await list();
     const before = await figuresOf(pids);
+    const changes = display === undefined ? [] : await desktop.quiet(display, pids);
+    const nap = {
+      since: new Date().toISOString(),
+      hold,
+      ...(display === undefined ? {} : { quiet: { display, changes } }),
+    };
     await registry.put({ ...record, status: { ...record.status, nap: { ...nap, isAsleep: false } } });
     let holdMs: number;
     let stopped: WrittenBack['stopped'];
@@ -88,6 +97,7 @@ export class Naps {
       const startedAt = performance.now();
       await holder.hold(hold, list);
       holdMs = performance.now() - startedAt;
+      if (display !== undefined) await this.#refuseIfHeldUp(display);
       ({ stopped } = await this.#writeBack(await list(), before.machine));
     } catch (error) {
       await this.wake(record.id);
@@ -101,6 +111,12 @@ export class Naps {
     const after = await figuresOf(await list());
     log.info({ workload: record.id, pss: [before.memory.pss, after.memory.pss], stopped, holdMs }, 'napping');
     return { before, after, holdMs, stopped };
+  }
+
+  /** It may have taken the pointer, or the whole display, just before it came to stand still. */
+  async #refuseIfHeldUp(display: Display): Promise<void> {
+    const { grabbed } = await this.#parts.desktop.look(display, []);
+    if (grabbed) throw new TorporError('blocked', grabbedText, 'Try again when it is closed.');
   }
 
   async #writeBack(pids: readonly number[], machine: MachineMemory): Promise<WrittenBack> {
@@ -122,12 +138,18 @@ export class Naps {
 
   /** Lets a workload go on, if it naps. @returns whether it did */
   async wake(id: string): Promise<boolean> {
-    const { registry, holder, log } = this.#parts;
+    const { registry, holder, desktop, log } = this.#parts;
     const record = registry.get(id);
     if (record?.status.kind !== 'running' || record.status.nap === undefined) return false;
     const { nap, ...status } = record.status;
     await holder.release(nap.hold);
     this.#held.delete(id);
+    if (nap.quiet !== undefined)
+      await desktop
+        .restore(nap.quiet.display, nap.quiet.changes)
+        .catch((error: unknown) =>
+          log.warn({ err: error, workload: id }, 'its windows are not asked any more'),
+        );
     const now = registry.get(id);
     // What was held by signals or by version 1 may end as soon as it is let go.
     if (now?.status.kind === 'running') await registry.put({ ...record, status });

@@ -5,6 +5,7 @@ import { specOf } from '../../proto/manifest.ts';
 import { readProcessLine } from '../inspect/proc.ts';
 import { refuseByPid } from '../inspect/refusals.ts';
 import { disown } from '../job/disown.ts';
+import { type Display, displayOf, findingsAboutLook } from '../nap/desktop.ts';
 import { expectedGain } from '../nap/gain.ts';
 import { type Hold, isApplicationUnit } from '../nap/hold.ts';
 import { machineMemory, memoryOf } from '../nap/memory.ts';
@@ -49,7 +50,12 @@ export class NapOperations {
       const adopted = found.record === undefined;
       const record = found.record ?? (await this.#adopt(caller, Number(meant)));
       try {
-        const fallen = await naps.fallAsleep(record, await found.hold(), found.list);
+        const fallen = await naps.fallAsleep(
+          record,
+          await found.hold(),
+          found.list,
+          await this.#displayOf(found),
+        );
         const { before, after, holdMs, stopped } = fallen;
         return {
           workload: await descriptions.describe(registry.get(record.id) ?? record),
@@ -132,7 +138,11 @@ export class NapOperations {
     const [memory, machine] = await Promise.all([memoryOf(pids), machineMemory()]);
     const expected = expectedGain(memory, machine);
     const isCapsule = record?.kind === 'capsule';
-    const findings = findingsAboutNap({ pids, isCapsule, callerPid: caller.pid });
+    const display = isCapsule ? undefined : displayOf(pids);
+    const findings = [
+      ...findingsAboutNap({ pids, isCapsule, callerPid: caller.pid }),
+      ...(display === undefined ? [] : await this.#findingsAboutDisplay(name, display, pids)),
+    ];
     return {
       name,
       pids,
@@ -146,6 +156,25 @@ export class NapOperations {
       ...(expected.zramRatio === undefined ? {} : { zramRatio: expected.zramRatio }),
       findings: [...findings, ...findingsAboutSwap(name, machine.swapTotal, expected.staysBytes)],
     };
+  }
+
+  /** Where others have their windows, too; undefined where it has none there. */
+  async #displayOf({ record, list }: Meant): Promise<Display | undefined> {
+    if (record?.kind === 'capsule') return undefined;
+    const pids = await list();
+    const display = displayOf(pids);
+    if (display === undefined) return undefined;
+    const look = await this.#parts.desktop.look(display, pids).catch(() => undefined);
+    return look === undefined || look.windows.length === 0 ? undefined : display;
+  }
+
+  /** A display that does not answer, such as one that has gone, is none. */
+  async #findingsAboutDisplay(name: string, display: Display, pids: readonly number[]): Promise<Finding[]> {
+    const look = await this.#parts.desktop.look(display, pids).catch((error: unknown) => {
+      this.#parts.log.info({ err: error, display: display.display }, 'not asked for windows');
+      return undefined;
+    });
+    return look === undefined || look.windows.length === 0 ? [] : findingsAboutLook(name, look);
   }
 
   /** The job that a process tree is while it naps. */

@@ -13,6 +13,7 @@ import type { Intervals } from '../intervals/intervals.ts';
 import type { Jobs } from '../job/jobs.ts';
 import type { Locks } from '../locks.ts';
 import type { Logger } from '../log.ts';
+import type { Desktop } from '../nap/desktop.ts';
 import type { Holder } from '../nap/hold.ts';
 import type { Naps } from '../nap/naps.ts';
 import type { Pagers } from '../pages/pagers.ts';
@@ -71,6 +72,7 @@ export interface EngineParts {
   unwritten: UnwrittenMemory;
   bundles: Bundles;
   holder: Holder;
+  desktop: Desktop;
   naps: Naps;
   log: Logger;
 }

@@ -5,6 +5,7 @@
 import { z } from 'zod';
 import { exitSchema } from '../../api/types.ts';
 import { capsuleKindSchema, jobKindSchema, pluginStateSchema } from '../../proto/manifest.ts';
+import { displaySchema } from '../nap/desktop.ts';
 import { holdSchema } from '../nap/hold.ts';
 import { processIdentitySchema } from '../process.ts';
 
@@ -32,6 +33,8 @@ const statusSchema = z.discriminatedUnion('kind', [
       .object({
         since: z.string(),
         hold: holdSchema,
+        /** Windows that the window manager leaves alone meanwhile, and what undoes that. */
+        quiet: z.object({ display: displaySchema, changes: z.array(z.string()) }).optional(),
         /** It does; until then an engine that died has it wake. */
         isAsleep: z.boolean(),
       })
