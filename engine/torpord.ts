@@ -29,6 +29,7 @@ import { KeptFiles } from './files/kept-files.ts';
 import { Inspector } from './inspect/inspector.ts';
 import { findInstallation } from './installation.ts';
 import { Intervals, systemClock } from './intervals/intervals.ts';
+import { disown } from './job/disown.ts';
 import { Jobs } from './job/jobs.ts';
 import { Locks } from './locks.ts';
 import { openLog } from './log.ts';
@@ -212,7 +213,7 @@ async function main(onDemand: boolean): Promise<void> {
   const desktop = new Desktop(installation.desktop);
   const naps = new Naps({ registry, installation, holder, desktop, log });
   const owed = await recover({ registry, workloads, cgroups, store, sessions, installation, pagers, log });
-  await naps.recover();
+  for (const id of await naps.recover()) await disown({ registry, store, workloads }, id);
   await pictures.sweep();
   await sessions.sweep(await store.ids());
   await bundles.sweep();

@@ -14,6 +14,8 @@ export async function disown({ registry, store, workloads }: DisownParts, id: st
   const record = registry.get(id);
   if (record?.kind !== 'job' || record.status.kind !== 'running' || record.status.room !== undefined)
     return false;
+  // What is held still has to be let go of first.
+  if (record.status.nap !== undefined) return false;
   const stored = await store.list();
   if (stored.some((item) => item.kind === 'complete' && item.manifest.workload === id)) return false;
   await registry.remove(id);

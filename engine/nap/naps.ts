@@ -160,10 +160,12 @@ export class Naps {
   /**
    * After an engine's start: what was falling asleep as the one before died is let go, what sleeps and still stands still
    * sleeps on, and what is held that no record knows is let go.
+   * @returns ids of what was let go.
    */
-  async recover(): Promise<void> {
+  async recover(): Promise<string[]> {
     const { registry, holder, log } = this.#parts;
     const known = new Set<string>();
+    const woken: string[] = [];
     for (const { id, status } of registry.all()) {
       if (status.kind !== 'running' || status.nap === undefined) continue;
       if (status.nap.isAsleep && (await holder.isHeld(status.nap.hold))) {
@@ -172,12 +174,14 @@ export class Naps {
       }
       log.warn({ workload: id }, 'woken: the engine before ended as it fell asleep');
       await this.wake(id);
+      woken.push(id);
     }
     for (const folder of await holder.leftBehind()) {
       if (known.has(folder)) continue;
       log.warn({ cgroup: folder }, 'what was held in it is let go');
       await holder.releaseCgroup(folder);
     }
+    return woken;
   }
 }
 

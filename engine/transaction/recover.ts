@@ -137,7 +137,8 @@ async function factsAbout(parts: RecoverParts, record: WorkloadRecord): Promise<
     case 'starting':
       return { kind: 'gone', note: 'the engine ended while it was being started' };
     case 'running': {
-      await parts.cgroups.thaw(record.id);
+      // What naps is let go of by who knows how.
+      if (status.nap === undefined) await parts.cgroups.thaw(record.id);
       const init = await lifeOf(parts.cgroups, record, status);
       return init === undefined ? gone(status.init) : { kind: 'status', status: { ...status, init } };
     }

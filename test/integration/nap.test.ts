@@ -136,6 +136,10 @@ describe('a nap', () => {
     const before = await counter.count();
     await sleep(300);
     expect(await counter.count()).toBe(before);
+    // The next engine finds it so.
+    await engine.kill();
+    expect((await engine.workload(counter.id)).state).toBe('napping');
+    expect(await counter.count()).toBe(before);
     expect((await engine.failure(1, 'nap', 'counter')).message).toMatch(/naps already/);
     const woken = await engine.json<{ workload: Workload }>('wake', 'counter');
     expect(woken.workload.state).toBe('running');
@@ -372,7 +376,13 @@ describe.skipIf(noZram !== undefined)(`memory${noZram === undefined ? '' : ` (${
 });
 
 describe('where there is no cgroup file system of version 2', () => {
-  const v1 = { path: '/sys/fs/cgroup/freezer', type: 'cgroup', options: [], superOptions: 'rw,freezer' };
+  const v1 = {
+    path: '/sys/fs/cgroup/freezer',
+    type: 'cgroup',
+    source: 'cgroup',
+    options: [],
+    superOptions: 'rw,freezer',
+  };
 
   it.each([
     ['by SIGSTOP', []],
