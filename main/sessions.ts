@@ -6,6 +6,7 @@ import { z } from 'zod';
 import { sentenceOf, TorporError } from '../api/errors.ts';
 import {
   findingSchema,
+  isAlive,
   type LeftOut,
   type ResumeChoices,
   type Session,
@@ -122,7 +123,7 @@ export class Sessions {
 
   /** All that runs, at one instant. One that cannot be suspended runs on and is told of. */
   async suspendAll(): Promise<{ suspended: number; failed: Notice[] }> {
-    const running = await this.#inState('running');
+    const running = await this.#workloads(isAlive);
     if (running.length === 0) return { suspended: 0, failed: [] };
     const saved = await this.save({ name: lastSession, workloads: running, partial: true, replace: true });
     if (saved.kind === 'saved') return { suspended: saved.suspended, failed: saved.left.map(noticeOfLeft) };
@@ -132,7 +133,10 @@ export class Sessions {
 
   /** What the last {@link suspendAll} has suspended and is so still; all that is suspended where there was none. */
   async resumeLast(): Promise<{ resumed: number; failed: Notice[] }> {
-    const [suspended] = await Promise.all([this.#inState('suspended'), this.read()]);
+    const [suspended] = await Promise.all([
+      this.#workloads(({ state }) => state === 'suspended'),
+      this.read(),
+    ]);
     const last = this.#all.find(({ name }) => name === lastSession);
     const members = last?.members.filter(({ workload }) => suspended.includes(workload)) ?? [];
     if (members.length === 0) return this.#resumeEach(suspended);
@@ -152,9 +156,12 @@ export class Sessions {
     };
   }
 
-  async #inState(wanted: Workload['state']): Promise<string[]> {
+  async #workloads(isMeant: (workload: Workload) => boolean): Promise<string[]> {
     await this.#parts.workloads.refresh();
-    return this.#parts.workloads.all().flatMap(({ id, state }) => (state === wanted ? id : []));
+    return this.#parts.workloads
+      .all()
+      .filter(isMeant)
+      .map(({ id }) => id);
   }
 
   async #resumeEach(ids: readonly string[]): Promise<{ resumed: number; failed: Notice[] }> {
