@@ -352,6 +352,16 @@ export class App implements WindowHost, AsyncDisposable {
       }
     },
     'workload.resume': ([id]) => this.#resume(id),
+    'workload.nap': async ([id]) => {
+      using _hold = await this.#pictures.hold([id]);
+      const { memoryBefore, memoryAfter } = await this.#link.client().nap(id, {});
+      await this.#workloads.refresh();
+      return { freedBytes: Math.max(0, memoryBefore - memoryAfter) };
+    },
+    'workload.wake': async ([id]) => {
+      await this.#link.client().wake(id);
+      await this.#workloads.refresh();
+    },
     'workload.cancel': async ([id]) => {
       this.#workloads.markCancelling(id);
       await this.#link.client().cancel(id);

@@ -54,6 +54,9 @@ export const calls = {
     z.object({ freedBytes: z.number() }),
   ),
   'workload.resume': call(z.tuple([id]), z.void()),
+  /** Holds it still where it is. @returns what of its memory is free by that, in bytes */
+  'workload.nap': call(z.tuple([id]), z.object({ freedBytes: z.number() })),
+  'workload.wake': call(z.tuple([id]), z.void()),
   /** Gives up the operation under way; the application is as it was before. */
   'workload.cancel': call(z.tuple([id]), z.void()),
   'workload.end': call(z.tuple([id]), z.void()),

@@ -86,7 +86,8 @@ function MainButton({ workload }: { workload: WorkloadView }) {
   const { inspecting, start, resume } = useSuspending();
   const { id, title, state } = workload;
   const isInspecting = inspecting.has(id);
-  if (state === 'running' || state === 'napping')
+  if (state === 'napping') return <WakeButton workload={workload} />;
+  if (state === 'running')
     return (
       <button
         type="button"
@@ -114,6 +115,30 @@ function MainButton({ workload }: { workload: WorkloadView }) {
   return null;
 }
 
+function WakeButton({ workload: { id, title } }: { workload: WorkloadView }) {
+  const say = useText();
+  const model = useModel();
+  const wake = async () => {
+    try {
+      await model.bridge.call('workload.wake', id);
+      model.announce(say('said.awake', { title }));
+    } catch (error) {
+      model.fail(error);
+    }
+  };
+  return (
+    <button
+      type="button"
+      className="button button-primary"
+      aria-label={say('card.wake.name', { title })}
+      onClick={() => void wake()}
+    >
+      <Glyph name="play" />
+      {say('card.wake')}
+    </button>
+  );
+}
+
 function CardMenu({ workload }: { workload: WorkloadView }) {
   const say = useText();
   const figures = useFigures();
@@ -123,6 +148,15 @@ function CardMenu({ workload }: { workload: WorkloadView }) {
   const { id, title, kind, state, snapshots, operation } = workload;
   const runs = state === 'running' || state === 'napping';
 
+  async function nap() {
+    try {
+      const { freedBytes } = await model.bridge.call('workload.nap', id);
+      const message = say('said.napping', { title, bytes: figures.bytes(freedBytes) });
+      model.notify({ level: 'info', message, hint: '' });
+    } catch (error) {
+      model.fail(error);
+    }
+  }
   async function end() {
     try {
       await model.bridge.call('workload.end', id);
@@ -153,6 +187,9 @@ function CardMenu({ workload }: { workload: WorkloadView }) {
             () => void start({ workload, keepRunning: true }),
           ),
         ]
+      : []),
+    ...(state === 'running' && operation === undefined
+      ? [command('nap', say('card.menu.nap'), 'pause', () => void nap())]
       : []),
     command('snapshots', say('card.menu.snapshots', { count: snapshots }), 'history', () =>
       go({ kind: 'snapshots', workload: id }),
@@ -197,7 +234,7 @@ function CardMenu({ workload }: { workload: WorkloadView }) {
 const command = (
   id: string,
   label: string,
-  glyph: 'window' | 'camera' | 'history' | 'bundles' | 'end' | 'trash',
+  glyph: 'window' | 'camera' | 'pause' | 'history' | 'bundles' | 'end' | 'trash',
   act: () => void,
 ) => ({ kind: 'command', id, label, glyph, act }) as const;
 

@@ -1,4 +1,5 @@
 /** What lies over the screen while there is nothing live to see: why, and what can be done about it. */
+import { useCallback, useEffect } from 'react';
 import type { AppState, WorkloadView } from '../../main/ipc/view.ts';
 import { OperationProgress } from '../home/operation.tsx';
 import { useSuspending } from '../home/suspend.tsx';
@@ -45,6 +46,8 @@ export function Cover({ view, state, connection, onClose }: CoverProps) {
       return <Message title={say('screen.suspending', { title })} />;
     case 'resuming':
       return <Message title={say('screen.resuming', { title })} />;
+    case 'napping':
+      return <Napping view={view} />;
     case 'suspended':
       return (
         <Message title={say('screen.suspended', { title })} text={say('screen.suspended.text')}>
@@ -88,6 +91,27 @@ export function Cover({ view, state, connection, onClose }: CoverProps) {
         </p>
       );
   }
+}
+
+/** Who goes to the window of what naps wants to use it. */
+function Napping({ view: { id, title } }: { view: WorkloadView }) {
+  const say = useScreenText();
+  const model = useModel();
+  const wake = useCallback(() => {
+    model.bridge.call('workload.wake', id).catch((error) => model.fail(error));
+  }, [model, id]);
+  useEffect(() => {
+    window.addEventListener('focus', wake);
+    return () => window.removeEventListener('focus', wake);
+  }, [wake]);
+  return (
+    <Message title={say('screen.napping', { title })} text={say('screen.napping.text')}>
+      <button type="button" className="button button-primary" onClick={wake}>
+        <Glyph name="play" />
+        {say('screen.wake')}
+      </button>
+    </Message>
+  );
 }
 
 /** The screen itself does not go through the engine and stays alive without it. */

@@ -43,10 +43,11 @@ function Window({ workload }: { workload: string }) {
     requestAnimationFrame(() => document.querySelector<HTMLElement>('.screen-bar button')?.focus());
     return true;
   }, []);
-  const isWanted = isRunning && view.operation?.operation !== 'suspend';
+  const isAwake = view?.state === 'running';
+  const isWanted = isAwake && view.operation?.operation !== 'suspend';
   const screen = useScreen(workload, isWanted, { live, still, keys }, chord);
   const isLive = screen.state.kind === 'live';
-  const windows = useWindows(workload, isRunning);
+  const windows = useWindows(workload, isAwake);
   const picture = useLastPicture(view);
 
   usePageTitle(windows.find(({ active }) => active)?.title || title || document.title);

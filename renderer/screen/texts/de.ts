@@ -20,6 +20,9 @@ export const screenDe: ScreenCatalogue = {
   'screen.engine.runs':
     'Die Anwendung läuft weiter. Schlafen gelegt werden kann sie wieder, wenn die Engine zurück ist; das wird von selbst versucht.',
 
+  'screen.napping': '{title} döst',
+  'screen.napping.text': 'Es läuft weiter, sobald Sie in diesem Fenster sind.',
+  'screen.wake': 'Wecken',
   'screen.suspended': '{title} schläft',
   'screen.suspended.text': 'Es belegt keinen Speicher und kommt genau so wieder, wie Sie es sehen.',
   'screen.resume': 'Aufwecken',

@@ -17,6 +17,9 @@ export const screenEn = {
   'screen.engine.runs':
     'The application runs on. It can be suspended again when the engine is back, which is tried by itself.',
 
+  'screen.napping': '{title} naps',
+  'screen.napping.text': 'It goes on as soon as you are in this window.',
+  'screen.wake': 'Wake',
   'screen.suspended': '{title} is suspended',
   'screen.suspended.text': 'It uses no memory. It comes back exactly as you see it.',
   'screen.resume': 'Resume',
