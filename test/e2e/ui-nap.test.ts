@@ -34,7 +34,9 @@ const card = () => page.locator(`article[data-workload="${counter.id}"]`);
 const state = async () => (await engine.workload(counter.id)).state;
 
 async function nap(): Promise<void> {
-  await card().getByRole('button', { name: /^More for / }).click(patient);
+  await card()
+    .getByRole('button', { name: /^More for / })
+    .click(patient);
   await page.getByRole('menuitem', { name: 'Nap', exact: true }).click();
   await page.getByText(/ naps: .* of memory are free/).waitFor(patient);
   expect(await state()).toBe('napping');
@@ -45,7 +47,9 @@ it('puts an application to a nap by its menu, and wakes it by its card', async (
   await card().getByText('Napping', { exact: true }).waitFor(patient);
   expect(await accessibilityProblems(page)).toEqual([]);
   await page.screenshot({ path: 'test-results/nap.png' });
-  await card().getByRole('button', { name: /^Wake / }).click();
+  await card()
+    .getByRole('button', { name: /^Wake / })
+    .click();
   await card().getByText('Running', { exact: true }).waitFor(patient);
   await counter.expectCounting();
 });
