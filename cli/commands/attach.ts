@@ -23,7 +23,9 @@ export const attach: Command = {
   },
   async run(context) {
     const client = await context.engine();
-    const workload = await client.get(context.invocation.arguments[0] ?? '');
+    const found = await client.get(context.invocation.arguments[0] ?? '');
+    // Who wants to see it wants to use it.
+    const { workload } = found.state === 'napping' ? await client.wake(found.id) : { workload: found };
     return workload.kind === 'job' ? attachTerminal(context, workload) : openWindow(context);
   },
 };

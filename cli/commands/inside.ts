@@ -27,6 +27,12 @@ export async function screenOf(context: Context): Promise<{ workload: Workload; 
         : 'See `torpor ps`.';
     throw new TorporError('failed', `${workload.name} does not run, so it has no screen.`, hint);
   }
+  if (workload.state === 'napping')
+    throw new TorporError(
+      'failed',
+      `${workload.name} naps, and does not answer.`,
+      `Wake it: \`torpor wake ${workload.name}\`.`,
+    );
   return { workload, socket: workload.screen };
 }
 

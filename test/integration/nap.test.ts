@@ -206,6 +206,9 @@ describe('a nap', () => {
     await using counter = await Counter.start(engine, '--name', 'counter');
     await engine.json('nap', 'counter');
     expect((await engine.failure(1, 'windows', 'counter')).message).toMatch(/naps/);
+    expect((await engine.failure(1, 'screenshot', 'counter', join(folder, 'it.png'))).message).toMatch(
+      /naps/,
+    );
     const outcome = await engine.run(['exec', 'counter', '--', 'echo', 'there']);
     expect(outcome).toMatchObject({ code: 0, stdout: 'there\n' });
     await counter.expectCounting();
