@@ -42,6 +42,15 @@ export function refuseByPid(pid: number, caller: Caller): ProcessLine {
   return found;
 }
 
+/** @throws TorporError `not-permitted` where one of them is not the caller's. One that has ended is nobody's. */
+export function refuseOthers(pids: readonly number[], below: number, caller: Caller): void {
+  for (const pid of pids) {
+    const status = textOf(`/proc/${pid}/status`);
+    if (status === undefined || ownersOf(status).every((uid) => mayUse(caller, uid))) continue;
+    throw notTheirs({ pid, name: readProcessLine(pid)?.name ?? '?' }, below);
+  }
+}
+
 /** The kernel finds threads by their numbers too, but lists them nowhere among the processes. */
 function refuseThread(pid: number, name: string, status: string): void {
   const group = Number(/^Tgid:\s*(\d+)/m.exec(status)?.[1]);

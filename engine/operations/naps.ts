@@ -3,7 +3,7 @@ import { TorporError } from '../../api/errors.ts';
 import type { Finding, NapOptions, NapPlan, NapResult, WakeResult } from '../../api/types.ts';
 import { specOf } from '../../proto/manifest.ts';
 import { readProcessLine } from '../inspect/proc.ts';
-import { refuseByPid } from '../inspect/refusals.ts';
+import { refuseByPid, refuseOthers } from '../inspect/refusals.ts';
 import { disown } from '../job/disown.ts';
 import { type Display, displayOf, findingsAboutLook } from '../nap/desktop.ts';
 import { expectedGain } from '../nap/gain.ts';
@@ -123,6 +123,8 @@ export class NapOperations {
     // Where it is the first there, the unit is its own, and not that of a terminal in which it was started.
     const isWhole =
       folder !== undefined && isApplicationUnit(folder) && this.#parts.holder.cgroupOf(ppid) !== folder;
+    // What the others of it have is not the caller's to hold either.
+    if (isWhole) refuseOthers(await this.#parts.holder.membersOf(folder), pid, caller);
     return {
       record: undefined,
       name,

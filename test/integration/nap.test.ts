@@ -1,9 +1,18 @@
 /** Naps of real processes, on real swap: what stands still goes on as if nothing had been, whoever dies meanwhile. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  writeFileSync,
+} from 'node:fs';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { NapPlan, NapResult, Workload } from '../../api/types.ts';
@@ -22,6 +31,7 @@ let folder: string;
 beforeAll(async () => {
   engine = await TestEngine.create();
   folder = await mkdtemp('/var/tmp/torpor-nap-');
+  chmodSync(folder, 0o755);
 });
 afterEach(() => removeSnapshots(engine));
 afterAll(async () => {
@@ -58,13 +68,14 @@ class Tree implements AsyncDisposable {
 
   static async start(mebibytes = 1, options: { uid?: number; cgroup?: string } = {}): Promise<Tree> {
     const file = join(await mkdtemp(join(folder, 'tree-')), 'count');
-    if (options.uid !== undefined) spawn('chown', ['-R', String(options.uid), join(file, '..')]);
+    if (options.uid !== undefined) chownSync(dirname(file), options.uid, options.uid);
     const enter = options.cgroup === undefined ? '' : `echo $$ >${options.cgroup}/cgroup.procs; `;
-    const child = spawn(
-      'sh',
-      ['-c', `${enter}exec python3 -c "$1" "$2" "$3"`, 'sh', program, file, String(mebibytes)],
-      { stdio: 'ignore', detached: true, ...(options.uid === undefined ? {} : { uid: options.uid }) },
-    );
+    const as = options.uid === undefined ? '' : `setpriv --reuid ${options.uid} --clear-groups -- `;
+    const script = `${enter}exec ${as}python3 -c "$1" "$2" "$3"`;
+    const child = spawn('sh', ['-c', script, 'sh', program, file, String(mebibytes)], {
+      stdio: 'ignore',
+      detached: true,
+    });
     const tree = new Tree(child, file);
     await tree.expectCounting();
     return tree;
@@ -279,6 +290,21 @@ describe('what hurts others is not put to a nap', () => {
     expect((await engine.run(['wake', '--json', String(tree.pid)], { uid: user.uid })).code).toBe(5);
     await tree.expectStill();
     await engine.json('wake', String(tree.pid));
+  });
+
+  it('what a unit of the desktop has of another user', async () => {
+    await using user = await makeUser('torpor-nap-2', 21523);
+    const scope = join(unified, 'app-test-4712.scope');
+    mkdirSync(scope);
+    try {
+      await using others = await Tree.start(1, { cgroup: scope });
+      await using tree = await Tree.start(1, { cgroup: scope, uid: user.uid });
+      const outcome = await engine.run(['nap', '--json', String(tree.pid)], { uid: user.uid });
+      expect(outcome.code, outcome.stdout).toBe(5);
+      for (const each of [others, tree]) await each.expectCounting();
+    } finally {
+      await vi.waitFor(() => rmdirSync(scope), { timeout: 10_000 });
+    }
   });
 
   it('who asks for it', async () => {
