@@ -232,7 +232,8 @@ it('gives up when asked to, and says how things are then', async () => {
   expect(await readdir(mountPoint)).not.toContain('other');
   // Before it came to be suspended, or after that.
   const told = page.getByText('This was suspended for it, and can be resumed:');
-  expect(await state()).toEqual([(await told.isVisible()) ? 'suspended' : 'running']);
+  const isTold = await told.isVisible();
+  await expect.poll(state, patient).toEqual([isTold ? 'suspended' : 'running']);
   // Who has seen it is not told again.
   await goTo('home');
   await page.getByRole('heading', { name: 'Applications' }).waitFor();
