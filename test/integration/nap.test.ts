@@ -71,7 +71,7 @@ class Tree implements AsyncDisposable {
     if (options.uid !== undefined) chownSync(dirname(file), options.uid, options.uid);
     const enter = options.cgroup === undefined ? '' : `echo $$ >${options.cgroup}/cgroup.procs; `;
     const as = options.uid === undefined ? '' : `setpriv --reuid ${options.uid} --clear-groups -- `;
-    const script = `${enter}exec ${as}python3 -c "$1" "$2" "$3"`;
+    const script = `${enter}exec ${as}/usr/bin/python3 -c "$1" "$2" "$3"`;
     const child = spawn('sh', ['-c', script, 'sh', program, file, String(mebibytes)], {
       stdio: 'ignore',
       detached: true,
