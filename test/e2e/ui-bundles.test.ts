@@ -229,7 +229,7 @@ it('gives up when asked to, and says how things are then', async () => {
   await out().getByRole('button', { name: 'Write' }).click();
   await page.getByRole('button', { name: 'Cancel' }).click(patient);
   await page.getByRole('heading', { name: /^Cancelled\./ }).waitFor(patient);
-  expect(await readdir(mountPoint)).not.toContain('other');
+  await expect.poll(() => readdir(mountPoint), patient).not.toContain('other');
   // Before it came to be suspended, or after that.
   const told = page.getByText('This was suspended for it, and can be resumed:');
   const isTold = await told.isVisible();
