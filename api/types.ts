@@ -151,6 +151,8 @@ export type NapPlan = z.infer<typeof napPlanSchema>;
 export const napOptionsSchema = z.object({
   /** Also where only its user would miss what it does. */
   anyway: z.boolean().optional(),
+  /** It is woken when who asks for it leaves the bus: nobody would know any more when its user wants it. */
+  whileConnected: z.boolean().optional(),
 });
 export type NapOptions = z.infer<typeof napOptionsSchema>;
 
@@ -168,6 +170,21 @@ export const napResultSchema = z.object({
   holdMs: z.number(),
 });
 export type NapResult = z.infer<typeof napResultSchema>;
+
+export const pressureWatchSchema = z.object({
+  /** Why it is never told, where that is so. */
+  problem: z.string().optional(),
+});
+export type PressureWatch = z.infer<typeof pressureWatchSchema>;
+
+/** How long programs have waited for memory (Linux, Documentation/accounting/psi.rst), in percent of the last ten seconds. */
+export const pressureSchema = z.object({
+  /** At least one of them. */
+  some: z.number(),
+  /** All of them at once. */
+  full: z.number(),
+});
+export type Pressure = z.infer<typeof pressureSchema>;
 
 export const wakeResultSchema = z.object({
   workload: workloadSchema,

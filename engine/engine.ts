@@ -92,6 +92,7 @@ export class Engine implements Handlers {
   readonly planNap: Handlers['planNap'] = (...args) => this.#naps.plan(...args);
   readonly nap: Handlers['nap'] = (...args) => this.#naps.nap(...args);
   readonly wake: Handlers['wake'] = (...args) => this.#naps.wake(...args);
+  readonly watchPressure: Handlers['watchPressure'] = () => this.#parts.pressure.watch();
   readonly resume: Handlers['resume'] = (caller, target, options) =>
     this.#resumes.resume(caller, target, options);
   readonly resumeSet: Handlers['resumeSet'] = (caller, targets, choices) =>
@@ -134,6 +135,11 @@ export class Engine implements Handlers {
   /** After a jump to another kernel, restores what was saved for it. To be called once. */
   arrive(): void {
     this.#kexec.arrive();
+  }
+
+  /** A connection with the bus has ended. */
+  left(connection: string): Promise<void> {
+    return this.#naps.left(connection);
   }
 
   /** Takes a workload's turn at its interval. */

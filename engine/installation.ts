@@ -42,6 +42,7 @@ export interface Installation {
   desktop: string;
   /** Has the kernel write back the memory of what stands still. */
   nap: string;
+  pressure: string;
   /** Has the kernel take memory that is marked free. */
   freed: string;
   /** Knows which memory has been written, and the library by which CRIU does without the other. */
@@ -109,6 +110,7 @@ export function findInstallation(env: NodeJS.ProcessEnv = process.env): Installa
     canary: join(build, 'native', 'torpor-canary'),
     desktop: join(build, 'native', 'torpor-desktop'),
     nap: join(build, 'native', 'torpor-nap'),
+    pressure: join(build, 'native', 'torpor-pressure'),
     freed: join(build, 'native', 'torpor-freed'),
     unwritten: {
       program: join(build, 'native', 'torpor-unwritten'),

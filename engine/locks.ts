@@ -51,6 +51,12 @@ export class Locks {
     }
   }
 
+  /** The same once nobody holds the key any more: for what is not a user's to wait for. */
+  async holdNext<T>(key: string, what: string, operation: string, work: () => Promise<T>): Promise<T> {
+    for (let other = this.#held.get(key); other !== undefined; other = this.#held.get(key)) await other.ended;
+    return this.hold(key, what, operation, work);
+  }
+
   /** The same with several keys held, all of them or none; what cancels one of them cancels it. */
   async holdAll<T>(
     keys: readonly { key: string; what: string }[],

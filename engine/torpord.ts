@@ -37,6 +37,7 @@ import { readMounts } from './mounts.ts';
 import { Desktop } from './nap/desktop.ts';
 import { Holder } from './nap/hold.ts';
 import { Naps } from './nap/naps.ts';
+import { PressureWatcher } from './nap/pressure.ts';
 import { Pagers } from './pages/pagers.ts';
 import { UnwrittenMemory } from './pages/unwritten.ts';
 import { PluginCgroups } from './plugin-host/plugin-cgroups.ts';
@@ -211,6 +212,9 @@ async function main(onDemand: boolean): Promise<void> {
   });
   const holder = new Holder(await readMounts(), paths.tag);
   const desktop = new Desktop(installation.desktop);
+  using pressure = new PressureWatcher(installation.pressure, log, (value) =>
+    service?.emit('pressureRose', undefined, value),
+  );
   const naps = new Naps({ registry, installation, holder, desktop, log });
   const owed = await recover({ registry, workloads, cgroups, store, sessions, installation, pagers, log });
   for (const id of await naps.recover()) await disown({ registry, store, workloads }, id);
@@ -256,6 +260,7 @@ async function main(onDemand: boolean): Promise<void> {
       holder,
       desktop,
       naps,
+      pressure,
       log,
     },
     (progress, ownerUid) => service?.emit('progress', ownerUid, progress),
@@ -269,6 +274,10 @@ async function main(onDemand: boolean): Promise<void> {
       log,
       (name) => pluginPrograms.isPlugin(name),
       kind === 'system' ? new Polkit(connection, log) : undefined,
+      (left) =>
+        void engine
+          .left(left)
+          .catch((error: unknown) => log.error({ err: error }, 'what it kept asleep may nap still')),
     );
     pluginPrograms.attach(connection, address);
     await candidate.start();

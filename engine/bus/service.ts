@@ -49,6 +49,7 @@ export class BusService {
   readonly #log: Logger;
   readonly #isPlugin: (connection: string) => boolean;
   readonly #authority: Authority | undefined;
+  readonly #left: (connection: string) => void;
   readonly #callers = new Map<string, KnownCaller>();
   readonly #subscribers = new Map<string, Caller>();
   #lastCall = Date.now();
@@ -64,6 +65,7 @@ export class BusService {
     log: Logger,
     isPlugin: (connection: string) => boolean = () => false,
     authority?: Authority,
+    left: (connection: string) => void = () => {},
   ) {
     this.#connection = connection;
     this.#handlers = handlers;
@@ -71,6 +73,7 @@ export class BusService {
     this.#log = log;
     this.#isPlugin = isPlugin;
     this.#authority = authority;
+    this.#left = left;
   }
 
   /** When a client last called or listened, in milliseconds since the epoch. */
@@ -95,11 +98,15 @@ export class BusService {
     }
   }
 
-  /** Sends a signal to the subscribers that may see what belongs to this user. */
-  emit<S extends keyof EngineSignals>(signal: S, ownerUid: number, value: EngineSignals[S]): void {
+  /** Sends a signal to the subscribers that may see what belongs to this user; where it belongs to nobody, to all. */
+  emit<S extends keyof EngineSignals>(
+    signal: S,
+    ownerUid: number | undefined,
+    value: EngineSignals[S],
+  ): void {
     const { member, argument }: { member: string; argument: ArgumentWire } = signals[signal];
     for (const [name, caller] of this.#subscribers) {
-      if (caller.uid !== 0 && caller.uid !== ownerUid) continue;
+      if (ownerUid !== undefined && caller.uid !== 0 && caller.uid !== ownerUid) continue;
       const message = Message.newSignal(objectPath, interfaceName, member, argument.signature, [
         encode(argument, value),
       ]);
@@ -201,5 +208,6 @@ export class BusService {
     if (owner !== '') return;
     this.#callers.delete(name);
     this.#subscribers.delete(name);
+    this.#left(name);
   }
 }

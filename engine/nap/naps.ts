@@ -73,6 +73,7 @@ export class Naps {
    * Holds a workload still and has its memory written back.
    * @param list its processes, as of now.
    * @param display where its windows are, if others have theirs there, too.
+   * @param keeper a connection with the bus, with whose end it is to be woken.
    * @throws TorporError `failed` where it does not come to stand still, or would hold up that display; it runs on then.
    */
   async fallAsleep(
@@ -80,6 +81,7 @@ export class Naps {
     hold: Hold,
     list: () => Promise<readonly number[]>,
     display: Display | undefined,
+    keeper?: string,
   ): Promise<Fallen> {
     const { registry, holder, desktop, log } = this.#parts;
     const pids = await list();
@@ -89,6 +91,7 @@ export class Naps {
       since: new Date().toISOString(),
       hold,
       ...(display === undefined ? {} : { quiet: { display, changes } }),
+      ...(keeper === undefined ? {} : { keeper }),
     };
     await registry.put({ ...record, status: { ...record.status, nap: { ...nap, isAsleep: false } } });
     let holdMs: number;
@@ -157,9 +160,18 @@ export class Naps {
     return true;
   }
 
+  /** Ids of what naps for as long as this connection lasts. */
+  keptBy(connection: string): string[] {
+    return this.#parts.registry
+      .all()
+      .flatMap(({ id, status }) =>
+        status.kind === 'running' && status.nap?.keeper === connection ? [id] : [],
+      );
+  }
+
   /**
-   * After an engine's start: what was falling asleep as the one before died is let go, what sleeps and still stands still
-   * sleeps on, and what is held that no record knows is let go.
+   * After an engine's start: what was falling asleep as the one before died is let go, and what somebody had sleep for as long as they were
+   * connected; what sleeps otherwise and still stands still sleeps on, and what is held that no record knows is let go.
    * @returns ids of what was let go.
    */
   async recover(): Promise<string[]> {
@@ -168,11 +180,15 @@ export class Naps {
     const woken: string[] = [];
     for (const { id, status } of registry.all()) {
       if (status.kind !== 'running' || status.nap === undefined) continue;
-      if (status.nap.isAsleep && (await holder.isHeld(status.nap.hold))) {
+      const sleepsOn = status.nap.isAsleep && status.nap.keeper === undefined;
+      if (sleepsOn && (await holder.isHeld(status.nap.hold))) {
         if (status.nap.hold.kind === 'cgroups') for (const each of status.nap.hold.made) known.add(each);
         continue;
       }
-      log.warn({ workload: id }, 'woken: the engine before ended as it fell asleep');
+      log.warn(
+        { workload: id },
+        'woken: the engine before ended as it fell asleep, or who keeps it asleep is not connected',
+      );
       await this.wake(id);
       woken.push(id);
     }

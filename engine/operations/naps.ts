@@ -26,8 +26,16 @@ interface Meant {
   hold: () => Promise<Hold>;
 }
 
+/** One who wants something to nap only as long as they are there. */
+interface Keeper {
+  connection: string;
+  hasLeft: boolean;
+}
+
 export class NapOperations {
   readonly #parts: OperationParts;
+  /** Those whose naps are just being made. */
+  readonly #keepers = new Set<Keeper>();
 
   constructor(parts: OperationParts) {
     this.#parts = parts;
@@ -39,23 +47,29 @@ export class NapOperations {
   }
 
   /** @throws TorporError `blocked` with what stands in the way; or `failed`, and it runs on. */
-  async nap(caller: Caller, target: string, { anyway = false }: NapOptions): Promise<NapResult> {
+  async nap(caller: Caller, target: string, options: NapOptions): Promise<NapResult> {
     const { locks, references, naps, descriptions, registry, log } = this.#parts;
     const [key, meant] = references.meant(target, caller);
     const name = typeof meant === 'number' ? `Process ${meant}` : meant.name;
     return locks.hold(key, name, 'put to a nap', async () => {
       const found = await this.#meant(caller, meant);
       const plan = await this.#planOf(caller, found);
-      refuseIfBlocked(plan, anyway);
+      refuseIfBlocked(plan, options.anyway ?? false);
       const adopted = found.record === undefined;
       const record = found.record ?? (await this.#adopt(caller, Number(meant)));
+      const keeper = options.whileConnected ? this.#keeper(caller) : undefined;
       try {
         const fallen = await naps.fallAsleep(
           record,
           await found.hold(),
           found.list,
           await this.#displayOf(found),
+          keeper?.connection,
         );
+        if (keeper?.hasLeft) {
+          await naps.wake(record.id);
+          throw new TorporError('failed', `${name} was woken: who wanted its nap has gone.`);
+        }
         const { before, after, holdMs, stopped } = fallen;
         return {
           workload: await descriptions.describe(registry.get(record.id) ?? record),
@@ -71,6 +85,8 @@ export class NapOperations {
         log.warn({ err: error, workload: record.id }, 'no nap');
         if (adopted) await disown(this.#parts, record.id);
         throw error;
+      } finally {
+        if (keeper !== undefined) this.#keepers.delete(keeper);
       }
     });
   }
@@ -89,6 +105,23 @@ export class NapOperations {
       await disown(this.#parts, meant.id);
       return { workload, wakeMs };
     });
+  }
+
+  #keeper({ connection }: Caller): Keeper | undefined {
+    if (connection === undefined) return undefined;
+    const keeper = { connection, hasLeft: false };
+    this.#keepers.add(keeper);
+    return keeper;
+  }
+
+  /** Somebody has left the bus: what was to nap only as long as they were there is woken. */
+  async left(connection: string): Promise<void> {
+    const { locks, naps, registry } = this.#parts;
+    for (const keeper of this.#keepers) if (keeper.connection === connection) keeper.hasLeft = true;
+    for (const id of naps.keptBy(connection))
+      await locks.holdNext(id, registry.get(id)?.name ?? id, 'woken', async () => {
+        if (await naps.wake(id)) await disown(this.#parts, id);
+      });
   }
 
   /** @throws TorporError `not-found`, `not-permitted`, `blocked` for no application, or `failed` for what does not run. */

@@ -16,6 +16,7 @@ import type { Logger } from '../log.ts';
 import type { Desktop } from '../nap/desktop.ts';
 import type { Holder } from '../nap/hold.ts';
 import type { Naps } from '../nap/naps.ts';
+import type { PressureWatcher } from '../nap/pressure.ts';
 import type { Pagers } from '../pages/pagers.ts';
 import type { UnwrittenMemory } from '../pages/unwritten.ts';
 import type { PluginHost } from '../plugin-host/plugin-host.ts';
@@ -74,6 +75,7 @@ export interface EngineParts {
   holder: Holder;
   desktop: Desktop;
   naps: Naps;
+  pressure: PressureWatcher;
   log: Logger;
 }
 

@@ -35,6 +35,8 @@ const statusSchema = z.discriminatedUnion('kind', [
         hold: holdSchema,
         /** Windows that the window manager leaves alone meanwhile, and what undoes that. */
         quiet: z.object({ display: displaySchema, changes: z.array(z.string()) }).optional(),
+        /** The connection with the bus that keeps it asleep, where it is to wake with the end of that. */
+        keeper: z.string().optional(),
         /** It does; until then an engine that died has it wake. */
         isAsleep: z.boolean(),
       })

@@ -19,6 +19,7 @@ import type { NapPlan, NapResult, Workload } from '../../api/types.ts';
 import { Holder } from '../../engine/nap/hold.ts';
 import { Counter, removeSnapshots } from '../fault/scene.ts';
 import { TestEngine } from '../support/engine.ts';
+import { clientOf } from '../support/subscriber.ts';
 import { fileSwap, noZram, type TestSwap, zramSwap } from '../support/swap.ts';
 import { makeUser } from '../support/users.ts';
 
@@ -439,6 +440,43 @@ describe('where there is no cgroup file system of version 2', () => {
     await holder.release(hold);
     await vi.waitFor(() => expect(readFileSync(`/proc/${tree.pid}/stat`, 'utf8')).toMatch(/\) T /));
     process.kill(tree.pid, 'SIGCONT');
+    await tree.expectCounting();
+  });
+});
+
+describe('of which somebody has asked to be woken as they leave', () => {
+  const isNapping = async () =>
+    (await engine.json<Workload[]>('ps')).some(({ state }) => state === 'napping');
+
+  it('is woken by the end of their connection', async () => {
+    await using tree = await Tree.start();
+    await engine.json('ps');
+    const client = await clientOf(engine);
+    await client.nap(String(tree.pid), { whileConnected: true });
+    await tree.expectStill();
+    await client[Symbol.asyncDispose]();
+    await tree.expectCounting();
+    await tree.expectNoGap();
+    await vi.waitFor(async () => expect(await isNapping()).toBe(false));
+  });
+
+  it('is woken when they leave while it falls asleep', async () => {
+    await using tree = await Tree.start(64);
+    const client = await clientOf(engine);
+    client.nap(String(tree.pid), { whileConnected: true }).catch(() => {});
+    await vi.waitFor(async () => expect(await isNapping()).toBe(true), { interval: 1 });
+    await client[Symbol.asyncDispose]();
+    await tree.expectCounting();
+    await vi.waitFor(async () => expect(await isNapping()).toBe(false));
+  });
+
+  it('is woken by the next engine, which does not know them', async () => {
+    await using tree = await Tree.start();
+    const client = await clientOf(engine);
+    await client.nap(String(tree.pid), { whileConnected: true });
+    await engine.kill();
+    await client[Symbol.asyncDispose]();
+    expect(await isNapping()).toBe(false);
     await tree.expectCounting();
   });
 });
