@@ -5,6 +5,7 @@
 import { existsSync } from 'node:fs';
 import { readFile, statfs } from 'node:fs/promises';
 import { homedir } from 'node:os';
+import { join } from 'node:path';
 import { sentenceOf, TorporError } from '../api/errors.ts';
 import type { ResumeChoices, RunSpec, Workload } from '../api/types.ts';
 import { Automation } from './automation/automation.ts';
@@ -21,6 +22,8 @@ import {
   type EventValue,
 } from './ipc/schema.ts';
 import type { AppState, FindingView, Notice, Place, WorkloadView } from './ipc/view.ts';
+import { PolicyHistory } from './memory-policy/history.ts';
+import { MemoryPolicyEngine } from './memory-policy/policy.ts';
 import { noticeOf } from './notice.ts';
 import { LivePictures } from './pictures/pictures.ts';
 import { endProcess, withRemedies } from './remedies.ts';
@@ -60,6 +63,7 @@ export class App implements WindowHost, AsyncDisposable {
   readonly #shutdown: Shutdown;
   readonly #places: WindowPlaces;
   readonly #automation: Automation;
+  readonly #memoryPolicy: MemoryPolicyEngine;
   readonly #pictures: LivePictures;
   readonly #windows = new Map<string, Send>();
   readonly #stateListeners: ((state: AppState) => void)[] = [];
@@ -72,7 +76,7 @@ export class App implements WindowHost, AsyncDisposable {
   #telling: NodeJS.Timeout | undefined;
   #refreshing: NodeJS.Timeout | undefined;
 
-  constructor(desktop: Desktop) {
+  private constructor(desktop: Desktop, history: PolicyHistory) {
     this.#desktop = desktop;
     this.#sessions = new Sessions({
       link: this.#link,
@@ -105,6 +109,17 @@ export class App implements WindowHost, AsyncDisposable {
       texts: () => this.texts.automation,
       tell: (notice) => this.tell(notice),
     });
+    this.#memoryPolicy = new MemoryPolicyEngine({
+      link: this.#link,
+      workloads: this.#workloads,
+      settings: desktop.settings,
+      applications: desktop.applications,
+      windows: desktop.windows,
+      power: desktop.power,
+      history,
+      isPaused: () => this.#automation.paused,
+      tell: (notice) => this.tell(notice),
+    });
     this.#pictures = new LivePictures(
       () => this.#workloads.all(),
       ({ id, state }) => state === 'running' && this.#workloads.operation(id) === undefined,
@@ -115,6 +130,10 @@ export class App implements WindowHost, AsyncDisposable {
       this.#changed();
       void this.#applyShortcut();
     });
+  }
+
+  static async create(desktop: Desktop): Promise<App> {
+    return new App(desktop, await PolicyHistory.open(join(desktop.stateFolder, 'policy.jsonl')));
   }
 
   /** Connects with the engine and shows things in this shell from now on. */
@@ -210,7 +229,10 @@ export class App implements WindowHost, AsyncDisposable {
   windowClosed(window: string): void {
     this.#windows.delete(window);
     const workload = screenOf(window);
-    if (workload !== undefined) this.#screens = this.#screens.filter((each) => each !== workload);
+    if (workload !== undefined) {
+      this.#screens = this.#screens.filter((each) => each !== workload);
+      if (this.#memoryPolicy.screen === workload) this.#memoryPolicy.screen = undefined;
+    }
     this.#attend();
   }
 
@@ -437,6 +459,11 @@ export class App implements WindowHost, AsyncDisposable {
       await this.#link.client().activateWindow(id, window);
     },
 
+    'screen.focused': async ([id, isFocused]) => {
+      if (isFocused) this.#memoryPolicy.screen = id;
+      else if (this.#memoryPolicy.screen === id) this.#memoryPolicy.screen = undefined;
+    },
+
     'session.suspendAll': () => this.#sessions.suspendAll(),
     'session.resumeLast': () => this.#sessions.resumeLast(),
     'session.save': ([request]) => this.#sessions.save(request),
@@ -445,6 +472,7 @@ export class App implements WindowHost, AsyncDisposable {
     'policy.set': ([change]) => this.#shutdown.change(change),
     'policy.saveAt': ([event, on]) => this.#shutdown.saveAt(event, on),
     'arrival.dismiss': async () => this.#shutdown.dismissArrival(),
+    'memoryPolicy.view': () => this.#memoryPolicy.view(),
     'automation.pause': async ([paused]) => {
       this.#automation.paused = paused;
       this.#changed();
@@ -578,6 +606,7 @@ export class App implements WindowHost, AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     clearInterval(this.#refreshing);
     clearTimeout(this.#telling);
+    this.#memoryPolicy[Symbol.dispose]();
     this.#pictures[Symbol.dispose]();
     await this.#link[Symbol.asyncDispose]();
   }

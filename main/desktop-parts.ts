@@ -50,8 +50,43 @@ export interface PlacementStore {
   keep(workload: string, placement: WindowPlacement | undefined): void;
 }
 
+/** A window on the user's desktop. */
+export interface OpenWindow {
+  id: number;
+  /** Of the process whose it is, on this machine; undefined where neither the display nor the window says. */
+  pid: number | undefined;
+  title: string;
+  isMinimised: boolean;
+}
+
+/** The windows of all programs on the user's desktop. */
+export interface UserWindows {
+  all(): readonly OpenWindow[];
+  /** The one that the user is in. */
+  readonly active: OpenWindow | undefined;
+  on(event: 'changed', listener: () => void): unknown;
+}
+
+/** What the machine tells of its power. */
+export interface Power {
+  readonly onBattery: boolean;
+  readonly knowsBattery: boolean;
+  readonly knowsSleep: boolean;
+  /** `battery`: it has come to run on it, or on the mains again; `lid`: it was closed. */
+  on(event: 'battery' | 'lid', listener: () => void): unknown;
+  /** Just before the machine sleeps, which waits for it where {@link delaySleep} wants that. There is one listener. */
+  onSleep(listener: () => Promise<void>): void;
+  delaySleep(isWanted: boolean): void;
+}
+
 export interface Desktop {
   applications: Applications;
+  /** Undefined where the desktop does not tell of them, as under Wayland. */
+  windows: UserWindows | undefined;
+  /** Undefined where there is no system bus. */
+  power: Power | undefined;
+  /** Where what the app writes down lies. */
+  stateFolder: string;
   settings: SettingsStore;
   placements: PlacementStore;
   /** Such as `de_DE`. */

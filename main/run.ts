@@ -52,7 +52,7 @@ export async function runApp(words: readonly string[], makeShell: ShellMaker): P
     // Who ends a session sends one of these to everything that is left of it.
     for (const signal of ['SIGTERM', 'SIGHUP'] as const) process.once(signal, () => end('session-end'));
     await using desktop = await openDesktop();
-    await using app = new App(desktop);
+    await using app = await App.create(desktop);
     await using running = await makeShell(app, desktop, request);
     const { shell } = running;
     const quit = () => end('quit');

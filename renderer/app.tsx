@@ -92,6 +92,7 @@ function useTitle(place: PagePlace): string {
     case 'launch':
     case 'sessions':
     case 'bundles':
+    case 'automatic':
     case 'settings':
       return say(`nav.${place.kind}`);
     case 'snapshots': {

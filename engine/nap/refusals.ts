@@ -114,7 +114,10 @@ function groupsOf(pid: number): { group: number; foreground: number } | undefine
   return { group: Number(fields[2]), foreground: Number(fields[5]) };
 }
 
-/** A shell in a terminal, both of which are meant, has something running in front of it. */
+/** What waits for commands, and does nothing by itself. */
+const shell = /^-?(?:ba|da|z|k|fi|tc|c|a)?sh$/;
+
+/** A terminal that is meant has something running in it: in front of a shell, or in place of one. */
 function findingsAboutTerminals({ pids }: Napper): Finding[] {
   const inside = new Set(pids);
   return pids.flatMap((pid) => {
@@ -123,7 +126,8 @@ function findingsAboutTerminals({ pids }: Napper): Finding[] {
     if (line === undefined || line.session !== pid || line.terminal === 0 || !inside.has(line.ppid))
       return [];
     const groups = groupsOf(pid);
-    if (groups === undefined || groups.foreground <= 0 || groups.foreground === groups.group) return [];
+    if (groups === undefined || groups.foreground <= 0) return [];
+    if (groups.foreground === groups.group && shell.test(line.name)) return [];
     const job = readProcessLine(groups.foreground)?.name ?? 'something';
     return finding(
       'terminal-job',

@@ -5,7 +5,7 @@
 import type { Message } from '@jellybrick/dbus-next';
 import type { BusConnection } from '../../api/connection.ts';
 import { sentenceOf } from '../../api/errors.ts';
-import { Peer, type PeerName } from '../bus/peer.ts';
+import { Peer, type PeerName } from '../../api/peer.ts';
 import type { Logger } from '../log.ts';
 
 const power: PeerName = {

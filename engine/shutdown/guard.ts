@@ -7,8 +7,8 @@
 import type { Message } from '@jellybrick/dbus-next';
 import type { BusConnection } from '../../api/connection.ts';
 import { sentenceOf } from '../../api/errors.ts';
+import { Peer, type PeerName } from '../../api/peer.ts';
 import type { PowerEvent } from '../../api/types.ts';
-import { Peer, type PeerName } from '../bus/peer.ts';
 import type { Logger } from '../log.ts';
 
 const login: PeerName = {

@@ -4,7 +4,7 @@
  */
 import { closeSync } from 'node:fs';
 import type { BusConnection } from '../../api/connection.ts';
-import { readProperty } from '../bus/peer.ts';
+import { readProperty } from '../../api/peer.ts';
 import { ask } from '../inhibitors/inhibitors.ts';
 import type { Logger } from '../log.ts';
 import type { Registry } from '../workload/registry.ts';

@@ -4,6 +4,7 @@
  */
 import { z } from 'zod';
 import { intervalSchema, saveEvents, sessionPolicyChangeSchema } from '../../api/types.ts';
+import { policyViewSchema } from './policy-view.ts';
 import {
   applicationSchema,
   appStateSchema,
@@ -114,6 +115,8 @@ export const calls = {
   /** The windows of the application in a capsule. */
   'screen.windows': call(z.tuple([id]), z.array(windowSchema)),
   'screen.activate': call(z.tuple([id, z.number().int()]), z.void()),
+  /** Whether the user is in the window that asks, which shows such a screen. */
+  'screen.focused': call(z.tuple([id, z.boolean()]), z.void()),
 
   'session.suspendAll': call(z.tuple([]), z.object({ suspended: z.number(), failed: z.array(noticeSchema) })),
   /** Resumes what was suspended together last. */
@@ -140,6 +143,8 @@ export const calls = {
   'policy.set': call(z.tuple([sessionPolicyChangeSchema.omit({ machine: true, saveAt: true })]), z.void()),
   'policy.saveAt': call(z.tuple([z.enum(saveEvents), z.boolean()]), z.void()),
   'arrival.dismiss': call(z.tuple([]), z.void()),
+  /** What the memory policy sees and has done. */
+  'memoryPolicy.view': call(z.tuple([]), policyViewSchema),
   'automation.pause': call(z.tuple([z.boolean()]), z.void()),
   /** The plugins for the user's workloads, each asked now. */
   'plugins.list': call(z.tuple([]), pluginReportViewSchema),

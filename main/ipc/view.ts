@@ -21,6 +21,7 @@ import {
   usualKeepLast,
   workloadSchema,
 } from '../../api/types.ts';
+import { defaultMemoryPolicy, memoryPolicySchema } from './policy-view.ts';
 
 export { longestSessionName, mostKeptLast, saveEvents, shortestPassphrase };
 
@@ -32,6 +33,7 @@ export const placeSchema = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('bundles'), workload: z.string().optional() }),
   z.object({ kind: z.literal('snapshots'), workload: z.string() }),
   z.object({ kind: z.literal('settings') }),
+  z.object({ kind: z.literal('automatic') }),
   z.object({ kind: z.literal('screen'), workload: z.string() }),
 ]);
 export type Place = z.infer<typeof placeSchema>;
@@ -293,6 +295,8 @@ export const settingsSchema = z.object({
   resumeEagerly: z.boolean(),
   /** Global shortcut, such as `Control+Alt+S`, that suspends the application in front; empty for none. */
   suspendShortcut: z.string(),
+  /** Which applications are put aside by themselves, and when. */
+  memoryPolicy: memoryPolicySchema,
 });
 export type Settings = z.infer<typeof settingsSchema>;
 
@@ -307,6 +311,7 @@ export const defaultSettings: Settings = {
   intervalKeepLast: usualKeepLast,
   resumeEagerly: false,
   suspendShortcut: '',
+  memoryPolicy: defaultMemoryPolicy,
 };
 
 export const appStateSchema = z.object({

@@ -60,6 +60,21 @@ function Window({ workload }: { workload: string }) {
     window.close();
   }, [letClose, model]);
 
+  // Whether its user is in it, nobody else can tell under Wayland.
+  useEffect(() => {
+    const tell = (isFocused: boolean) =>
+      void model.bridge.call('screen.focused', workload, isFocused).catch(() => {});
+    const came = () => tell(true);
+    const left = () => tell(false);
+    if (document.hasFocus()) came();
+    window.addEventListener('focus', came);
+    window.addEventListener('blur', left);
+    return () => {
+      window.removeEventListener('focus', came);
+      window.removeEventListener('blur', left);
+    };
+  }, [model, workload]);
+
   // What was shown has the focus back whenever it is there again.
   useEffect(() => {
     if (isLive && !isAsking) keys.current?.focus({ preventScroll: true });

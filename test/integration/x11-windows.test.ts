@@ -8,8 +8,8 @@ import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { WindowPlacement } from '../../main/shells/placement.ts';
-import { parseDisplay, XConnection } from '../../main/shells/x11/connection.ts';
 import { placementOnX, placeOnX } from '../../main/shells/x11/windows.ts';
+import { parseDisplay, XConnection } from '../../main/x11/connection.ts';
 import { TestDisplay } from '../support/display.ts';
 import { end } from '../support/programs.ts';
 

@@ -3,8 +3,8 @@
  * every shell's windows have in common. Where there is no X server, or it does not have the window, nothing is known.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
+import { XConnection } from '../../x11/connection.ts';
 import type { WindowPlacement } from '../placement.ts';
-import { XConnection } from './connection.ts';
 
 export interface XWindow {
   id: number;

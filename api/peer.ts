@@ -1,9 +1,9 @@
 /**
- * Another service on the bus, which may come and go: who owns its name, what it says, and calls to it. Any user of a system
- * bus can send a signal to the engine alone, past its match rules, so one counts only where the owner of the name sent it.
+ * Another service on a bus, which may come and go: who owns its name, what it says, and calls to it. Any user of a system
+ * bus can send a signal to one client alone, past its match rules, so one counts only where the owner of the name sent it.
  */
 import { Message, MessageType } from '@jellybrick/dbus-next';
-import type { BusConnection } from '../../api/connection.ts';
+import type { BusConnection } from './connection.ts';
 
 export interface PeerName {
   readonly name: string;

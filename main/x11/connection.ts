@@ -1,6 +1,6 @@
 /**
- * A client of the X server that shows our windows: as much of the protocol (X11R7.7, in its own byte order of choice) as it
- * takes to ask for properties and to send a window manager a message. Xlib would end the process when a window has gone
+ * A client of the X server that shows the user's windows: as much of the protocol (X11R7.7, in its own byte order of choice) as
+ * it takes to ask for properties, to be told of their changes, and to send a window manager a message. Xlib would end the process when a window has gone
  * meanwhile, and the programs that could do it instead are not on every desktop.
  */
 import { once } from 'node:events';
@@ -10,14 +10,20 @@ import { homedir, hostname } from 'node:os';
 import { join } from 'node:path';
 
 const opcodes = {
+  changeWindowAttributes: 2,
   getGeometry: 14,
   internAtom: 16,
   getProperty: 20,
   sendEvent: 25,
   translateCoordinates: 40,
   getInputFocus: 43,
+  queryExtension: 98,
 } as const;
-const clientMessage = 33;
+const [propertyNotify, clientMessage] = [28, 33];
+/** Of the values that change, and of the events, those of properties. */
+const [eventMask, propertyChange] = [0x800, 0x400000];
+/** The X-Resource extension 1.2, which knows the processes of clients on this machine. */
+const resource = { queryVersion: 0, queryClientIds: 4, localPid: 2 } as const;
 /** SubstructureNotify and SubstructureRedirect: who listens to those of the root window is the window manager. */
 const toWindowManager = 0x180000;
 /** A server that does not answer must not keep an application from being suspended. */
@@ -41,6 +47,9 @@ export class XConnection implements Disposable {
   #received: Buffer = Buffer.alloc(0);
   #sequence = 0;
   #root = 0;
+  #isSetUp = false;
+  #resource: Promise<number | undefined> | undefined;
+  #changed: ((window: number, atom: number) => void) | undefined;
 
   private constructor(socket: Socket) {
     this.#socket = socket;
@@ -57,10 +66,14 @@ export class XConnection implements Disposable {
         : { host: display.host, port: 6000 + display.number },
     );
     const connection = new XConnection(socket);
-    socket.setTimeout(limitMs, () => socket.destroy(new Error('the X server does not answer')));
+    socket.setTimeout(limitMs, () => {
+      if (!connection.#isSetUp || connection.#waiting.size > 0)
+        socket.destroy(new Error('the X server does not answer'));
+    });
     try {
       await once(socket, 'connect');
       await connection.#setUp(await cookieFor(display, env));
+      connection.#isSetUp = true;
     } catch (error) {
       socket.destroy();
       throw error;
@@ -95,11 +108,56 @@ export class XConnection implements Disposable {
     return (await this.#property(window, property)).toString('latin1').split('\0').slice(0, -1);
   }
 
+  /** A text in UTF-8; empty where the window does not have it. */
+  async text(window: number, property: string): Promise<string> {
+    return (await this.#property(window, property)).toString('utf8');
+  }
+
   async #property(window: number, property: string): Promise<Buffer> {
     const body = numbers(window, await this.atom(property), 0, 0, mostPropertyBytes / 4);
     const reply = await this.#ask(opcodes.getProperty, 0, body);
     const bytes = reply.readUInt32LE(16) * ((reply[1] ?? 0) / 8);
     return reply.subarray(32, 32 + bytes);
+  }
+
+  /** Has the listener be told of each property of a window that changes from now on, and of this one's. There is one listener. */
+  async follow(window: number, changed: (window: number, atom: number) => void): Promise<void> {
+    this.#changed = changed;
+    this.#send(opcodes.changeWindowAttributes, 0, numbers(window, eventMask, propertyChange));
+    // It has no answer of its own; when this one is there, the server has had it.
+    await this.#ask(opcodes.getInputFocus, 0);
+  }
+
+  /** Calls the listener when the server has hung up. */
+  onEnd(listener: () => void): void {
+    this.#socket.once('close', listener);
+  }
+
+  /** The process whose window it is, as the server knows it; undefined where it does not, such as of another machine's. */
+  async processOf(window: number): Promise<number | undefined> {
+    this.#resource ??= this.#askForResource();
+    const opcode = await this.#resource;
+    if (opcode === undefined) return undefined;
+    const reply = await this.#ask(
+      opcode,
+      resource.queryClientIds,
+      numbers(1, window, resource.localPid),
+    ).catch(() => undefined);
+    // Of each: the client, what is told of it, its length in bytes, and the pid.
+    const isThere = reply !== undefined && reply.readUInt32LE(8) === 1 && reply.length >= 48;
+    return isThere && reply.readUInt32LE(36) === resource.localPid ? reply.readUInt32LE(44) : undefined;
+  }
+
+  /** @returns the opcode of the extension; undefined where the server does not have it */
+  async #askForResource(): Promise<number | undefined> {
+    const name = Buffer.from('X-Resource', 'latin1');
+    const length = Buffer.alloc(4);
+    length.writeUInt16LE(name.length, 0);
+    const found = await this.#ask(opcodes.queryExtension, 0, length, padded(name));
+    if (found.readUInt8(8) === 0) return undefined;
+    const opcode = found.readUInt8(9);
+    await this.#ask(opcode, resource.queryVersion, Buffer.from([1, 2, 0, 0]));
+    return opcode;
   }
 
   /** Of what is inside its frame, on the screen. */
@@ -194,7 +252,8 @@ export class XConnection implements Disposable {
       if (this.#received.length < length) return;
       const message = this.#received.subarray(0, length);
       this.#received = this.#received.subarray(length);
-      // Anything else is an event, of which none was asked for.
+      if ((kind & 0x7f) === propertyNotify) this.#changed?.(message.readUInt32LE(4), message.readUInt32LE(8));
+      // Anything else is an event that was not asked for.
       if (kind > 1) continue;
       const sequence = message.readUInt16LE(2);
       const settle = this.#waiting.get(sequence);
