@@ -19,6 +19,7 @@ const Bundles = lazy(async () => ({ default: (await import('./bundles/bundles.ts
 const Sessions = lazy(async () => ({ default: (await import('./sessions/sessions.tsx')).Sessions }));
 const Snapshots = lazy(async () => ({ default: (await import('./snapshots/snapshots.tsx')).Snapshots }));
 const Seen = lazy(async () => ({ default: (await import('./seen.tsx')).Seen }));
+const Automatic = lazy(async () => ({ default: (await import('./automatic/automatic.tsx')).Automatic }));
 const Settings = lazy(async () => ({ default: (await import('./settings/settings.tsx')).Settings }));
 
 type PagePlace = Exclude<AnyPlace, { kind: 'screen' }>;
@@ -128,6 +129,8 @@ function Content({ place }: { place: PagePlace }) {
       return <Launch />;
     case 'sessions':
       return <Sessions />;
+    case 'automatic':
+      return <Automatic />;
     case 'bundles':
       return <Bundles key={place.workload} chosen={place.workload} />;
     case 'snapshots':

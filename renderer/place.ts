@@ -12,6 +12,7 @@ export function placeOf(hash: string): Place {
     case 'launch':
     case 'sessions':
     case 'settings':
+    case 'automatic':
       return { kind };
     case 'bundles':
       return id === '' ? { kind } : { kind, workload: id };
