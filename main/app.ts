@@ -472,6 +472,8 @@ export class App implements WindowHost, AsyncDisposable {
     'policy.set': ([change]) => this.#shutdown.change(change),
     'policy.saveAt': ([event, on]) => this.#shutdown.saveAt(event, on),
     'arrival.dismiss': async () => this.#shutdown.dismissArrival(),
+    'memoryPolicy.set': ([change]) => this.#memoryPolicy.change(change),
+    'memoryPolicy.rule': ([application, action]) => this.#memoryPolicy.setRule(application, action),
     'memoryPolicy.view': () => this.#memoryPolicy.view(),
     'automation.pause': async ([paused]) => {
       this.#automation.paused = paused;

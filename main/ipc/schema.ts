@@ -4,7 +4,7 @@
  */
 import { z } from 'zod';
 import { intervalSchema, saveEvents, sessionPolicyChangeSchema } from '../../api/types.ts';
-import { policyViewSchema } from './policy-view.ts';
+import { memoryPolicySchema, policyActions, policyViewSchema } from './policy-view.ts';
 import {
   applicationSchema,
   appStateSchema,
@@ -145,6 +145,10 @@ export const calls = {
   'arrival.dismiss': call(z.tuple([]), z.void()),
   /** What the memory policy sees and has done. */
   'memoryPolicy.view': call(z.tuple([]), policyViewSchema),
+  /** What is given changes, and nothing else. */
+  'memoryPolicy.set': call(z.tuple([memoryPolicySchema.omit({ rules: true }).partial()]), z.void()),
+  /** What is to be done with an application, by the name that rules have for it. */
+  'memoryPolicy.rule': call(z.tuple([z.string().min(1).max(300), z.enum(policyActions)]), z.void()),
   'automation.pause': call(z.tuple([z.boolean()]), z.void()),
   /** The plugins for the user's workloads, each asked now. */
   'plugins.list': call(z.tuple([]), pluginReportViewSchema),

@@ -9,6 +9,7 @@ import { sentenceOf, TorporError } from '../../api/errors.ts';
 import type { Applications, Power, SettingsStore, UserWindows } from '../desktop-parts.ts';
 import type {
   MemoryPolicy,
+  PolicyAction,
   PolicyApplication,
   PolicyCause,
   PolicyEntry,
@@ -99,6 +100,18 @@ export class MemoryPolicyEngine implements Disposable {
 
   get #delaysSleep(): boolean {
     return this.#policy.mode === 'on' && this.#policy.beforeSleep;
+  }
+
+  /** What is not given stays as it is. @throws TorporError where it cannot be written down */
+  async change(change: { [K in keyof MemoryPolicy]?: MemoryPolicy[K] | undefined }): Promise<void> {
+    const given = Object.fromEntries(Object.entries(change).filter(([, value]) => value !== undefined));
+    await this.#parts.settings.set({ memoryPolicy: { ...this.#policy, ...given } });
+  }
+
+  /** A nap is what those have that have no rule. */
+  async setRule(application: string, action: PolicyAction): Promise<void> {
+    const { [application]: _before, ...others } = this.#policy.rules;
+    await this.change({ rules: action === 'nap' ? others : { ...others, [application]: action } });
   }
 
   /** The workload in whose screen the user is, as its window tells; undefined where they have left it. */

@@ -23,15 +23,17 @@ export function Automatic() {
   const view = usePolicyView();
   const policy = settings.memoryPolicy;
 
-  async function change(changed: Partial<MemoryPolicy>) {
+  async function save(change: Promise<void>) {
     try {
-      await model.bridge.call('settings.set', { memoryPolicy: { ...policy, ...changed } });
+      await change;
       model.announce(say('said.saved'));
     } catch (error) {
       model.fail(error);
     }
   }
-  const set = (changed: Partial<MemoryPolicy>) => void change(changed);
+  const set: Set = (change) => void save(model.bridge.call('memoryPolicy.set', change));
+  const choose = (application: string, action: PolicyAction) =>
+    void save(model.bridge.call('memoryPolicy.rule', application, action));
 
   return (
     <>
@@ -50,7 +52,7 @@ export function Automatic() {
         />
       </Section>
       <When policy={policy} view={view} set={set} />
-      {view !== undefined && <Rules policy={policy} view={view} set={set} />}
+      {view !== undefined && <Rules view={view} choose={choose} />}
       {view !== undefined && <History entries={view.history} />}
     </>
   );
@@ -77,12 +79,9 @@ function Today({ view: { today } }: { view: PolicyView }) {
   );
 }
 
-interface Changing {
-  policy: MemoryPolicy;
-  set: (changed: Partial<MemoryPolicy>) => void;
-}
+type Set = (change: Partial<Omit<MemoryPolicy, 'rules'>>) => void;
 
-function When({ policy, view, set }: Changing & { view: PolicyView | undefined }) {
+function When({ policy, view, set }: { policy: MemoryPolicy; view: PolicyView | undefined; set: Set }) {
   const say = useText();
   const idleId = useId();
   const batteryId = useId();
@@ -144,12 +143,14 @@ function When({ policy, view, set }: Changing & { view: PolicyView | undefined }
 }
 
 /** One row for each application: what is to be done with it. */
-function Rules({ policy, view, set }: Changing & { view: PolicyView }) {
+function Rules({
+  view,
+  choose,
+}: {
+  view: PolicyView;
+  choose: (application: string, action: PolicyAction) => void;
+}) {
   const say = useText();
-  const choose = (application: string, action: PolicyAction) => {
-    const { [application]: _before, ...others } = policy.rules;
-    set({ rules: action === 'nap' ? others : { ...others, [application]: action } });
-  };
   return (
     <Section title={say('automatic.rules')} help={say('automatic.rules.help')}>
       {view.applications.length === 0 && <Row label={say('automatic.rules.none')}>{null}</Row>}
