@@ -4,7 +4,7 @@
  */
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -99,13 +99,11 @@ afterEach(async () => {
 });
 
 async function typed(text: string): Promise<void> {
-  const before = readFileSync(join(folder, 'text'), { encoding: 'utf8', flag: 'a+' }).trim();
+  const path = join(folder, 'text');
+  const before = existsSync(path) ? readFileSync(path, 'utf8').trim() : '';
   await say('xdotool', 'type', text);
   await say('xdotool', 'key', 'ctrl+s');
-  await vi.waitFor(
-    () => expect(readFileSync(join(folder, 'text'), 'utf8').trim()).toBe(`${before}${text}`),
-    patient,
-  );
+  await vi.waitFor(() => expect(readFileSync(path, 'utf8').trim()).toBe(`${before}${text}`), patient);
 }
 
 it('knows what has windows, and which of them its user is in', async () => {
