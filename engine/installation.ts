@@ -43,6 +43,7 @@ export interface Installation {
   /** Has the kernel write back the memory of what stands still. */
   nap: string;
   pressure: string;
+  playing: string;
   /** Has the kernel take memory that is marked free. */
   freed: string;
   /** Knows which memory has been written, and the library by which CRIU does without the other. */
@@ -111,6 +112,7 @@ export function findInstallation(env: NodeJS.ProcessEnv = process.env): Installa
     desktop: join(build, 'native', 'torpor-desktop'),
     nap: join(build, 'native', 'torpor-nap'),
     pressure: join(build, 'native', 'torpor-pressure'),
+    playing: join(build, 'native', 'torpor-playing'),
     freed: join(build, 'native', 'torpor-freed'),
     unwritten: {
       program: join(build, 'native', 'torpor-unwritten'),

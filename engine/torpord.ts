@@ -38,6 +38,7 @@ import { Desktop } from './nap/desktop.ts';
 import { Holder } from './nap/hold.ts';
 import { Naps } from './nap/naps.ts';
 import { PressureWatcher } from './nap/pressure.ts';
+import { SoundUse } from './nap/sound.ts';
 import { Pagers } from './pages/pagers.ts';
 import { UnwrittenMemory } from './pages/unwritten.ts';
 import { PluginCgroups } from './plugin-host/plugin-cgroups.ts';
@@ -261,6 +262,7 @@ async function main(onDemand: boolean): Promise<void> {
       desktop,
       naps,
       pressure,
+      soundUse: new SoundUse(installation.playing, log),
       log,
     },
     (progress, ownerUid) => service?.emit('progress', ownerUid, progress),

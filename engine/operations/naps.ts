@@ -176,6 +176,7 @@ export class NapOperations {
     const display = isCapsule ? undefined : displayOf(pids);
     const findings = [
       ...findingsAboutNap({ pids, isCapsule, callerPid: caller.pid }),
+      ...(isCapsule ? [] : await this.#parts.soundUse.findings(pids)),
       ...(display === undefined ? [] : await this.#findingsAboutDisplay(name, display, pids)),
     ];
     return {

@@ -17,6 +17,7 @@ import type { Desktop } from '../nap/desktop.ts';
 import type { Holder } from '../nap/hold.ts';
 import type { Naps } from '../nap/naps.ts';
 import type { PressureWatcher } from '../nap/pressure.ts';
+import type { SoundUse } from '../nap/sound.ts';
 import type { Pagers } from '../pages/pagers.ts';
 import type { UnwrittenMemory } from '../pages/unwritten.ts';
 import type { PluginHost } from '../plugin-host/plugin-host.ts';
@@ -76,6 +77,7 @@ export interface EngineParts {
   desktop: Desktop;
   naps: Naps;
   pressure: PressureWatcher;
+  soundUse: SoundUse;
   log: Logger;
 }
 
