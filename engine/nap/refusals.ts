@@ -118,7 +118,7 @@ function groupsOf(pid: number): { group: number; foreground: number } | undefine
 const shell = /^-?(?:ba|da|z|k|fi|tc|c|a)?sh$/;
 
 /** A terminal that is meant has something running in it: in front of a shell, or in place of one. */
-function findingsAboutTerminals({ pids }: Napper): Finding[] {
+function findingsAboutTerminals({ pids, isCapsule }: Napper): Finding[] {
   const inside = new Set(pids);
   return pids.flatMap((pid) => {
     const line = readProcessLine(pid);
@@ -127,7 +127,8 @@ function findingsAboutTerminals({ pids }: Napper): Finding[] {
       return [];
     const groups = groupsOf(pid);
     if (groups === undefined || groups.foreground <= 0) return [];
-    if (groups.foreground === groups.group && shell.test(line.name)) return [];
+    // In a capsule it is what the terminal was started for, and meant itself.
+    if (groups.foreground === groups.group && (isCapsule || shell.test(line.name))) return [];
     const job = readProcessLine(groups.foreground)?.name ?? 'something';
     return finding(
       'terminal-job',
