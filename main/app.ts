@@ -381,7 +381,11 @@ export class App implements WindowHost, AsyncDisposable {
       return { freedBytes: Math.max(0, memoryBefore - memoryAfter) };
     },
     'workload.wake': async ([id]) => {
-      await this.#link.client().wake(id);
+      const client = this.#link.client();
+      await client.wake(id).catch(async (error: unknown) => {
+        // Going to its window has woken it already.
+        if ((await client.get(id)).state !== 'running') throw error;
+      });
       await this.#workloads.refresh();
     },
     'workload.cancel': async ([id]) => {

@@ -203,10 +203,13 @@ export class MemoryPolicyEngine implements Disposable {
         // Whatever it was that has napped, it is told anew as it is now.
         return this.#parts.workloads.refresh();
       })
-      .catch((error: unknown) => {
-        // Somebody else has woken it.
-        if (!(error instanceof TorporError && error.code === 'not-found')) this.#parts.tell(noticeOf(error));
+      .catch(async (error: unknown) => {
+        const now = await this.#parts.link.client().get(each.target);
+        // Else somebody else has woken it.
+        if (now.state === 'napping') this.#parts.tell(noticeOf(error));
       })
+      // It has ended, or the engine has.
+      .catch(() => {})
       .finally(() => this.#waking.delete(each.target));
   }
 

@@ -1,5 +1,5 @@
 /** What lies over the screen while there is nothing live to see: why, and what can be done about it. */
-import { useCallback, useEffect } from 'react';
+import { useCallback } from 'react';
 import type { AppState, WorkloadView } from '../../main/ipc/view.ts';
 import { OperationProgress } from '../home/operation.tsx';
 import { useSuspending } from '../home/suspend.tsx';
@@ -100,10 +100,6 @@ function Napping({ view: { id, title } }: { view: WorkloadView }) {
   const wake = useCallback(() => {
     model.bridge.call('workload.wake', id).catch((error) => model.fail(error));
   }, [model, id]);
-  useEffect(() => {
-    window.addEventListener('focus', wake);
-    return () => window.removeEventListener('focus', wake);
-  }, [wake]);
   return (
     <Message title={say('screen.napping', { title })} text={say('screen.napping.text')}>
       <button type="button" className="button button-primary" onClick={wake}>

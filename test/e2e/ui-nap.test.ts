@@ -56,7 +56,8 @@ it('puts an application to a nap by its menu, and wakes it by its card', async (
 
 it('wakes it when its user goes to its window', async () => {
   await nap();
-  await page.evaluate(`location.hash = '#/screen/${counter.id}'`);
+  // Its user is in another window still.
+  await page.evaluate(`document.hasFocus = () => false; location.hash = '#/screen/${counter.id}'`);
   await page.getByText('It goes on as soon as you are in this window.').waitFor(patient);
   expect(await accessibilityProblems(page)).toEqual([]);
   await page.evaluate(`window.dispatchEvent(new Event('focus'))`);
