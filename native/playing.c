@@ -3,12 +3,13 @@
  *
  * Which programs play and record with the user's sound server, PulseAudio or what speaks its protocol: lines of "plays PID" and
  * "records PID". To be run as that user, with the variables by which they find it (PULSE_SERVER, XDG_RUNTIME_DIR, HOME). What is
- * paused does neither. Starts no server.
+ * paused does neither. Starts no server, and makes no folder that it would be in.
  *
  * Exits with 4 where there is none, or none that answers within two seconds.
  */
 #include <pulse/pulseaudio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common.h"
@@ -79,10 +80,24 @@ static void too_late(int signal)
 	_exit(NO_SERVER);
 }
 
+/*
+ * The library makes the folder for what runs where it is missing, with those above it. Others go by whether it is there: GnuPG
+ * moves its sockets into it.
+ */
+static int can_be_there(void)
+{
+	const char *folder = getenv("XDG_RUNTIME_DIR");
+	struct stat status;
+
+	return getenv("PULSE_SERVER") || (folder && stat(folder, &status) == 0 && S_ISDIR(status.st_mode));
+}
+
 int main(void)
 {
 	int status = NO_SERVER;
 
+	if (!can_be_there())
+		return NO_SERVER;
 	signal(SIGALRM, too_late);
 	alarm(LIMIT_SECONDS);
 	loop = pa_mainloop_new();

@@ -50,7 +50,12 @@ async function start(command: readonly string[], env: NodeJS.ProcessEnv = {}): P
 async function end(child: ChildProcess): Promise<void> {
   if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return;
   const exited = once(child, 'exit');
-  process.kill(-child.pid, 'SIGKILL');
+  try {
+    process.kill(-child.pid, 'SIGKILL');
+  } catch (error) {
+    // Reaped, of which its event tells in a moment.
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+  }
   await exited;
 }
 

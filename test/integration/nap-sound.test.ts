@@ -1,5 +1,6 @@
 /** What plays sound on a real sound server is not put to a nap unless told so. */
 import { type ChildProcess, spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { afterEach, expect, it, vi } from 'vitest';
 import type { NapPlan } from '../../api/types.ts';
 import { TestEngine } from '../support/engine.ts';
@@ -43,10 +44,16 @@ it.each([
   await engine.json('wake', String(pid));
 });
 
-it('is looked for also where there is no sound server', async () => {
+it.each([
+  ['where there is no sound server', {}],
+  ['where its server is not there', { PULSE_SERVER: 'unix:/nowhere' }],
+])('is looked for also %s, and no folder made for one', async (_, env) => {
   await using engine = await TestEngine.create();
-  const child = spawn('sleep', ['1000'], { stdio: 'ignore', env: { PULSE_SERVER: 'unix:/nowhere' } });
+  const child = spawn('sleep', ['1000'], { stdio: 'ignore', env });
   started.push(child);
+  const folder = `/run/user/${process.getuid?.()}/pulse`;
+  const before = existsSync(folder);
   const { findings } = await engine.json<NapPlan>('nap', '--dry-run', String(child.pid));
   expect(findings.filter(({ verdict }) => verdict === 'blocking')).toEqual([]);
+  expect(existsSync(folder)).toBe(before);
 });

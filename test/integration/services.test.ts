@@ -1,9 +1,10 @@
 /** Well-known services outside, each the real one: what becomes of a connection to it where the user has not chosen. */
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { Finding, Inspection, Snapshot, Workload } from '../../api/types.ts';
 import { TestEngine } from '../support/engine.ts';
@@ -12,6 +13,7 @@ import { SocketClient } from '../support/sockets.ts';
 import { soundTool, UserSound } from '../support/sound.ts';
 import { canCheckpoint } from './criu-fixture.ts';
 
+const run = promisify(execFile);
 let engine: TestEngine;
 let folder: string;
 const started: ChildProcess[] = [];
@@ -143,7 +145,14 @@ describe.runIf(canCheckpoint)('the SSH agent', () => {
 
 describe.runIf(canCheckpoint)('the GnuPG agent', () => {
   it('has hung up: what was agreed on with it belongs to the connection', async () => {
-    const path = join(folder, 'S.gpg-agent');
+    // In the folder for what runs, where the user has one.
+    const { stdout } = await run('gpgconf', ['--homedir', folder, '--list-dirs', 'agent-socket']);
+    const path = stdout.trim();
+    await using _ = {
+      async [Symbol.asyncDispose]() {
+        await run('gpgconf', ['--homedir', folder, '--remove-socketdir']);
+      },
+    };
     await serve(path, ['gpg-agent', '--homedir', folder, '--daemon', '--no-detach', '--', 'sleep', '1000']);
     await using client = await connect('stream', path);
     expect(await client.do('recv')).toMatch(/^OK /);
