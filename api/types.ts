@@ -50,6 +50,17 @@ export const intervalStateSchema = intervalSchema.extend({
 });
 export type IntervalState = z.infer<typeof intervalStateSchema>;
 
+export const warmStartSchema = z.object({
+  /** Whether it began with a snapshot. */
+  start: z.enum(['warm', 'cold']),
+  snapshot: z.string().optional(),
+  /** The snapshot was made for this start. */
+  prepared: z.boolean(),
+  /** Why it was made, or why the start was a cold one all the same. */
+  why: textSchema.optional(),
+});
+export type WarmStart = z.infer<typeof warmStartSchema>;
+
 export const workloadSchema = z.object({
   id: z.string(),
   name: z.string(),
@@ -86,6 +97,8 @@ export const workloadSchema = z.object({
   profiles: z.array(z.string()).optional(),
   /** What there is to tell of its start; only in the answer to that. */
   told: z.array(textSchema).optional(),
+  /** How its start went, where a warm one was asked for; only in the answer to that. */
+  warm: warmStartSchema.optional(),
 });
 export type Workload = z.infer<typeof workloadSchema>;
 
@@ -213,6 +226,8 @@ export const snapshotSchema = z.object({
   kept: z.boolean(),
   /** It was taken at an interval, and goes when enough later ones have been taken so. */
   atInterval: z.boolean().optional(),
+  /** Warm starts begin with it; its workload is none of its user's. */
+  warm: z.boolean().optional(),
   /** When it was last resumed from, ISO 8601. */
   usedAt: z.string().optional(),
   /** Why it cannot be used, where that is so. */
@@ -241,6 +256,8 @@ export const runSpecSchema = z.object({
   cpuBaseline: z.boolean().optional(),
   /** Start it without application profiles. */
   withoutProfiles: z.boolean().optional(),
+  /** Begin with a snapshot that was taken just after it was ready, which is made where there is none. */
+  warm: z.boolean().optional(),
 });
 export type RunSpec = z.infer<typeof runSpecSchema>;
 

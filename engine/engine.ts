@@ -32,6 +32,7 @@ import { SessionOperations } from './operations/sessions.ts';
 import { Snapshots } from './operations/snapshots.ts';
 import { Suspends } from './operations/suspends.ts';
 import { Turns } from './operations/turns.ts';
+import { WarmStarts } from './operations/warm.ts';
 import { reportProfiles } from './profiles/report.ts';
 import { isKept } from './removal.ts';
 import type { WorkloadRecord } from './workload/record.ts';
@@ -43,6 +44,7 @@ export class Engine implements Handlers {
   readonly #parts: OperationParts;
   readonly #suspends: Suspends;
   readonly #resumes: Resumes;
+  readonly #warmStarts: WarmStarts;
   readonly #snapshots: Snapshots;
   readonly #sessions: SessionOperations;
   readonly #naps: NapOperations;
@@ -59,6 +61,7 @@ export class Engine implements Handlers {
     this.#parts = all;
     this.#suspends = new Suspends(all);
     this.#resumes = new Resumes(all);
+    this.#warmStarts = new WarmStarts(all, this.#suspends, this.#resumes);
     this.#snapshots = new Snapshots(all);
     this.#sessions = new SessionOperations(all, this.#suspends, this.#resumes);
     this.#naps = new NapOperations(all);
@@ -137,6 +140,11 @@ export class Engine implements Handlers {
     this.#kexec.arrive();
   }
 
+  /** Ends what an engine before this one was in the middle of. To be called once, before anything is asked of this one. */
+  tidy(): Promise<void> {
+    return this.#warmStarts.tidy();
+  }
+
   /** A connection with the bus has ended. */
   left(connection: string): Promise<void> {
     return this.#naps.left(connection);
@@ -161,6 +169,11 @@ export class Engine implements Handlers {
 
   async run(caller: Caller, spec: RunSpec): Promise<Workload> {
     this.#parts.userSessions.note(caller.uid, spec.callerEnv);
+    const startCold = () => this.#start(caller, spec);
+    return spec.warm === true ? this.#warmStarts.run(caller, spec, startCold) : startCold();
+  }
+
+  async #start(caller: Caller, spec: RunSpec): Promise<Workload> {
     const { record, told } = await this.#parts.capsules.run(spec, caller);
     this.#hashInIdleTime(record.id);
     const workload = await this.#parts.descriptions.describe(record);

@@ -44,6 +44,8 @@ export interface Installation {
   nap: string;
   pressure: string;
   playing: string;
+  /** Knows which files a workload opens. */
+  opened: string;
   /** Has the kernel take memory that is marked free. */
   freed: string;
   /** Knows which memory has been written, and the library by which CRIU does without the other. */
@@ -113,6 +115,7 @@ export function findInstallation(env: NodeJS.ProcessEnv = process.env): Installa
     nap: join(build, 'native', 'torpor-nap'),
     pressure: join(build, 'native', 'torpor-pressure'),
     playing: join(build, 'native', 'torpor-playing'),
+    opened: join(build, 'native', 'torpor-opened'),
     freed: join(build, 'native', 'torpor-freed'),
     unwritten: {
       program: join(build, 'native', 'torpor-unwritten'),

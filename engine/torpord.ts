@@ -167,7 +167,7 @@ async function main(onDemand: boolean): Promise<void> {
   });
   let service: BusService | undefined;
   const tellOf = (record: WorkloadRecord | undefined) => {
-    if (record === undefined) return;
+    if (record === undefined || record.preparing) return;
     void engine
       .describe(record)
       .then((workload) => service?.emit('workloadChanged', specOf(record).user.uid, workload))
@@ -267,6 +267,7 @@ async function main(onDemand: boolean): Promise<void> {
     },
     (progress, ownerUid) => service?.emit('progress', ownerUid, progress),
   );
+  await engine.tidy();
   const properties = { Version: version, StateDir: paths.stateDir };
   await using bus = await chooseBus(paths, log, async (connection, address, kind) => {
     const candidate = new BusService(

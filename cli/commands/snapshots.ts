@@ -143,9 +143,10 @@ function snapshotTable(list: readonly Snapshot[]): string {
   );
 }
 
-function noteOn({ kept, atInterval, usedAt }: Snapshot): string {
+function noteOn({ kept, atInterval, warm, usedAt }: Snapshot): string {
   const notes = [
     ...(kept ? ['kept'] : []),
+    ...(warm ? ['for warm starts'] : []),
     ...(atInterval ? ['at interval'] : []),
     ...(usedAt === undefined ? [] : [`resumed ${ago(usedAt)} ago`]),
   ];

@@ -35,6 +35,11 @@ export const run: Command = {
         summary:
           'Have it do without what only newer CPUs have, so that it can go to a machine with another CPU.',
       },
+      {
+        name: 'warm',
+        summary:
+          'Begin with a snapshot that was taken just after it was ready. It is made where there is none, and anew when the application or its settings have changed.',
+      },
       { name: 'no-profiles', summary: 'Start it without what application profiles would add.' },
     ],
     takesCommand: true,
@@ -43,6 +48,10 @@ export const run: Command = {
       {
         command: 'torpor run --name mail --env LANG=de_DE.UTF-8 -- thunderbird',
         meaning: 'with a name and a language',
+      },
+      {
+        command: 'torpor run --warm -- libreoffice --writer',
+        meaning: 'ready at once from the second time on',
       },
       {
         command: 'torpor run --cpu-baseline -- xterm',
@@ -70,11 +79,16 @@ export const run: Command = {
       ...(geometry === undefined ? {} : { geometry }),
       ...(application === undefined ? {} : { application }),
       ...(invocation.flag('cpu-baseline') ? { cpuBaseline: true } : {}),
+      ...(invocation.flag('warm') ? { warm: true } : {}),
       ...(invocation.flag('no-profiles')
         ? { withoutProfiles: true }
         : { agree: [...invocation.values('agree')] }),
     });
-    for (const { en } of workload.told ?? []) context.note(`torpor: ${printable(en)}`);
+    const toTell = [
+      ...(workload.told ?? []),
+      ...(workload.warm?.why === undefined ? [] : [workload.warm.why]),
+    ];
+    for (const { en } of toTell) context.note(`torpor: ${printable(en)}`);
     context.result(workloadJson(workload), workload.id);
     return undefined;
   },

@@ -113,10 +113,14 @@ export class Capsules {
    * Starts an application in a capsule and waits until it runs.
    * @throws TorporError `failed` with the reason where it does not, `blocked` where its user must agree first; nothing is
    * left behind then.
+   * @param how its id, and whether it is for a snapshot alone.
    */
-  async run(spec: RunSpec, caller: Caller): Promise<Started> {
-    const { capsule, told } = await this.#specify(spec, caller);
-    const id = this.#workloads.newId();
+  async run(
+    spec: RunSpec,
+    caller: Caller,
+    { id = this.#workloads.newId(), preparing }: { id?: string; preparing?: true } = {},
+  ): Promise<Started> {
+    const { capsule, told } = await this.specify(spec, caller);
     const record: CapsuleRecord = {
       version: 1,
       id,
@@ -125,6 +129,7 @@ export class Capsules {
       startedAt: new Date().toISOString(),
       capsule,
       status: { kind: 'starting' },
+      ...(preparing ? { preparing } : {}),
     };
     try {
       await this.#registry.put(record);
@@ -150,7 +155,11 @@ export class Capsules {
     }
   }
 
-  async #specify(spec: RunSpec, caller: Caller): Promise<{ capsule: CapsuleSpec; told: Text[] }> {
+  /**
+   * What a capsule is made of that is started so.
+   * @throws TorporError `usage`, `not-permitted`, or `blocked` where its user must agree first.
+   */
+  async specify(spec: RunSpec, caller: Caller): Promise<{ capsule: CapsuleSpec; told: Text[] }> {
     const geometry = geometryOf(spec.geometry);
     const application = applicationOf(spec.application);
     const user = await findUser(spec.user ?? caller.uid);
@@ -228,18 +237,22 @@ export class Capsules {
     };
   }
 
+  /** @throws TorporError `usage` where a new workload of this user cannot have the name. */
+  checkName(name: string, uid: number): void {
+    if (name === '' || name.length > 200) {
+      throw new TorporError('usage', 'A name has between 1 and 200 characters.', 'Choose another --name.');
+    }
+    if (this.#registry.isNameFree(name, uid)) return;
+    throw new TorporError(
+      'usage',
+      `There is a workload named ${name} already.`,
+      'Choose another --name; see `torpor ps`.',
+    );
+  }
+
   #nameFor(spec: RunSpec, uid: number): string {
     if (spec.name !== undefined) {
-      if (spec.name === '' || spec.name.length > 200) {
-        throw new TorporError('usage', 'A name has between 1 and 200 characters.', 'Choose another --name.');
-      }
-      if (!this.#registry.isNameFree(spec.name, uid)) {
-        throw new TorporError(
-          'usage',
-          `There is a workload named ${spec.name} already.`,
-          'Choose another --name; see `torpor ps`.',
-        );
-      }
+      this.checkName(spec.name, uid);
       return spec.name;
     }
     return this.#workloads.freeName(basename(spec.command[0] ?? 'application'), uid);

@@ -17,7 +17,7 @@ export interface RecordedPath {
 }
 
 /** Where the capsule sees its run folder, and therein the copies of {@link keepVolatile}. */
-const runMount = '/run/torpor';
+export const runMount = '/run/torpor';
 export const keptFolder = `${runMount}/kept`;
 
 const keptFile = /\/kept-files\/([0-9a-f]{64})$/;

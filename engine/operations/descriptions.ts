@@ -120,6 +120,7 @@ export function describeSnapshot(item: StoredSnapshot): Snapshot {
     ...applicationOf(manifest),
     kept: item.kept,
     ...(manifest.atInterval ? { atInterval: true } : {}),
+    ...(item.warm === undefined ? {} : { warm: true }),
     ...(item.usedAt === undefined ? {} : { usedAt: item.usedAt }),
   };
 }

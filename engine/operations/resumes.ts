@@ -19,12 +19,15 @@ export class Resumes {
     this.#parts = parts;
   }
 
-  /** @param inSession others of its session are resumed beside it, so that nothing is to be said of them. */
+  /**
+   * @param inSession others of its session are resumed beside it, so that nothing is to be said of them.
+   * @param name of a second one, where that is free; otherwise one like it.
+   */
   async resume(
     caller: Caller,
     target: string,
     options: ResumeOptions,
-    { inSession = false }: { inSession?: boolean } = {},
+    { inSession = false, name }: { inSession?: boolean; name?: string | undefined } = {},
   ): Promise<ResumeResult> {
     const requestedAt = performance.now();
     await this.#parts.userSessions.noteCaller(caller);
@@ -34,7 +37,7 @@ export class Resumes {
       `Snapshot ${snapshot.id}`,
       'resumed',
       (ofSnapshot) => {
-        const next = options.copy || record === undefined ? this.#newRecord(snapshot) : record;
+        const next = options.copy || record === undefined ? this.#newRecord(snapshot, name) : record;
         return this.#parts.locks.hold(next.id, next.name, 'resumed', async (ofWorkload) => {
           const signal = AbortSignal.any([ofSnapshot, ofWorkload]);
           const isNew = this.#parts.registry.get(next.id) === undefined;
@@ -148,14 +151,14 @@ export class Resumes {
   }
 
   /** A record for a snapshot that becomes a workload of its own. */
-  #newRecord(snapshot: CompleteSnapshot): WorkloadRecord {
+  #newRecord(snapshot: CompleteSnapshot, name = snapshot.manifest.name): WorkloadRecord {
     const { workloads } = this.#parts;
     const { manifest } = snapshot;
     return {
       ...kindOf(manifest),
       version: 1,
       id: workloads.newId(),
-      name: workloads.freeName(manifest.name, specOf(manifest).user.uid),
+      name: workloads.freeName(name, specOf(manifest).user.uid),
       startedAt: new Date().toISOString(),
       status: { kind: 'suspended', snapshot: snapshot.id },
     };

@@ -109,9 +109,14 @@ export function candidatesOf(stored: readonly Complete[]): Complete[] {
   }
   const lastUse = ({ usedAt, manifest }: Complete) =>
     Math.max(Date.parse(manifest.takenAt), usedAt === undefined ? 0 : Date.parse(usedAt));
-  return stored
-    .filter((item) => !item.kept && newest.get(item.manifest.workload) !== item)
-    .sort((a, b) => lastUse(a) - lastUse(b));
+  return (
+    stored
+      // Nothing is lost with what starts begin with.
+      .filter(
+        (item) => !item.kept && (item.warm !== undefined || newest.get(item.manifest.workload) !== item),
+      )
+      .sort((a, b) => lastUse(a) - lastUse(b))
+  );
 }
 
 /** What of memory went to the disk before: with this workload's last suspend, or else with all that are known. */

@@ -24,7 +24,7 @@ import { nameIn, PlainFolders } from './encryption/plain-folders.ts';
 import { sealManifest } from './encryption/sealed-manifest.ts';
 import { StoreKey } from './key.ts';
 import { readManifest, writeManifest } from './manifests.ts';
-import { isKept, markUsed, setKept, usedAt } from './marks.ts';
+import { isKept, markUsed, setKept, setWarm, usedAt, warmOf } from './marks.ts';
 import { PacksLock } from './packs-lock.ts';
 import { PagesError, type PagesProgram, type ReadAmount } from './pages-program.ts';
 import { type Count, syncFolders } from './seal.ts';
@@ -51,6 +51,8 @@ export type StoredSnapshot =
       bytesOnDisk: number;
       usedAt: string | undefined;
       kept: boolean;
+      /** What starts begin with it (engine/warm/mark.ts). */
+      warm: string | undefined;
     }
   | { kind: 'damaged'; id: string; problem: string };
 
@@ -276,6 +278,7 @@ export class SnapshotStore {
         bytesOnDisk: this.#bytesOnDisk(manifest),
         usedAt: await usedAt(this.folderOf(id)),
         kept: await this.isKept(id),
+        warm: await warmOf(this.folderOf(id)),
       };
     } catch (error) {
       if (!(error instanceof TorporError)) throw error;
@@ -490,6 +493,12 @@ export class SnapshotStore {
   /** Notes that the snapshot is not to be removed, or that it may be. */
   async keep(id: string, keep: boolean): Promise<void> {
     await setKept(this.folderOf(id), keep);
+    this.#tell('marked', await this.#readIfWhole(id));
+  }
+
+  /** Notes which starts begin with it, or that none does. */
+  async setWarm(id: string, text: string | undefined): Promise<void> {
+    await setWarm(this.folderOf(id), text);
     this.#tell('marked', await this.#readIfWhole(id));
   }
 

@@ -90,6 +90,8 @@ const common = z.object({
   name: z.string(),
   startedAt: z.string(),
   status: statusSchema,
+  /** It is started for a snapshot alone that warm starts begin with, and shown to nobody. */
+  preparing: z.literal(true).optional(),
 });
 
 /** Records of the first version name no kind: they are all of capsules. */

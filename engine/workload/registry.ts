@@ -63,9 +63,9 @@ export class Registry {
     return [...this.#records.values()].sort((a, b) => a.startedAt.localeCompare(b.startedAt));
   }
 
-  /** Those the caller may see: their own; root sees all. */
+  /** Those the caller may see: their own; root sees all. What is started for a snapshot alone is nobody's. */
   visibleTo(caller: Caller): WorkloadRecord[] {
-    return this.all().filter((record) => mayUse(caller, specOf(record).user.uid));
+    return this.all().filter((record) => !record.preparing && mayUse(caller, specOf(record).user.uid));
   }
 
   get(id: string): WorkloadRecord | undefined {
@@ -80,6 +80,8 @@ export class Registry {
   find(reference: string, caller: Caller): WorkloadRecord {
     // What others call theirs must not come between a caller and what is their own.
     const mine = meantBy(reference, this.visibleTo(caller));
+    const hidden = this.#records.get(reference);
+    if (hidden?.preparing && mayUse(caller, specOf(hidden).user.uid)) return hidden;
     if (mine.length === 0) {
       if (meantBy(reference, this.all()).length > 0) {
         throw new TorporError(

@@ -27,6 +27,7 @@ import {
   smallMappingsMib,
 } from './subjects.ts';
 import { measureTorpor, type TorporFigures } from './torpor-side.ts';
+import { measureWarm, warmReport } from './warm.ts';
 
 const mebibyte = 1024 ** 2;
 
@@ -150,6 +151,12 @@ try {
       ? await measureBundles(work, options.quick ? 64 : 512, bundleRounds)
       : [];
 
+  const warmRounds = options.quick ? 1 : 3;
+  const warm =
+    options.only === undefined || 'warm'.includes(options.only)
+      ? await measureWarm(work, warmRounds, notes)
+      : [];
+
   const kexecRounds = options.quick ? 1 : 3;
   const kexec =
     options.only === undefined || 'kexec'.includes(options.only)
@@ -169,6 +176,7 @@ try {
     '',
     ...(applications.length === 0 ? [] : [applicationsReport(applications, rounds), '']),
     ...(bundles.length === 0 ? [] : [bundlesReport(bundles, bundleRounds), '']),
+    ...(warm.length === 0 ? [] : [warmReport(warm, warmRounds), '']),
     ...(kexec === undefined ? [] : [kexecReport(kexec, kexecRounds), '']),
   ].join('\n');
   const folder = new URL(isWhole ? '../../docs' : '../../build/bench', import.meta.url).pathname;
@@ -176,7 +184,7 @@ try {
   await writeFile(join(folder, 'benchmark.md'), text);
   await writeFile(join(folder, 'benchmark-memory.svg'), memoryChart(results));
   process.stdout.write(
-    options.json ? `${JSON.stringify({ results, applications, bundles, kexec }, null, 2)}\n` : text,
+    options.json ? `${JSON.stringify({ results, applications, bundles, warm, kexec }, null, 2)}\n` : text,
   );
 } finally {
   await rm(work, { recursive: true, force: true });

@@ -12,9 +12,9 @@ function stored(
   id: string,
   workload: string,
   taken: number,
-  options: { used?: number; kept?: boolean; pages?: StoredPages } = {},
+  options: { used?: number; kept?: boolean; warm?: string; pages?: StoredPages } = {},
 ): Candidates[number] {
-  const { used, kept = false, pages } = options;
+  const { used, kept = false, warm, pages } = options;
   return {
     kind: 'complete',
     id,
@@ -30,6 +30,7 @@ function stored(
     bytesOnDisk: 1,
     usedAt: used === undefined ? undefined : day(used),
     kept,
+    warm,
   };
 }
 
@@ -60,6 +61,15 @@ it('leaves the newest of each workload, and those that are kept', () => {
     stored('c1', 'c', 3),
   ];
   expect(candidatesOf(all).map(({ id }) => id)).toEqual(['b1']);
+});
+
+it('takes what warm starts begin with, which is the only one of its workload', () => {
+  const all = [
+    stored('a1', 'a', 10, { warm: '{}' }),
+    stored('b1', 'b', 1),
+    stored('c1', 'c', 5, { warm: '{}', kept: true }),
+  ];
+  expect(candidatesOf(all).map(({ id }) => id)).toEqual(['a1']);
 });
 
 it('expects of a workload what its last suspend needed', () => {
