@@ -161,6 +161,56 @@ export const napPlanSchema = z.object({
 });
 export type NapPlan = z.infer<typeof napPlanSchema>;
 
+/** What was measured on this machine, of programs of one name: medians of the last few times. */
+export const measuredSchema = z.object({
+  /** PSS that was freed and what the snapshot takes on disk, in bytes; until it was durable, in milliseconds. */
+  suspend: z.object({ gainBytes: z.number().int(), diskBytes: z.number().int(), ms: z.number() }).optional(),
+  /** Until it ran, in milliseconds. */
+  resume: z.object({ ms: z.number() }).optional(),
+  /** Memory that the machine had more of, in bytes; how long that took, in milliseconds. */
+  nap: z.object({ gainBytes: z.number().int(), ms: z.number() }).optional(),
+  wake: z.object({ ms: z.number() }).optional(),
+});
+export type Measured = z.infer<typeof measuredSchema>;
+
+/** What an application has of memory: all its processes together, in bytes. */
+export const memoryUseSchema = z.object({
+  /** As `nap` takes it: the id of a workload, or the pid of the first process. */
+  target: z.string(),
+  name: z.string(),
+  /** `process` for what Torpor did not start. */
+  kind: z.enum([...workloadKinds, 'process']),
+  user: z.string(),
+  command: z.array(z.string()),
+  pids: z.array(z.number().int()),
+  naps: z.boolean(),
+  /** Proportional share of what is in memory. */
+  pss: z.number().int(),
+  /** Of that, what is of files. */
+  file: z.number().int(),
+  /** Of that, shared memory. */
+  shared: z.number().int(),
+  /** Proportional share of what is in swap. */
+  swap: z.number().int(),
+  /** Of that, what is likely in zram, and so in memory still: as much of it as of all that is in swap. */
+  zram: z.number().int(),
+  measured: measuredSchema,
+});
+export type MemoryUse = z.infer<typeof memoryUseSchema>;
+
+export const memoryReportSchema = z.object({
+  /** The one with the most first. */
+  applications: z.array(memoryUseSchema),
+  /** In bytes. */
+  totalBytes: z.number().int(),
+  availableBytes: z.number().int(),
+  swapTotalBytes: z.number().int(),
+  swapFreeBytes: z.number().int(),
+  /** How many times smaller what is in zram is there; absent where it has too little to tell. */
+  zramRatio: z.number().optional(),
+});
+export type MemoryReport = z.infer<typeof memoryReportSchema>;
+
 export const napOptionsSchema = z.object({
   /** Also where only its user would miss what it does. */
   anyway: z.boolean().optional(),

@@ -10,7 +10,7 @@ import { encryption } from './commands/encryption.ts';
 import { exec, screenshot, windows } from './commands/inside.ts';
 import { kexec } from './commands/kexec.ts';
 import { doctor, documentation } from './commands/machine.ts';
-import { nap, wake } from './commands/naps.ts';
+import { memory, nap, wake } from './commands/naps.ts';
 import { plugins } from './commands/plugins.ts';
 import { profiles } from './commands/profiles.ts';
 import { session } from './commands/session.ts';
@@ -31,6 +31,7 @@ const commands: Command[] = [
   inspect,
   suspend,
   resume,
+  memory,
   nap,
   wake,
   session,

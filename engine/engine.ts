@@ -24,6 +24,7 @@ import { Administration } from './operations/administration.ts';
 import { BundleOperations } from './operations/bundles.ts';
 import { Descriptions, notRunning } from './operations/descriptions.ts';
 import { Insides } from './operations/insides.ts';
+import { MemoryReports } from './operations/memory.ts';
 import { NapOperations } from './operations/naps.ts';
 import type { EngineParts, OperationParts } from './operations/parts.ts';
 import { References } from './operations/references.ts';
@@ -48,6 +49,7 @@ export class Engine implements Handlers {
   readonly #snapshots: Snapshots;
   readonly #sessions: SessionOperations;
   readonly #naps: NapOperations;
+  readonly #memory: MemoryReports;
   readonly #kexec: Kexec;
   readonly #turns: Turns;
   readonly #bundles: BundleOperations;
@@ -65,6 +67,7 @@ export class Engine implements Handlers {
     this.#snapshots = new Snapshots(all);
     this.#sessions = new SessionOperations(all, this.#suspends, this.#resumes);
     this.#naps = new NapOperations(all);
+    this.#memory = new MemoryReports(all);
     this.#kexec = new Kexec({
       stateDir: parts.paths.stateDir,
       registry: parts.registry,
@@ -95,6 +98,7 @@ export class Engine implements Handlers {
   readonly planNap: Handlers['planNap'] = (...args) => this.#naps.plan(...args);
   readonly nap: Handlers['nap'] = (...args) => this.#naps.nap(...args);
   readonly wake: Handlers['wake'] = (...args) => this.#naps.wake(...args);
+  readonly memory: Handlers['memory'] = (caller) => this.#memory.report(caller);
   readonly watchPressure: Handlers['watchPressure'] = () => this.#parts.pressure.watch();
   readonly resume: Handlers['resume'] = (caller, target, options) =>
     this.#resumes.resume(caller, target, options);

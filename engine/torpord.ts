@@ -36,6 +36,7 @@ import { openLog } from './log.ts';
 import { readMounts } from './mounts.ts';
 import { Desktop } from './nap/desktop.ts';
 import { Holder } from './nap/hold.ts';
+import { Measurements } from './nap/measurements.ts';
 import { Naps } from './nap/naps.ts';
 import { PressureWatcher } from './nap/pressure.ts';
 import { SoundUse } from './nap/sound.ts';
@@ -263,6 +264,7 @@ async function main(onDemand: boolean): Promise<void> {
       naps,
       pressure,
       soundUse: new SoundUse(installation.playing, log),
+      measurements: await Measurements.open(paths.stateDir, log),
       log,
     },
     (progress, ownerUid) => service?.emit('progress', ownerUid, progress),

@@ -3,7 +3,7 @@
 import { TorporError } from '../../api/errors.ts';
 import type { NapPlan, NapResult, WakeResult } from '../../api/types.ts';
 import type { Command, Context } from '../context.ts';
-import { bytes, findingsText, printable, seconds, workloadJson } from '../format.ts';
+import { bytes, findingsText, printable, seconds, table, workloadJson } from '../format.ts';
 
 const blocked = 3;
 
@@ -93,5 +93,37 @@ export const wake: Command = {
     const result = await (await context.engine()).wake(targetOf(context));
     context.result({ ...result, workload: workloadJson(result.workload) }, wakeText(result));
     return 0;
+  },
+};
+
+const milliseconds = (value: number | undefined) => (value === undefined ? '' : seconds(value));
+
+export const memory: Command = {
+  definition: {
+    name: 'memory',
+    summary: 'say what applications have of memory, and what putting them aside gains',
+    description: [
+      'Lists your applications, root those of all users, the one with the most memory first: workloads, and what Torpor did not start, by the pid that `nap` takes. SHARED and FILES are parts of MEMORY; ZRAM is the part of SWAP that is likely in memory still, compressed.',
+      'What a suspend and a nap have gained, and a resume and a wake have cost, is what was measured on this machine the last few times with a program of that name; empty where it never was.',
+    ],
+    arguments: [],
+    options: [],
+    examples: [{ command: 'torpor memory', meaning: 'what there is to gain' }],
+  },
+  async run(context) {
+    const report = await (await context.engine()).memory();
+    const rows = report.applications.map(({ measured, ...each }) => [
+      each.target,
+      each.naps ? `${each.name} (naps)` : each.name,
+      ...[each.pss, each.shared, each.file, each.swap, each.zram].map(bytes),
+      measured.suspend === undefined ? '' : bytes(measured.suspend.gainBytes),
+      milliseconds(measured.resume?.ms),
+      measured.nap === undefined ? '' : bytes(measured.nap.gainBytes),
+      milliseconds(measured.wake?.ms),
+    ]);
+    const head = ['TARGET', 'NAME', 'MEMORY', 'SHARED', 'FILES', 'SWAP', 'ZRAM', 'SUSPEND GAINS', 'RESUME'];
+    const machine = `Of ${bytes(report.totalBytes)} of memory ${bytes(report.availableBytes)} are available; of ${bytes(report.swapTotalBytes)} of swap ${bytes(report.swapFreeBytes)} are free${report.zramRatio === undefined ? '' : ` (zram holds ${report.zramRatio.toFixed(1)} times what it takes)`}.`;
+    context.result(report, `${table([...head, 'NAP GAINS', 'WAKE'], rows)}\n${machine}`);
+    return undefined;
   },
 };

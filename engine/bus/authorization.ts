@@ -43,6 +43,7 @@ export const rules: Readonly<Record<Exclude<keyof EngineMethods, 'subscribe'>, R
   planNap: view,
   nap: workload,
   wake: workload,
+  memory: free,
   watchPressure: free,
   resume: workload,
   resumeSet: workload,

@@ -56,12 +56,15 @@ export async function memoryOf(pids: readonly number[]): Promise<ProcessMemory> 
 }
 
 export interface MachineMemory {
+  total: number;
   /** What new programs could have at once: as the kernel reckons it, and what is in swap and still in memory, too. */
   available: number;
   swapTotal: number;
   swapFree: number;
   /** Of all swap, how much lies in zram, compressed in memory. */
   zramTotal: number;
+  /** Of what is in swap, how much is in zram, from 0 to 1. */
+  zramShare: number;
   /** How many times less room zram has taken for what it has; undefined where it has too little to tell. */
   zramRatio: number | undefined;
 }
@@ -81,14 +84,14 @@ export function zramRatioOf(lines: readonly string[]): number | undefined {
   return held < tellingBytes || taken === 0 ? undefined : held / taken;
 }
 
-/** Pure. Devices of /proc/swaps with their sizes. */
-export function parseSwaps(text: string): { path: string; bytes: number }[] {
+/** Pure. Devices of /proc/swaps with their sizes, and what is in them. */
+export function parseSwaps(text: string): { path: string; bytes: number; used: number }[] {
   return text
     .split('\n')
     .slice(1)
     .flatMap((line) => {
-      const [path, , size] = line.trim().split(/\s+/);
-      return path && size ? { path, bytes: Number(size) * kilobyte } : [];
+      const [path, , size, used] = line.trim().split(/\s+/);
+      return path && size ? { path, bytes: Number(size) * kilobyte, used: Number(used) * kilobyte } : [];
     });
 }
 
@@ -99,17 +102,21 @@ export async function machineMemory(): Promise<MachineMemory> {
   ]);
   const field = (name: string) =>
     Number(new RegExp(`^${name}:\\s+(\\d+) kB$`, 'm').exec(info)?.[1] ?? 0) * kilobyte;
-  const zram = parseSwaps(swaps).filter(({ path }) => /^\/dev\/zram\d+$/.test(path));
+  const all = parseSwaps(swaps);
+  const usedOf = (some: typeof all) => some.reduce((sum, { used }) => sum + used, 0);
+  const zram = all.filter(({ path }) => /^\/dev\/zram\d+$/.test(path));
   const statistics = await Promise.all(
     zram.map(({ path }) =>
       readFile(join('/sys/block', path.slice('/dev/'.length), 'mm_stat'), 'utf8').catch(() => ''),
     ),
   );
   return {
+    total: field('MemTotal'),
     available: field('MemAvailable') + field('SwapCached'),
     swapTotal: field('SwapTotal'),
     swapFree: field('SwapFree'),
     zramTotal: zram.reduce((sum, { bytes }) => sum + bytes, 0),
+    zramShare: usedOf(all) === 0 ? 0 : usedOf(zram) / usedOf(all),
     zramRatio: zramRatioOf(statistics),
   };
 }

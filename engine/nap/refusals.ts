@@ -42,7 +42,8 @@ const desktopPrograms: readonly RegExp[] = [
   /^(?:gdm|lightdm|sddm|xdm|login|sshd|systemd|agetty|sudo|su$|pkexec|picom|compton|xcompmgr)/,
 ];
 
-const findRole = (name: string): string | undefined =>
+/** What others wait for in a process of this name; undefined for an application. Pure. */
+export const findRole = (name: string): string | undefined =>
   serviceOf('', name) ??
   (desktopPrograms.some((pattern) => pattern.test(name)) ? 'a part of the desktop' : undefined);
 
@@ -115,7 +116,7 @@ function groupsOf(pid: number): { group: number; foreground: number } | undefine
 }
 
 /** What waits for commands, and does nothing by itself. */
-const shell = /^-?(?:ba|da|z|k|fi|tc|c|a)?sh$/;
+export const shell = /^-?(?:ba|da|z|k|fi|tc|c|a)?sh$/;
 
 /** A terminal that is meant has something running in it: in front of a shell, or in place of one. */
 function findingsAboutTerminals({ pids, isCapsule }: Napper): Finding[] {

@@ -52,6 +52,7 @@ export class NapOperations {
     const [key, meant] = references.meant(target, caller);
     const name = typeof meant === 'number' ? `Process ${meant}` : meant.name;
     return locks.hold(key, name, 'put to a nap', async () => {
+      const startedAt = performance.now();
       const found = await this.#meant(caller, meant);
       const plan = await this.#planOf(caller, found);
       refuseIfBlocked(plan, options.anyway ?? false);
@@ -71,6 +72,10 @@ export class NapOperations {
           throw new TorporError('failed', `${name} was woken: who wanted its nap has gone.`);
         }
         const { before, after, holdMs, stopped } = fallen;
+        this.#parts.measurements.add(record, 'nap', {
+          gainBytes: Math.max(0, after.machine.available - before.machine.available),
+          ms: performance.now() - startedAt,
+        });
         return {
           workload: await descriptions.describe(registry.get(record.id) ?? record),
           plan,
@@ -101,6 +106,7 @@ export class NapOperations {
       if (typeof meant === 'number' || !(await naps.wake(meant.id)))
         throw new TorporError('failed', `${name} does not nap.`, 'See `torpor ps`.');
       const wakeMs = performance.now() - startedAt;
+      this.#parts.measurements.add(meant, 'wake', { ms: wakeMs });
       const workload = await descriptions.describe(registry.get(meant.id) ?? meant);
       await disown(this.#parts, meant.id);
       return { workload, wakeMs };

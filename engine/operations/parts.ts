@@ -15,6 +15,7 @@ import type { Locks } from '../locks.ts';
 import type { Logger } from '../log.ts';
 import type { Desktop } from '../nap/desktop.ts';
 import type { Holder } from '../nap/hold.ts';
+import type { Measurements } from '../nap/measurements.ts';
 import type { Naps } from '../nap/naps.ts';
 import type { PressureWatcher } from '../nap/pressure.ts';
 import type { SoundUse } from '../nap/sound.ts';
@@ -78,6 +79,7 @@ export interface EngineParts {
   naps: Naps;
   pressure: PressureWatcher;
   soundUse: SoundUse;
+  measurements: Measurements;
   log: Logger;
 }
 

@@ -60,6 +60,7 @@ export class Resumes {
               options,
             );
             const resumeMs = performance.now() - requestedAt;
+            this.#parts.measurements.add(next, 'resume', { ms: resumeMs });
             return {
               workload: await this.#parts.descriptions.describe(this.#parts.registry.get(next.id) ?? next),
               ...outcome,

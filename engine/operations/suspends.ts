@@ -102,9 +102,16 @@ export class Suspends {
     { leaveRunning }: SuspendOptions,
     { pluginTime }: SuspendOperation,
   ): Promise<SuspendResult> {
+    const stored = await this.#parts.references.findSnapshot(manifest.id, caller);
+    if (!leaveRunning)
+      this.#parts.measurements.add(record, 'suspend', {
+        gainBytes: manifest.memoryBytes,
+        diskBytes: stored.bytesOnDisk,
+        ms: manifest.durableMs,
+      });
     return {
       workload: await this.#parts.descriptions.describe(this.#parts.registry.get(record.id) ?? record),
-      snapshot: describeSnapshot(await this.#parts.references.findSnapshot(manifest.id, caller)),
+      snapshot: describeSnapshot(stored),
       findings,
       freedBytes: leaveRunning ? 0 : manifest.memoryBytes,
       pluginsMs: pluginTime.waitedMs,
