@@ -158,6 +158,8 @@ export const napPlanSchema = z.object({
   /** How many times smaller memory is in zram; absent where no swap is zram. */
   zramRatio: z.number().optional(),
   findings: z.array(findingSchema),
+  /** All that stands in the way is what its user alone would miss: `anyway` passes over it. */
+  mayAnyway: z.boolean(),
 });
 export type NapPlan = z.infer<typeof napPlanSchema>;
 

@@ -24,6 +24,7 @@ import {
 import type { AppState, FindingView, Notice, Place, WorkloadView } from './ipc/view.ts';
 import { PolicyHistory } from './memory-policy/history.ts';
 import { MemoryPolicyEngine } from './memory-policy/policy.ts';
+import { memoryView, napIfNothingIsInTheWay } from './memory-view.ts';
 import { noticeOf } from './notice.ts';
 import { LivePictures } from './pictures/pictures.ts';
 import { endProcess, withRemedies } from './remedies.ts';
@@ -379,6 +380,17 @@ export class App implements WindowHost, AsyncDisposable {
       const { memoryBefore, memoryAfter } = await this.#link.client().nap(id, {});
       await this.#workloads.refresh();
       return { freedBytes: Math.max(0, memoryBefore - memoryAfter) };
+    },
+    'memory.view': async () =>
+      memoryView(await this.#link.client().memory(), this.#desktop.applications, process.pid),
+    'memory.nap': async ([target, { anyway }]) => {
+      const done = await napIfNothingIsInTheWay(this.#link.client(), target, anyway);
+      await this.#workloads.refresh();
+      return done;
+    },
+    'memory.wake': async ([target]) => {
+      await this.#link.client().wake(target);
+      await this.#workloads.refresh();
     },
     'workload.wake': async ([id]) => {
       const client = this.#link.client();

@@ -19,6 +19,7 @@ const Bundles = lazy(async () => ({ default: (await import('./bundles/bundles.ts
 const Sessions = lazy(async () => ({ default: (await import('./sessions/sessions.tsx')).Sessions }));
 const Snapshots = lazy(async () => ({ default: (await import('./snapshots/snapshots.tsx')).Snapshots }));
 const Seen = lazy(async () => ({ default: (await import('./seen.tsx')).Seen }));
+const Memory = lazy(async () => ({ default: (await import('./memory/memory.tsx')).Memory }));
 const Automatic = lazy(async () => ({ default: (await import('./automatic/automatic.tsx')).Automatic }));
 const Settings = lazy(async () => ({ default: (await import('./settings/settings.tsx')).Settings }));
 
@@ -93,6 +94,7 @@ function useTitle(place: PagePlace): string {
     case 'launch':
     case 'sessions':
     case 'bundles':
+    case 'memory':
     case 'automatic':
     case 'settings':
       return say(`nav.${place.kind}`);
@@ -129,6 +131,8 @@ function Content({ place }: { place: PagePlace }) {
       return <Launch />;
     case 'sessions':
       return <Sessions />;
+    case 'memory':
+      return <Memory />;
     case 'automatic':
       return <Automatic />;
     case 'bundles':

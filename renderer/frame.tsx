@@ -7,7 +7,7 @@ import { Glyph } from './parts/glyph.tsx';
 import { hashOf } from './place.ts';
 import { useText } from './texts/use-text.ts';
 
-const places = ['home', 'launch', 'sessions', 'bundles', 'automatic', 'settings'] as const;
+const places = ['home', 'launch', 'sessions', 'bundles', 'memory', 'automatic', 'settings'] as const;
 
 export function Frame({ place, children }: { place: Place; children: ReactNode }) {
   const say = useText();

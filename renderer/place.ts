@@ -12,6 +12,7 @@ export function placeOf(hash: string): Place {
     case 'launch':
     case 'sessions':
     case 'settings':
+    case 'memory':
     case 'automatic':
       return { kind };
     case 'bundles':

@@ -197,6 +197,7 @@ export class NapOperations {
       swapFreeBytes: machine.swapFree,
       ...(expected.zramRatio === undefined ? {} : { zramRatio: expected.zramRatio }),
       findings: [...findings, ...findingsAboutSwap(name, machine.swapTotal, expected.staysBytes)],
+      mayAnyway: findings.every(canWaive),
     };
   }
 

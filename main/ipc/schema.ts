@@ -4,6 +4,7 @@
  */
 import { z } from 'zod';
 import { intervalSchema, saveEvents, sessionPolicyChangeSchema } from '../../api/types.ts';
+import { memoryNapSchema, memoryViewSchema } from './memory-view.ts';
 import { memoryPolicySchema, policyActions, policyViewSchema } from './policy-view.ts';
 import {
   applicationSchema,
@@ -57,6 +58,11 @@ export const calls = {
   'workload.resume': call(z.tuple([id]), z.void()),
   /** Holds it still where it is. @returns what of its memory is free by that, in bytes */
   'workload.nap': call(z.tuple([id]), z.object({ freedBytes: z.number() })),
+  /** What applications have of memory, those that Torpor did not start among them. */
+  'memory.view': call(z.tuple([]), memoryViewSchema),
+  /** Of a workload or a process. @returns what stands in the way, where something does and `anyway` does not pass over it */
+  'memory.nap': call(z.tuple([id, z.object({ anyway: z.boolean() })]), memoryNapSchema),
+  'memory.wake': call(z.tuple([id]), z.void()),
   'workload.wake': call(z.tuple([id]), z.void()),
   /** Gives up the operation under way; the application is as it was before. */
   'workload.cancel': call(z.tuple([id]), z.void()),

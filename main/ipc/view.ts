@@ -33,6 +33,7 @@ export const placeSchema = z.discriminatedUnion('kind', [
   z.object({ kind: z.literal('bundles'), workload: z.string().optional() }),
   z.object({ kind: z.literal('snapshots'), workload: z.string() }),
   z.object({ kind: z.literal('settings') }),
+  z.object({ kind: z.literal('memory') }),
   z.object({ kind: z.literal('automatic') }),
   z.object({ kind: z.literal('screen'), workload: z.string() }),
 ]);

@@ -11,6 +11,7 @@ export const de: Catalogue = {
   'nav.launch': 'Starten',
   'nav.sessions': 'Sitzungen',
   'nav.bundles': 'Mitnehmen',
+  'nav.memory': 'Speicher',
   'nav.automatic': 'Automatik',
   'nav.settings': 'Einstellungen',
 
@@ -420,6 +421,24 @@ export const de: Catalogue = {
   'settings.eager': 'Erst den ganzen Speicher holen, dann weiterlaufen',
   'settings.eager.help':
     'Sonst läuft eine Anwendung sofort weiter, wo dieser Rechner das kann, und ihr Speicher wird dabei geholt.',
+  'memory.machine': '{available} von {total} Arbeitsspeicher sind frei.',
+  'memory.swap': '{free} von {total} Auslagerungsspeicher sind frei.',
+  'memory.noSwap': 'Es gibt keinen Auslagerungsspeicher; Dösen bringt wenig, Schlafenlegen alles.',
+  'memory.zramRatio': 'In zram ist alles {ratio}-mal kleiner.',
+  'memory.applications': 'Anwendungen',
+  'memory.about':
+    'Auch die, die nicht hier gestartet wurden. Dösen gibt Speicher für eine Weile zurück, Schlafenlegen, bis Sie sie wieder brauchen, auch nach einem Neustart.',
+  'memory.none': 'Keine Anwendung hat ein Fenster.',
+  'memory.parts': 'davon {shared} gemeinsam, {file} aus Dateien',
+  'memory.inSwap': '{swap} ausgelagert, davon {zram} in zram',
+  'memory.suspendGained': 'Schlafenlegen machte {bytes} frei und brauchte {disk} Platte',
+  'memory.resumeTook': 'nach {seconds} s wieder da',
+  'memory.napGained': 'Dösen machte {bytes} frei',
+  'memory.wakeTook': 'nach {seconds} s wach',
+  'memory.nap.name': '{title} dösen lassen',
+  'memory.napAnyway': 'Trotzdem dösen lassen',
+  'memory.napAnyway.name': '{title} trotzdem dösen lassen',
+  'memory.suspend.name': '{title} schlafen legen',
   'automatic.about':
     'Anwendungen, die Sie nicht benutzen, können von selbst beiseitegelegt werden: Ein Nickerchen hält eine an, wo sie ist, und gibt ihren Speicher zurück; sie läuft weiter, sobald Sie wieder in ihrem Fenster sind.',
   'automatic.whether': 'Einschalten',

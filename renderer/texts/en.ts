@@ -9,6 +9,7 @@ export const en = {
   'nav.launch': 'Launch',
   'nav.sessions': 'Sessions',
   'nav.bundles': 'Take along',
+  'nav.memory': 'Memory',
   'nav.automatic': 'Automatic',
   'nav.settings': 'Settings',
 
@@ -416,6 +417,24 @@ export const en = {
   'settings.eager': 'Fetch all memory before an application runs',
   'settings.eager.help':
     'Otherwise it runs at once, where this machine can do that, and its memory is fetched while you use it.',
+  'memory.machine': '{available} of {total} of memory are free.',
+  'memory.swap': '{free} of {total} of swap are free.',
+  'memory.noSwap': 'There is no swap, so a nap gives back little; a suspend gives back all.',
+  'memory.zramRatio': 'What is in zram is {ratio} times smaller there.',
+  'memory.applications': 'Applications',
+  'memory.about':
+    'Also those that were not started here. A nap gives memory back for a while, a suspend until you want it again, also after a restart.',
+  'memory.none': 'No application has a window.',
+  'memory.parts': '{shared} of it shared, {file} of files',
+  'memory.inSwap': '{swap} in swap, {zram} of it in zram',
+  'memory.suspendGained': 'a suspend freed {bytes} and took {disk} of disk',
+  'memory.resumeTook': 'back after {seconds} s',
+  'memory.napGained': 'a nap freed {bytes}',
+  'memory.wakeTook': 'awake after {seconds} s',
+  'memory.nap.name': 'Let {title} nap',
+  'memory.napAnyway': 'Nap all the same',
+  'memory.napAnyway.name': 'Let {title} nap all the same',
+  'memory.suspend.name': 'Suspend {title}',
   'automatic.about':
     'Applications that you do not use can be put aside by themselves: a nap pauses one in place and gives its memory back, and it goes on as soon as you are in its window again.',
   'automatic.whether': 'Turn it on',
