@@ -99,6 +99,9 @@ export class Engine implements Handlers {
   readonly nap: Handlers['nap'] = (...args) => this.#naps.nap(...args);
   readonly wake: Handlers['wake'] = (...args) => this.#naps.wake(...args);
   readonly memory: Handlers['memory'] = (caller) => this.#memory.report(caller);
+  readonly neverNap: Handlers['neverNap'] = async ({ uid }) => this.#parts.neverNap.of(uid);
+  readonly setNeverNap: Handlers['setNeverNap'] = ({ uid }, name, isNever) =>
+    this.#parts.neverNap.set(uid, name, isNever);
   readonly watchPressure: Handlers['watchPressure'] = () => this.#parts.pressure.watch();
   readonly resume: Handlers['resume'] = (caller, target, options) =>
     this.#resumes.resume(caller, target, options);

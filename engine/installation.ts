@@ -44,6 +44,7 @@ export interface Installation {
   nap: string;
   pressure: string;
   playing: string;
+  transfers: string;
   /** Knows which files a workload opens. */
   opened: string;
   /** Has the kernel take memory that is marked free. */
@@ -115,6 +116,7 @@ export function findInstallation(env: NodeJS.ProcessEnv = process.env): Installa
     nap: join(build, 'native', 'torpor-nap'),
     pressure: join(build, 'native', 'torpor-pressure'),
     playing: join(build, 'native', 'torpor-playing'),
+    transfers: join(build, 'native', 'torpor-transfers'),
     opened: join(build, 'native', 'torpor-opened'),
     freed: join(build, 'native', 'torpor-freed'),
     unwritten: {

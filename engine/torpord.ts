@@ -38,8 +38,10 @@ import { Desktop } from './nap/desktop.ts';
 import { Holder } from './nap/hold.ts';
 import { Measurements } from './nap/measurements.ts';
 import { Naps } from './nap/naps.ts';
+import { NeverNap } from './nap/never.ts';
 import { PressureWatcher } from './nap/pressure.ts';
 import { SoundUse } from './nap/sound.ts';
+import { Transfers } from './nap/transfers.ts';
 import { Pagers } from './pages/pagers.ts';
 import { UnwrittenMemory } from './pages/unwritten.ts';
 import { PluginCgroups } from './plugin-host/plugin-cgroups.ts';
@@ -264,6 +266,8 @@ async function main(onDemand: boolean): Promise<void> {
       naps,
       pressure,
       soundUse: new SoundUse(installation.playing, log),
+      transfers: new Transfers(installation.transfers, log),
+      neverNap: await NeverNap.open(paths.stateDir, log),
       measurements: await Measurements.open(paths.stateDir, log),
       log,
     },

@@ -50,6 +50,7 @@ interface StartOptions {
   /** Id of the desktop entry. */
   application?: string | undefined;
   agree?: string[] | undefined;
+  warm?: boolean | undefined;
 }
 
 type Send = <E extends EventName>(event: E, value: EventValue<E>) => void;
@@ -455,7 +456,9 @@ export class App implements WindowHost, AsyncDisposable {
         ...(action === undefined ? {} : { action }),
         ...(files === undefined ? {} : { files }),
       });
-      const workload = await this.#run(command, { scale, application: id, agree });
+      // With a document the next start would hardly be the same one.
+      const warm = this.#desktop.settings.value.startWarm && (files ?? []).length === 0;
+      const workload = await this.#run(command, { scale, application: id, agree, warm });
       await this.#desktop.applications.used(id);
       return workload;
     },
@@ -553,7 +556,7 @@ export class App implements WindowHost, AsyncDisposable {
     }
   }
 
-  async #run(command: LaunchCommand, { scale = 1, application, agree }: StartOptions): Promise<string> {
+  async #run(command: LaunchCommand, { scale = 1, application, agree, warm }: StartOptions): Promise<string> {
     // GTK draws at whole multiples only; Qt takes any, and a terminal's fonts follow neither.
     const env = scale >= 1.5 ? { GDK_SCALE: String(Math.round(scale)), QT_SCALE_FACTOR: String(scale) } : {};
     const spec: RunSpec = {
@@ -565,9 +568,11 @@ export class App implements WindowHost, AsyncDisposable {
       cwd: command.cwd ?? homedir(),
       ...(application === undefined ? {} : { application }),
       ...(agree === undefined ? {} : { agree }),
+      ...(warm ? { warm } : {}),
     };
-    const { id, told = [] } = await this.#link.client().run(spec);
-    for (const text of told) this.tell({ level: 'info', message: text[this.#language], hint: '' });
+    const { id, told = [], warm: howWarm } = await this.#link.client().run(spec);
+    const toTell = howWarm?.start === 'cold' && howWarm.why !== undefined ? [...told, howWarm.why] : told;
+    for (const text of toTell) this.tell({ level: 'info', message: text[this.#language], hint: '' });
     await this.#refresh();
     return id;
   }

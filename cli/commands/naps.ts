@@ -47,6 +47,19 @@ function targetOf({ invocation }: Context): string {
   return target;
 }
 
+async function setNever(
+  context: Context,
+  changes: readonly { name: string; isNever: boolean }[],
+): Promise<number> {
+  const client = await context.engine();
+  for (const { name, isNever } of changes) await client.setNeverNap(name, isNever);
+  const names = await client.neverNap();
+  const text =
+    names.length === 0 ? 'Every program may nap.' : `Never nap: ${names.map(printable).join(', ')}.`;
+  context.result({ never: names }, text);
+  return 0;
+}
+
 export const nap: Command = {
   definition: {
     name: 'nap',
@@ -55,25 +68,43 @@ export const nap: Command = {
       'Pauses a workload, or any program of yours by its pid with all that it has started, where it is, and has the kernel write its memory back to swap. It is back in a blink, by `wake`; it is lost when the machine shuts down, other than what is suspended.',
       'What others wait for is not put to a nap: X servers, compositors, sound servers, parts of the desktop, holders of a lock that another program wants (exit code 3). It stops where swap is nearly full or other programs begin to wait for memory.',
     ],
-    arguments: [{ name: 'W|PID', kind: 'workload' }],
+    arguments: [{ name: 'W|PID', kind: 'workload', optional: true }],
     options: [
       { name: 'dry-run', summary: 'Say what would be gained and what stands in the way, and do nothing.' },
-      { name: 'anyway', summary: 'Also while something runs in its terminal.' },
+      {
+        name: 'anyway',
+        summary:
+          'Also while you are in its window, or it plays, records, downloads, runs in a terminal, or is never to nap.',
+      },
+      {
+        name: 'never',
+        value: 'NAME',
+        summary: 'Never nap programs of this name, as `torpor memory` shows it.',
+      },
+      { name: 'allow', value: 'NAME', summary: 'Take that back.' },
+      { name: 'list-never', summary: 'Say which programs never nap.' },
     ],
     examples: [
       { command: 'torpor nap --dry-run firefox', meaning: 'what it would gain' },
       { command: 'torpor nap 4711', meaning: 'any program of yours' },
+      { command: 'torpor nap --never thunderbird', meaning: 'not this one, whoever asks' },
     ],
   },
   async run(context) {
+    const { invocation } = context;
+    const changes = [
+      { name: invocation.value('never'), isNever: true },
+      { name: invocation.value('allow'), isNever: false },
+    ].flatMap(({ name, isNever }) => (name === undefined ? [] : [{ name, isNever }]));
+    if (changes.length > 0 || invocation.flag('list-never')) return setNever(context, changes);
     const target = targetOf(context);
     const client = await context.engine();
-    if (context.invocation.flag('dry-run')) {
+    if (invocation.flag('dry-run')) {
       const plan = await client.planNap(target);
       context.result(plan, planText(plan));
       return plan.findings.some(({ verdict }) => verdict === 'blocking') ? blocked : 0;
     }
-    const anyway = context.invocation.flag('anyway');
+    const anyway = invocation.flag('anyway');
     const result = await client.nap(target, anyway ? { anyway } : {});
     context.result({ ...result, workload: workloadJson(result.workload) }, napText(result));
     return 0;

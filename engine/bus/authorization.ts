@@ -44,6 +44,8 @@ export const rules: Readonly<Record<Exclude<keyof EngineMethods, 'subscribe'>, R
   nap: workload,
   wake: workload,
   memory: free,
+  neverNap: free,
+  setNeverNap: own,
   watchPressure: free,
   resume: workload,
   resumeSet: workload,

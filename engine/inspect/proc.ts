@@ -48,6 +48,12 @@ export function readProcessLine(pid: number): ProcessLine | undefined {
   return line === undefined ? undefined : parseProcessLine(line);
 }
 
+/** What it was started with; nothing of one that has gone. */
+export function commandOf(pid: number): string[] {
+  const text = textOf(`/proc/${pid}/cmdline`) ?? '';
+  return text.split('\0').filter((word, index, words) => word !== '' || index < words.length - 1);
+}
+
 /** The process and all below it, parents first. One that ends meanwhile is left out with what was below it. */
 export function treeBelow(pid: number): number[] {
   const found: number[] = [];

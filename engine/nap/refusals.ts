@@ -17,7 +17,14 @@ export interface Napper {
 }
 
 /** Ties of which the user may say that they do not matter now. */
-const waivable: ReadonlySet<string> = new Set(['terminal-job', 'focus', 'sound', 'recording']);
+const waivable: ReadonlySet<string> = new Set([
+  'terminal-job',
+  'focus',
+  'sound',
+  'recording',
+  'transfer',
+  'excluded',
+]);
 
 export const canWaive = ({ tie }: Finding): boolean => waivable.has(tie);
 

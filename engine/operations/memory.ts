@@ -3,7 +3,7 @@ import { nameOfCommand } from '../../api/command-name.ts';
 import type { MemoryReport, MemoryUse } from '../../api/types.ts';
 import { specOf } from '../../proto/manifest.ts';
 import { findUser } from '../capsule/users.ts';
-import { textOf } from '../inspect/kernel-files.ts';
+import { commandOf } from '../inspect/proc.ts';
 import { groupApplications, readProcesses } from '../nap/applications.ts';
 import { type MachineMemory, machineMemory, memoryOf } from '../nap/memory.ts';
 import type { Caller } from '../workload/registry.ts';
@@ -72,9 +72,4 @@ export class MemoryReports {
       measured: this.#parts.measurements.of(uid, known.command),
     };
   }
-}
-
-function commandOf(pid: number): string[] {
-  const text = textOf(`/proc/${pid}/cmdline`) ?? '';
-  return text.split('\0').filter((word, index, words) => word !== '' || index < words.length - 1);
 }

@@ -2,7 +2,8 @@
 import { TorporError } from '../../api/errors.ts';
 import type { Finding, NapOptions, NapPlan, NapResult, WakeResult } from '../../api/types.ts';
 import { specOf } from '../../proto/manifest.ts';
-import { readProcessLine } from '../inspect/proc.ts';
+import { textOf } from '../inspect/kernel-files.ts';
+import { commandOf, readProcessLine } from '../inspect/proc.ts';
 import { refuseByPid, refuseOthers } from '../inspect/refusals.ts';
 import { disown } from '../job/disown.ts';
 import { type Display, displayOf, findingsAboutLook } from '../nap/desktop.ts';
@@ -182,7 +183,9 @@ export class NapOperations {
     const display = isCapsule ? undefined : displayOf(pids);
     const findings = [
       ...findingsAboutNap({ pids, isCapsule, callerPid: caller.pid }),
+      ...this.#parts.neverNap.findings(ownerOf(record, pids), commandFor(record, pids)),
       ...(isCapsule ? [] : await this.#parts.soundUse.findings(pids)),
+      ...(await this.#parts.transfers.findings(pids)),
       ...(display === undefined ? [] : await this.#findingsAboutDisplay(name, display, pids)),
     ];
     return {
@@ -245,6 +248,16 @@ function belongsTo(pid: number, name: string, isTheirs: boolean): TorporError {
         `${process} belongs to another user's workload.`,
         'Ask its owner, or root.',
       );
+}
+
+/** Whose it is. */
+function ownerOf(record: RunningRecord | undefined, pids: readonly number[]): number {
+  if (record !== undefined) return specOf(record).user.uid;
+  return Number(/^Uid:\s+(\d+)/m.exec(textOf(`/proc/${pids[0]}/status`) ?? '')?.[1] ?? -1);
+}
+
+function commandFor(record: RunningRecord | undefined, pids: readonly number[]): readonly string[] {
+  return record === undefined ? commandOf(pids[0] ?? 0) : specOf(record).command;
 }
 
 function findingsAboutSwap(name: string, swapTotal: number, staysBytes: number): Finding[] {

@@ -17,8 +17,10 @@ import type { Desktop } from '../nap/desktop.ts';
 import type { Holder } from '../nap/hold.ts';
 import type { Measurements } from '../nap/measurements.ts';
 import type { Naps } from '../nap/naps.ts';
+import type { NeverNap } from '../nap/never.ts';
 import type { PressureWatcher } from '../nap/pressure.ts';
 import type { SoundUse } from '../nap/sound.ts';
+import type { Transfers } from '../nap/transfers.ts';
 import type { Pagers } from '../pages/pagers.ts';
 import type { UnwrittenMemory } from '../pages/unwritten.ts';
 import type { PluginHost } from '../plugin-host/plugin-host.ts';
@@ -79,6 +81,8 @@ export interface EngineParts {
   naps: Naps;
   pressure: PressureWatcher;
   soundUse: SoundUse;
+  transfers: Transfers;
+  neverNap: NeverNap;
   measurements: Measurements;
   log: Logger;
 }

@@ -294,6 +294,8 @@ export const settingsSchema = z.object({
   intervalKeepLast: z.number().int().min(1).max(mostKeptLast),
   /** An application runs again only when all its memory is there. */
   resumeEagerly: z.boolean(),
+  /** Applications begin with a snapshot that was taken just after they were ready. */
+  startWarm: z.boolean(),
   /** Global shortcut, such as `Control+Alt+S`, that suspends the application in front; empty for none. */
   suspendShortcut: z.string(),
   /** Which applications are put aside by themselves, and when. */
@@ -311,6 +313,7 @@ export const defaultSettings: Settings = {
   removeFirst: 'oldest',
   intervalKeepLast: usualKeepLast,
   resumeEagerly: false,
+  startWarm: false,
   suspendShortcut: '',
   memoryPolicy: defaultMemoryPolicy,
 };

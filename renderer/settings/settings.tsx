@@ -89,6 +89,12 @@ export function Settings() {
           isOn={settings.resumeEagerly}
           onChange={(resumeEagerly) => set({ resumeEagerly })}
         />
+        <SwitchRow
+          label={say('settings.warm')}
+          help={say('settings.warm.help')}
+          isOn={settings.startWarm}
+          onChange={(startWarm) => set({ startWarm })}
+        />
       </Section>
 
       <Section title={say('settings.auto')}>

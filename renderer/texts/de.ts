@@ -418,6 +418,9 @@ export const de: Catalogue = {
   'settings.keepLast.unit': 'Momentaufnahmen',
   'settings.keepLast.wrong': 'Bitte eine ganze Zahl von 1 bis 1000 eingeben.',
   'settings.resume': 'Aufwecken',
+  'settings.warm': 'Anwendungen aus einer Momentaufnahme starten',
+  'settings.warm.help':
+    'Sie entsteht einmal, sobald eine Anwendung bereit ist; ab dann startet sie im Nu. Das braucht Platz auf der Platte, und sie wird erneuert, wenn sich die Anwendung oder ihre Einstellungen geändert haben.',
   'settings.eager': 'Erst den ganzen Speicher holen, dann weiterlaufen',
   'settings.eager.help':
     'Sonst läuft eine Anwendung sofort weiter, wo dieser Rechner das kann, und ihr Speicher wird dabei geholt.',

@@ -414,6 +414,9 @@ export const en = {
   'settings.keepLast.unit': 'snapshots',
   'settings.keepLast.wrong': 'Please enter a whole number from 1 to 1000.',
   'settings.resume': 'Resuming',
+  'settings.warm': 'Start applications from a snapshot',
+  'settings.warm.help':
+    'It is taken once, just after an application is ready; from then on it starts in a moment. It takes disk, and is made anew when the application or its settings have changed.',
   'settings.eager': 'Fetch all memory before an application runs',
   'settings.eager.help':
     'Otherwise it runs at once, where this machine can do that, and its memory is fetched while you use it.',

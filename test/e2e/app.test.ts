@@ -105,6 +105,19 @@ describe('an application', () => {
     await window.call('workload.end', id);
   });
 
+  it('begins with a snapshot from the second time on, where its user wants that', async () => {
+    await window.call('settings.set', { startWarm: true });
+    const warmOnes = async () => (await engine.snapshots()).filter(({ warm }) => warm).map(({ id }) => id);
+    const first = await window.call('applications.launch', 'org.xfce.mousepad.desktop', {});
+    const made = await warmOnes();
+    expect(made).toHaveLength(1);
+    const second = await window.call('applications.launch', 'org.xfce.mousepad.desktop', {});
+    expect(await inState(second, 'running')).toMatchObject({ application: 'org.xfce.mousepad.desktop' });
+    expect(await warmOnes()).toEqual(made);
+    await window.call('settings.set', { startWarm: false });
+    for (const id of [first, second]) await window.call('workload.end', id);
+  });
+
   it('is told of when something else starts it, suspends it and ends it', async () => {
     const { id } = await engine.start(['xterm']);
     await inState(id, 'running');
