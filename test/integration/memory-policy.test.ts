@@ -177,7 +177,14 @@ it('lets what it has put aside go on when the app is killed, and remembers what 
   await set({ mode: 'on', onMinimise: true });
   await say('xdotool', 'windowminimize', '--sync', editor.window);
   await vi.waitFor(async () => expect(await napping()).toContain(editor.pid), patient);
-  const before = await history();
+  // It naps a moment before that is written down.
+  const before = await vi.waitFor(async () => {
+    const known = await history();
+    expect(known[0]).toMatchObject({ what: 'napped', really: true });
+    const lines = readFileSync(join(folder, 'state/torpor/policy.jsonl'), 'utf8').trim().split('\n');
+    expect(lines).toHaveLength(known.length);
+    return known;
+  }, patient);
   window[Symbol.dispose]();
   await app.kill();
   await vi.waitFor(async () => expect(await napping()).toEqual([]), patient);
